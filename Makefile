@@ -1,0 +1,37 @@
+# Everything installs what it needs into .venv, from pyproject.toml. A new pyproject.toml installs anew.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+help:
+	@echo "make run        the server on port 3100 (FLAGS='--port 4000 ...' for more)"
+	@echo "make test       the tests: pytest, and the assignment's own (python test.py)"
+	@echo "make check      ruff, mypy --strict, then make test"
+	@echo "make clean      remove what the others made"
+
+run:
+	./chatsrv $(FLAGS)
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+	$(BIN)/python test.py
+
+check: $(VENV)/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(MAKE) test
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade "pip>=25.1"
+	$(PIP) --group check
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help run test check clean

@@ -1,0 +1,91 @@
+"""Bytes in, messages out.
+
+Messages are separated by b"\\n"; one b"\\r" before it belongs to the separator, which is what telnet sends. A message
+has at most LIMIT bytes, separator not counted; a longer one is sent on in parts, each as soon as it is full.
+
+However the stream is cut into pieces on its way, the same messages come out. So where the next byte could still change
+what a full part is, that byte is waited for.
+"""
+
+from __future__ import annotations
+
+LIMIT = 1024  # bytes, from the assignment
+
+
+class Framer:
+    """One stream's framing. Between two calls it holds at most LIMIT + 2 bytes, so an endless line costs nothing."""
+
+    __slots__ = ("rest", "filled")
+
+    def __init__(self) -> None:
+        self.rest = b""  # of a message that is not complete yet
+        self.filled = False  # the part before `rest` was full: a separator right behind it ends that part
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take what has arrived; return the messages that are complete by it, without their separators."""
+        if self.rest:
+            if b"\n" not in data and len(self.rest) + len(data) < LIMIT:
+                self.rest += data  # only what is new was searched: a line that drips in costs no more than a whole one
+                return []
+            data = self.rest + data
+        if self.filled:
+            if data == b"\r":
+                self.rest = data
+                return []
+            self.filled = False
+            data = data[data.startswith(b"\n") or 2 * data.startswith(b"\r\n") :]
+        messages = data.split(b"\n")
+        self.rest = messages.pop()
+        if b"\r" in data:
+            messages = [message[:-1] if message.endswith(b"\r") else message for message in messages]
+        if len(data) >= LIMIT:
+            if messages and max(map(len, messages)) > LIMIT:
+                messages = [part for message in messages for part in split(message)]
+            if len(self.rest) >= LIMIT:
+                *full, self.rest = split(self.rest, more=True)
+                messages += full
+                self.filled = bool(full) and self.rest in (b"", b"\r")
+        return messages
+
+    def finish(self) -> list[bytes]:
+        """The stream has ended: a rest without a separator is a message too."""
+        rest, self.rest = self.rest, b""
+        return split(rest) if rest else []
+
+
+def split(line: bytes, more: bool = False) -> list[bytes]:
+    """Cut a line into parts of LIMIT bytes and a last one with what is left.
+
+    With `more`, the line goes on: all parts but the last are full and final, and the last is what has to wait.
+    """
+    parts = []
+    start = 0
+    while len(line) - start > LIMIT - more:
+        end = boundary(line, start + LIMIT, more)
+        if end is None:
+            break
+        parts.append(line[start:end])
+        start = end
+    parts.append(line[start:])
+    return parts
+
+
+def boundary(line: bytes, end: int, more: bool) -> int | None:
+    """Where to cut instead of at `end`: before a UTF-8 character that `end` would split, else there.
+
+    None if that depends on bytes which are still to come. Bytes that are no valid character are cut anywhere.
+    """
+    if more and end == len(line) and line.endswith(b"\r"):
+        return None  # the first half of a separator, perhaps
+    for start in range(end - 1, end - 4, -1):
+        lead = line[start]
+        if lead < 0x80 or lead > 0xF4:
+            break
+        if lead >= 0xC0:
+            length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+            try:
+                line[start : start + length].decode()
+                return start if start + length > end else end
+            except UnicodeDecodeError as error:
+                return None if more and error.reason == "unexpected end of data" else end
+    return end

@@ -1,0 +1,135 @@
+"""The log on stdout, as one more slow reader.
+
+A paused pager or a full pipe must not stop the chat, so lines are queued, and one writer hands them on as fast as they
+are taken. When too many are waiting, new ones are counted instead of kept, and the count is told as soon as there is
+room. If nobody reads any more (`./chatsrv | head -1`), or the disk is full, the chat goes on without its journal.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import stat
+import sys
+
+from loop import WaitQueue, writable
+
+from .text import plain, visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from loop.traps import Coroutine
+
+    class Output(Protocol):
+        def fileno(self) -> int: ...
+        def write(self, data: memoryview) -> int | None: ...
+
+
+BACKLOG = 8 << 20  # bytes of lines that may wait: minutes of a busy chat, and small beside the feed's own limit
+
+
+class Journal:
+    """Writes lines to `output`, at most `most` bytes at once; `quiet` leaves the messages' texts out."""
+
+    def __init__(self, output: Output, most: int = 1 << 20, quiet: bool = False) -> None:
+        self.output = output
+        self.most = most
+        self.quiet = quiet
+        self.waiting: list[bytes] = []
+        self.size = 0  # bytes in `waiting`
+        self.lost = 0  # lines that were dropped since the last one that was kept
+        self.failed = False
+        self.closed = False  # for good
+        self.news = WaitQueue()
+        self.written = WaitQueue()
+
+    def say(self, who: str, what: str) -> None:
+        """One line about a connection."""
+        self.queue(f"{who} {what}\n".encode("utf-8", "backslashreplace"), 1)
+
+    def messages(self, who: str, messages: list[bytes]) -> None:
+        """The text of each message, a line each."""
+        if self.quiet:
+            return
+        head = f"{who} > ".encode()
+        separator = b"\n" + head
+        text = separator.join(messages)
+        if not plain(text):
+            text = separator.join([visible(message).encode() for message in messages])
+        self.queue(head + text + b"\n", len(messages))
+
+    def queue(self, lines: bytes, count: int) -> None:
+        if self.closed or self.size > BACKLOG:
+            self.lost += count
+            return
+        if self.lost:
+            lines = b"(%d lines were left out here: nobody took them in time)\n" % self.lost + lines
+            self.lost = 0
+        self.waiting.append(lines)
+        self.size += len(lines)
+        self.news.wake()
+
+    def write(self) -> Coroutine[None]:
+        """COROUTINE. The journal's one writer; ends when nobody can read it any more."""
+        while not self.closed:
+            while not self.waiting:
+                self.written.wake_all()
+                yield from self.news.wait()
+            rest = memoryview(b"".join(self.waiting))
+            self.waiting.clear()
+            self.size = len(rest)
+            while rest:
+                yield from writable(self.output)
+                try:
+                    taken = self.output.write(rest[: self.most]) or 0
+                except OSError as error:
+                    self.fail(error)
+                    self.lost += bytes(rest).count(b"\n")
+                    taken = len(rest)
+                rest = rest[taken:]
+                self.size -= taken
+        self.waiting.clear()
+        self.size = 0
+        self.written.wake_all()
+
+    def flush(self, timeout: float) -> Coroutine[None]:
+        """COROUTINE. Returns when all lines are written, or cannot be; raises TimedOut after `timeout` seconds."""
+        while self.size and not self.closed:
+            yield from self.written.wait(timeout)
+
+    def fail(self, error: OSError) -> None:
+        """A pipe without a reader stays one; anything else, like a full disk, may pass. Told once."""
+        self.closed = isinstance(error, BrokenPipeError)
+        if not self.failed:
+            complain(f"the journal on stdout cannot be written ({error.strerror}); the chat goes on")
+        self.failed = True
+
+
+def complain(what: str) -> None:
+    """One line on stderr, if there is one."""
+    try:
+        sys.stderr.write(f"chatsrv: {what}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass
+
+
+def standard_output() -> tuple[io.FileIO, int]:
+    """stdout for a Journal: a file, and how much may be written at once without ever waiting in write(2).
+
+    Files take everything. Pipes and terminals are opened anew to make them non-blocking, because O_NONBLOCK on
+    descriptor 1 itself would also hit the shell and whoever else shares it. Where that is not possible, PIPE_BUF bytes
+    are what a pipe that is ready surely takes.
+    """
+    kind = os.fstat(1).st_mode
+    if not stat.S_ISREG(kind):
+        for path in ("/proc/self/fd/1", os.ttyname(1) if os.isatty(1) else ""):
+            try:
+                return io.FileIO(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), "w"), 1 << 20
+            except OSError:
+                pass  # not Linux, a socket, or somebody else's pipe
+        return io.FileIO(1, "w", closefd=False), select.PIPE_BUF
+    return io.FileIO(1, "w", closefd=False), 1 << 20

@@ -1,0 +1,154 @@
+"""One connected client: its receiving side, and its one writer."""
+
+from __future__ import annotations
+
+from loop import TimedOut, WriteWait, recv, send, sleep
+
+from .feed import Cursor
+from .framing import Framer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+    from loop import Task
+    from loop.traps import Coroutine
+
+    from .room import Room
+
+RECEIVE = 64 << 10  # bytes taken from a socket at once
+BATCH = 64 << 10  # bytes after which a batch gets no further segment
+
+
+class Member:
+    """A client as its handler sees it: receive() what it says, tell() it something; `prefix` goes before its messages.
+
+    `name` is its address and port, for the journal.
+    """
+
+    __slots__ = (
+        "socket", "host", "name", "prefix", "room", "framer", "cursor", "private", "private_size", "task", "writer",
+        "reason", "paid", "leaving", "gone",
+    )  # fmt: skip
+
+    def __init__(self, sock: socket.socket, host: str, port: int, room: Room) -> None:
+        self.socket = sock
+        self.host = host
+        self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.prefix = f"{host}: ".encode() if room.options.prefix else b""
+        self.room = room
+        self.framer = Framer()
+        self.cursor: Cursor | None = Cursor(room.feed)  # None: it gets nothing any more
+        self.private: list[bytes] = []
+        self.private_size = 0  # bytes in `private`
+        self.task: Task
+        self.writer: Task
+        self.reason = ""  # why it ends
+        self.paid = 0.0  # the time up to which its --max-rate is used
+        self.leaving = False
+        self.gone = False  # it has ended its own stream
+
+    # The receiving side.
+
+    def receive(self) -> Coroutine[list[bytes]]:
+        """COROUTINE. Returns the messages that have arrived, at least one; an empty list at the end of the stream.
+
+        An OSError, when the connection has failed, and what the server raises to end the member pass through here: let
+        them pass.
+        """
+        options = self.room.options
+        most = min(RECEIVE, options.max_rate or RECEIVE)
+        while True:
+            try:
+                data = yield from recv(self.socket, most, options.idle_timeout)
+            except OSError as error:
+                self.reason = (error.strerror or str(error)).lower()
+                raise
+            if not data:
+                self.reason, self.gone = "end of stream", True
+                return self.framer.finish()
+            messages = self.framer.feed(data)
+            if options.max_rate:
+                yield from self.pace(len(data) / options.max_rate)
+            if messages:
+                return messages
+
+    def pace(self, cost: float) -> Coroutine[None]:
+        """COROUTINE. Waits until what was read is within the rate, on average; `cost` is in seconds of it.
+
+        The first second's worth after a silence is free: a paste is no flood.
+        """
+        now = self.room.clock()
+        self.paid = max(self.paid, now - 1) + cost
+        if self.paid > now:
+            yield from sleep(self.paid - now)
+
+    # The sending side.
+
+    def tell(self, line: str | bytes) -> None:
+        """Queue a line for this member alone. It goes before what is still to come of the feed."""
+        if self.cursor is None:
+            return  # its writer has ended: nothing reaches it any more
+        line = (line.encode("utf-8", "replace") if isinstance(line, str) else line) + b"\n"
+        self.private.append(line)
+        self.private_size += len(line)
+        self.room.news.wake(self.writer)
+        if self.private_size > self.room.options.max_lag:
+            self.kick_if_behind()
+
+    def due(self) -> Coroutine[bytes]:
+        """COROUTINE. Returns what is to be sent next, whole messages; b"" when nothing will come any more."""
+        while self.cursor is not None:
+            pieces = self.cursor.take(BATCH)
+            if self.private:
+                pieces = self.private + pieces
+                self.private, self.private_size = [], 0
+            if pieces:
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if self.leaving:
+                break
+            yield from self.room.news.wait()
+        return b""
+
+    # Its end.
+
+    def leave(self) -> None:
+        """What is due now is still sent, and nothing after it."""
+        self.leaving = True
+        if self.cursor:
+            self.cursor.finish()
+        self.room.news.wake(self.writer)
+
+    def kick(self, reason: str) -> None:
+        """Send the member away: its handler is ended, and it is told why."""
+        if not self.reason:
+            self.dismiss(reason)
+            self.task.cancel()
+
+    def kick_if_behind(self) -> None:
+        """Send the member away if it is more than --max-lag behind, and that because its peer takes nothing."""
+        most = self.room.options.max_lag
+        lag = self.private_size + (self.cursor.lag if self.cursor else 0)
+        if lag > most and isinstance(self.writer.trap, WriteWait) and self.writer.undo is not None:
+            self.kick(f"more than {most} bytes behind")
+
+    def dismiss(self, reason: str) -> None:
+        """Note why the member ends, and tell it, instead of all that was due to it."""
+        self.reason = reason
+        self.private, self.private_size = [], 0
+        if self.cursor:
+            self.cursor = Cursor(self.room.feed)
+            self.tell(f"* You are disconnected: {reason}.")
+
+
+def deliver(member: Member) -> Coroutine[None]:
+    """COROUTINE. The member's one writer: whatever is due, as fast as the peer takes it."""
+    try:
+        while batch := (yield from member.due()):
+            yield from send(member.socket, batch, member.room.options.stall_timeout)
+    except TimedOut:
+        member.kick(f"took nothing for {member.room.options.stall_timeout:g} s")
+    except OSError:
+        pass  # the receiving side ends by its own recv: what the peer said before it went is still there to be read
+    finally:
+        member.cursor = None

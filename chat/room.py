@@ -1,0 +1,56 @@
+"""Those who are connected, and the feed they share."""
+
+from __future__ import annotations
+
+import time
+
+from loop import WaitQueue
+
+from .feed import Feed
+from .journal import Journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from .member import Member
+    from .options import Options
+
+
+class Room:
+    """What a handler can reach besides its own member."""
+
+    def __init__(self, options: Options, journal: Journal, clock: Callable[[], float] = time.monotonic) -> None:
+        self.options = options
+        self.journal = journal
+        self.clock = clock
+        self.feed = Feed()
+        self.news = WaitQueue()  # the writers of those who have got everything
+        self.members: dict[Member, None] = {}  # everybody, oldest first
+        self.check_at = 0
+
+    def publish(self, member: Member, messages: list[bytes]) -> None:
+        """Send messages (without separators) to everybody, `member` included, with the member's prefix in front.
+
+        All of them, in this order and with nothing between them.
+        """
+        self.lay_down(member.name, member.prefix, messages)
+
+    def announce(self, line: str) -> None:
+        """Send everybody a line that nobody said, without a prefix."""
+        self.lay_down("room", b"", [line.encode("utf-8", "replace")])
+
+    def lay_down(self, who: str, prefix: bytes, messages: list[bytes]) -> None:
+        if not messages:
+            return
+        self.journal.messages(who, messages)
+        self.feed.append(prefix + (b"\n" + prefix).join(messages) + b"\n")
+        self.news.wake_all()
+        if self.feed.end >= self.check_at:
+            self.check_lags()
+
+    def check_lags(self) -> None:
+        """Look for those who have fallen too far behind: once in a while, so that publishing touches no member."""
+        self.check_at = self.feed.end + self.options.max_lag // 16
+        for member in self.members:
+            member.kick_if_behind()

@@ -1,0 +1,275 @@
+"""Listening, admission, and each connection's way from accepted to terminated."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+
+from loop import Cancelled, Kernel, Signals, TimedOut, WaitQueue, accept, join, recv, report, sleep
+
+from .handlers.chat import chat
+from .journal import Journal, complain, standard_output
+from .member import Member, deliver
+from .options import Options, load_handler, parse
+from .room import Room
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from loop.traps import Coroutine
+
+    from .options import Handler
+
+BACKLOG = 1024  # connections the system holds for us until we accept them
+FAREWELL = 5.0  # seconds for what is still due to a member that ends
+LINGER = 1.0  # seconds for a peer to take our FIN and send its own
+RESERVE = 32  # descriptors that are not for members: ours, and those of clients being refused
+# What accept(2) fails with because of that one connection, or of the network it came through
+PASSING = {
+    getattr(errno, name)
+    for name in (
+        "ECONNABORTED",
+        "ECONNRESET",
+        "EPROTO",
+        "EPERM",
+        "ETIMEDOUT",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENONET",
+        "ENOPROTOOPT",
+        "EOPNOTSUPP",
+    )  # fmt: skip
+    if hasattr(errno, name)
+}
+
+
+class Server:
+    """A chat on `listeners`, non-blocking listening sockets; whatever else it uses comes from accepting on them."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        listeners: list[socket.socket],
+        journal: Journal,
+        options: Options,
+        handler: Handler = chat,
+    ) -> None:
+        self.kernel = kernel
+        self.listeners = listeners
+        self.journal = journal
+        self.options = options
+        self.handler = handler
+        self.room = Room(options, journal, kernel.clock)
+        self.sessions: dict[Member, None] = {}  # the room's members, and those who are being refused
+        self.per_host: dict[str, int] = {}
+        self.stopping = False
+        self.change = WaitQueue()  # run() waits here: for stop(), then for members to go
+
+    def run(self) -> Coroutine[None]:
+        """COROUTINE. The whole life of the server; ends after stop(), when everybody is gone and everything written."""
+        kernel = self.kernel
+        journal_writer = kernel.spawn(self.journal.write(), "journal")
+        doors = [kernel.spawn(self.admit(listener), "accept") for listener in self.listeners]
+        while not self.stopping:
+            yield from self.change.wait()
+        for door in doors:
+            door.cancel()
+        for listener in self.listeners:
+            kernel.close(listener)
+        for member in self.sessions:
+            if not member.reason:
+                member.reason = "the server is ending"
+                member.task.cancel()
+        while self.sessions:
+            yield from self.change.wait()
+        try:
+            yield from self.journal.flush(LINGER)
+        except TimedOut:
+            pass
+        journal_writer.cancel()
+
+    def stop(self) -> None:
+        """Begin the orderly end: no new connections, no more reading; what is due is delivered, within FAREWELL."""
+        self.stopping = True
+        self.change.wake_all()
+
+    # Admission.
+
+    def admit(self, listener: socket.socket) -> Coroutine[None]:
+        """COROUTINE. Accepts whoever comes, for as long as the server runs. No error ends this."""
+        tell_at = 0.0
+        while True:
+            try:
+                for sock, address in (yield from accept(listener)):
+                    self.greet(sock, address)
+            except OSError as error:
+                if error.errno in PASSING:
+                    continue
+                if self.kernel.clock() >= tell_at:
+                    complain(f"cannot accept connections: {error.strerror}; trying on")
+                    tell_at = self.kernel.clock() + 60
+                yield from sleep(0.1)  # we are out of something; the connection stays in the backlog, and readable
+
+    def greet(self, sock: socket.socket, address: Any) -> None:
+        """Make a member of a new connection, or refuse it."""
+        host, port = address[0], address[1]  # getpeername fails after an early reset
+        if host.startswith("::ffff:"):
+            host = host[7:]
+        member = Member(sock, host, port, self.room)
+        self.journal.say(member.name, "accepted connection")
+        self.sessions[member] = None
+        refusal = self.refusal(host)
+        if not refusal:
+            self.room.members[member] = None
+            self.per_host[host] = self.per_host.get(host, 0) + 1
+        member.task = self.kernel.spawn(self.session(member, refusal), member.name)
+        member.writer = self.kernel.spawn(deliver(member), f"{member.name} writer")
+
+    def forget(self, member: Member) -> None:
+        """Take the member off all lists."""
+        del self.sessions[member]
+        if member in self.room.members:
+            del self.room.members[member]
+            self.per_host[member.host] -= 1
+            if not self.per_host[member.host]:
+                del self.per_host[member.host]
+        self.change.wake_all()
+
+    def refusal(self, host: str) -> str:
+        """Why nobody from `host` can come in now; empty if somebody can."""
+        if self.options.max_clients is not None and len(self.room.members) >= self.options.max_clients:
+            return "the server is full"
+        if self.options.max_per_ip and self.per_host.get(host, 0) >= self.options.max_per_ip:
+            return f"too many connections from {host}"
+        return ""
+
+    # A connection.
+
+    def session(self, member: Member, refusal: str) -> Coroutine[None]:
+        """COROUTINE. One connection, from accepted to terminated, however it ends."""
+        try:
+            if refusal:
+                member.dismiss(refusal)
+            else:
+                yield from self.converse(member)
+            yield from self.part(member)
+        except OSError as error:
+            member.reason = member.reason or (error.strerror or str(error)).lower()
+        finally:
+            member.writer.cancel()
+            self.kernel.close(member.socket)
+            self.forget(member)
+            self.journal.say(member.name, f"connection terminated: {member.reason}")
+
+    def converse(self, member: Member) -> Coroutine[None]:
+        """COROUTINE. Run the handler to its end. Raises OSError if the connection has failed."""
+        try:
+            yield from self.handler(member, self.room)
+            member.reason = member.reason or "left"
+        except Cancelled:
+            pass  # kicked, or the server is ending
+        except TimedOut:
+            member.dismiss(f"silent for {self.options.idle_timeout:g} s")
+        except Exception as error:
+            if isinstance(error, OSError) and member.reason and not member.gone:
+                raise
+            member.reason = "its handler failed"
+            report(f"the handler of {member.name} failed")
+
+    def part(self, member: Member) -> Coroutine[None]:
+        """COROUTINE. Deliver what is due, say FIN, and read to the peer's own end.
+
+        Closing a socket with something unread in it makes TCP send a reset, which can destroy what was just sent.
+        """
+        member.leave()
+        try:
+            yield from join(member.writer, FAREWELL)
+            member.socket.shutdown(socket.SHUT_WR)
+            end = self.kernel.clock() + LINGER
+            while not member.gone and (left := end - self.kernel.clock()) > 0:
+                member.gone = not (yield from recv(member.socket, 1 << 16, left))
+        except TimedOut:
+            pass
+
+
+# The program.
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the server until a signal ends it; returns the exit status."""
+    for fd in 0, 1, 2:  # started with one of them closed, a socket would get its number, and the journal with it
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    options = parse(arguments)
+    try:
+        handler = chat if options.handler is Options.handler else load_handler(options.handler)
+        listeners = listen(options.host, options.port)
+    except ValueError as error:
+        complain(str(error))
+        return 2
+    except OSError as error:
+        complain(f"cannot listen on port {options.port}: {error.strerror or error}")
+        return 1
+    limit = raise_descriptor_limit()
+    if options.max_clients is None:
+        options.max_clients = max(1, limit - RESERVE)
+    kernel = Kernel()
+    output, most = standard_output()
+    journal = Journal(output, most, options.quiet)
+    server = Server(kernel, listeners, journal, options, handler)
+    signals = Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    life = kernel.spawn(server.run(), "server")
+    kernel.spawn(obey(signals, server), "signals")
+    journal.say("chatsrv", f"listens on port {listeners[0].getsockname()[1]}")
+    kernel.run(until=life)
+    return 0 if life.outcome == "returned" else 1
+
+
+def obey(signals: Signals, server: Server) -> Coroutine[None]:
+    """COROUTINE. The first signal begins the orderly end, a second one ends at once."""
+    heard = yield from signals.wait()
+    server.stop()
+    if len(heard) == 1:
+        yield from signals.wait()
+    server.kernel.stop()
+
+
+def raise_descriptor_limit() -> int:
+    """Allow this process as many descriptors as it may have; returns how many."""
+    import resource  # not needed to accept connections, so not before
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = hard if hard != resource.RLIM_INFINITY else 1 << 16
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):
+        return soft  # macOS allows less than it says
+    return most
+
+
+def listen(host: str | None, port: int) -> list[socket.socket]:
+    """Listening sockets on `host` (None: on everything, IPv6 and IPv4 in one socket where the system can).
+
+    Raises OSError. What is set here, accepted sockets inherit, which saves the calls for each of them.
+    """
+    listener = None
+    if host is None and socket.has_dualstack_ipv6():
+        try:
+            listener = socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise
+    if listener is None:
+        family = socket.AF_INET6 if host and ":" in host else socket.AF_INET
+        listener = socket.create_server((host or "", port), family=family, backlog=BACKLOG)
+    listener.setblocking(False)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return [listener]

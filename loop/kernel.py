@@ -1,0 +1,279 @@
+"""The kernel: who runs next, and who waits for what.
+
+Almost nothing interesting happens here. Tasks in the ready queue run one after the other, each until it yields a trap;
+the kernel notes what the task waits for and turns to the next. When readiness, time or another task answers the trap,
+the task is ready again. There is one thread: between two yields a task has the whole program to itself.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from heapq import heapify, heappop, heappush
+from itertools import count
+from types import GeneratorType
+
+from .poller import READ, WRITE, default_poller
+from .task import Busy, Cancelled, Closed, Task, TimedOut
+from .traps import Park, ReadWait, Sleep, WriteWait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Protocol
+
+    from .poller import Poller
+    from .traps import Coroutine, HasFileno
+
+    class Closable(HasFileno, Protocol):
+        def close(self) -> None: ...
+
+
+class Kernel:
+    """Runs tasks. `poller` and `clock` (seconds, monotonic) are where the world comes in; tests bring their own."""
+
+    def __init__(self, poller: Poller | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.poller = poller or default_poller()
+        self.clock = clock
+        self.tasks: dict[Task, None] = {}  # all that have not ended, oldest first
+        self.ready: deque[Task] = deque()
+        self.readers: dict[int, Task] = {}  # who waits to read which descriptor
+        self.writers: dict[int, Task] = {}
+        self.timers: list[tuple[float, int, Task]] = []  # a heap; the serial keeps equal times from comparing tasks
+        self.serial = count()
+        self.stale = 0  # timers of tasks that have ended
+        self.stopping = False
+        self.traps: dict[type, Callable[[Task, Any], None]] = {
+            ReadWait: self.wait_to_read,
+            WriteWait: self.wait_to_write,
+            Sleep: self.sleep,
+            Park: self.park,
+        }
+
+    # Plain calls: what cannot block.
+
+    def spawn(self, coroutine: Coroutine[Any], name: str = "") -> Task:
+        """Make a task of a coroutine. It takes its first step in the next turn."""
+        if not isinstance(coroutine, GeneratorType):
+            raise TypeError(f"spawn() takes a generator, not {coroutine!r}; did you forget the call or a `yield from`?")
+        task = Task(coroutine, name or coroutine.__name__, self.ready)
+        self.tasks[task] = None
+        self.ready.append(task)
+        return task
+
+    def close(self, sock: Closable) -> None:
+        """Close a socket somebody may wait on: whoever waits gets Closed. The only way such a socket is closed.
+
+        A descriptor's number is used again at once, so its waiters and its arming must be gone before it is.
+        """
+        fd = sock.fileno()
+        if fd >= 0:
+            for waiting in (self.readers, self.writers):
+                if fd in waiting:
+                    waiting[fd].wake(error=Closed("closed by another task"))
+            self.poller.forget(fd)
+        sock.close()
+
+    def run(self, until: Task | None = None) -> None:
+        """Turn until the task `until` has ended, no task is left, or stop() was called."""
+        self.stopping = False
+        while self.tasks and not self.stopping and (until is None or until.outcome is None):
+            self.turn()
+
+    def stop(self) -> None:
+        """Make run() return after this turn, whatever still waits."""
+        self.stopping = True
+
+    # The turn.
+
+    def turn(self) -> None:
+        """Collect all readiness, move what is due, then run one step of each task that is ready by now.
+
+        What becomes ready meanwhile runs in the next turn: nobody keeps the others from the poller.
+        """
+        for fd, ready in self.poller.poll(self.patience()):
+            reader = self.readers.get(fd) if ready & READ else None
+            writer = self.writers.get(fd) if ready & WRITE else None
+            if reader is not None:
+                del self.readers[fd]
+                reader.undo = None
+                self.resume(reader)
+            if writer is not None:
+                del self.writers[fd]
+                writer.undo = None
+                self.resume(writer)
+            if fd in self.readers or fd in self.writers:
+                self.arm(fd)  # readiness disarms the descriptor, and somebody still waits for the other direction
+        if self.timers:
+            self.expire(self.clock())
+        ready_queue = self.ready
+        for _ in range(len(ready_queue)):
+            self.step(ready_queue.popleft())
+
+    def step(self, task: Task) -> None:
+        """Resume a task with its answer, run it to its next trap, and carry that out."""
+        coroutine, error, answer = task.coroutine, task.error, task.answer
+        task.answer = None
+        try:
+            if error is None:
+                trap = coroutine.send(answer)
+            elif task.started:
+                task.error = None
+                trap = coroutine.throw(error)
+            else:  # cancelled before its first step: its `finally` counts only once it has begun
+                trap = coroutine.send(None)
+            task.started = True
+        except StopIteration:
+            self.end(task, "returned")
+        except Cancelled:
+            self.end(task, "cancelled")
+        except Exception:
+            self.end(task, "failed")
+            report(f"task {task.name} failed")
+        else:
+            if task.error is not None:  # cancelled while it ran: that is the answer to this trap
+                self.ready.append(task)
+                return
+            task.trap = trap
+            carry_out = self.traps.get(type(trap))
+            try:
+                if carry_out is None:
+                    raise TypeError(guess(trap))
+                carry_out(task, trap)
+            except Exception as refusal:
+                task.error = refusal
+                self.ready.append(task)
+
+    def patience(self) -> float | None:
+        """How long the poller may wait, in seconds: not at all if a task is ready, for ever if nothing is timed."""
+        if self.ready or self.stopping:
+            return 0
+        if self.timers:
+            return max(0, self.timers[0][0] - self.clock())
+        if not self.readers and not self.writers:
+            raise RuntimeError(f"nothing can wake these tasks any more: {list(self.tasks)}")
+        return None
+
+    # One method per trap.
+
+    def wait_to_read(self, task: Task, trap: ReadWait) -> None:
+        self.wait_for(self.readers, task, trap)
+        task.undo = self.leave_readers
+
+    def wait_to_write(self, task: Task, trap: WriteWait) -> None:
+        self.wait_for(self.writers, task, trap)
+        task.undo = self.leave_writers
+
+    def sleep(self, task: Task, trap: Sleep) -> None:
+        self.set_deadline(task, trap.timeout)
+        task.undo = leave_nothing
+
+    def park(self, task: Task, trap: Park) -> None:
+        trap.queue.tasks[task] = None
+        task.undo = trap.queue.leave
+        if trap.timeout is not None:
+            self.set_deadline(task, trap.timeout)
+
+    # Descriptors.
+
+    def wait_for(self, waiting: dict[int, Task], task: Task, trap: ReadWait | WriteWait) -> None:
+        fd = trap.fd
+        if fd in waiting:
+            raise Busy(f"{waiting[fd].name} already waits for this direction of descriptor {fd}")
+        if fd < 0:
+            raise Closed("this socket is closed")
+        waiting[fd] = task
+        try:
+            self.arm(fd)
+        except BaseException:
+            del waiting[fd]
+            raise
+        if trap.timeout is not None:
+            self.set_deadline(task, trap.timeout)
+
+    def arm(self, fd: int) -> None:
+        self.poller.arm(fd, (READ if fd in self.readers else 0) | (WRITE if fd in self.writers else 0))
+
+    def leave_readers(self, task: Task) -> None:
+        fd = task.trap.fd  # type: ignore[union-attr]
+        del self.readers[fd]
+        self.arm(fd)
+
+    def leave_writers(self, task: Task) -> None:
+        fd = task.trap.fd  # type: ignore[union-attr]
+        del self.writers[fd]
+        self.arm(fd)
+
+    # Time.
+
+    def set_deadline(self, task: Task, timeout: float) -> None:
+        """Let the task's trap run out in `timeout` seconds.
+
+        Most deadlines are never reached: the task is woken and waits anew, with a later one. So a task keeps the timer
+        it has if that comes no later, and expire() sets it anew when it goes off too early. That leaves one timer a
+        task instead of one a wait, and nothing to take out of the middle of the heap.
+        """
+        task.deadline = deadline = self.clock() + timeout
+        if task.timer is None or deadline < task.timer:
+            self.set_timer(task, deadline)
+
+    def set_timer(self, task: Task, moment: float) -> None:
+        task.timer = moment
+        heappush(self.timers, (moment, next(self.serial), task))
+
+    def expire(self, now: float) -> None:
+        """Answer the traps whose deadline has come."""
+        while self.timers and self.timers[0][0] <= now:
+            moment, _, task = heappop(self.timers)
+            if task.timer != moment:
+                continue  # an earlier timer has taken this one's place
+            task.timer = None
+            if task.outcome is not None:
+                self.stale -= 1
+            elif task.deadline is not None and task.deadline > now:
+                self.set_timer(task, task.deadline)
+            elif task.deadline is not None:
+                task.wake(error=None if isinstance(task.trap, Sleep) else TimedOut("nothing happened in time"))
+
+    # Ends.
+
+    def resume(self, task: Task) -> None:
+        """Make a task ready whose wait is over already."""
+        task.deadline = None
+        self.ready.append(task)
+
+    def end(self, task: Task, outcome: str) -> None:
+        task.outcome = outcome
+        task.error = task.deadline = None
+        del self.tasks[task]
+        if task.joiners is not None:
+            task.joiners.wake_all()
+        if task.timer is not None:
+            self.stale += 1
+            if self.stale > 100 and self.stale > len(self.timers) // 2:
+                self.timers = [timer for timer in self.timers if timer[2].outcome is None]
+                heapify(self.timers)
+                self.stale = 0
+
+
+def leave_nothing(task: Task) -> None:
+    """The undo of a sleep: its deadline goes with the waking."""
+
+
+def guess(trap: object) -> str:
+    """Why a task may have yielded something that is no trap."""
+    if isinstance(trap, GeneratorType):
+        name = trap.__name__
+        return f"the generator {name}() was yielded, not run; did you mean `yield from {name}(...)`?"
+    return f"{trap!r} was yielded, which is no trap; did you mean `return`, or `yield from` a coroutine?"
+
+
+def report(what: str) -> None:
+    """Say on stderr what went wrong, with the traceback of the exception being handled. Never raises."""
+    import traceback  # only when something failed: it takes longer to import than the whole loop
+
+    try:
+        sys.stderr.write(f"{what}\n{traceback.format_exc()}")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # stderr is closed or full; the others must not suffer

@@ -1,0 +1,99 @@
+"""System calls as sequential generator functions.
+
+Each reads like the blocking call of the same name. Readiness is a hint: the data may be gone again, the connection may
+have been reset, so each call is tried anew when the system says it would block after all.
+
+`recv` and `accept` wait first, because the peer decides how much comes: a peer that always has more would otherwise
+never let go. `send` tries first: there is mostly room.
+
+Sockets must be non-blocking. Timeouts are in seconds, None for none, and raise TimedOut; a call that fails raises
+OSError as usual.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from .traps import ReadWait, Sleep, WriteWait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .traps import Coroutine, HasFileno, Source
+
+
+def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[socket.socket, Any]]]:
+    """COROUTINE. Returns what accept(2) gives for each connection that is there, at least one, at most `most`.
+
+    64 a turn, so that a rush of connections does not keep those who are in from talking.
+    """
+    accepted: list[tuple[socket.socket, Any]] = []
+    while not accepted:
+        yield ReadWait(listener)
+        try:
+            while len(accepted) < most:
+                sock, address = listener.accept()
+                accepted.append((sock, address))
+                sock.setblocking(False)
+        except OSError as error:  # one that comes after some were accepted comes again
+            if not accepted and not isinstance(error, (BlockingIOError, InterruptedError)):
+                raise
+    return accepted
+
+
+def connect(sock: socket.socket, address: Any, timeout: float | None = None) -> Coroutine[None]:
+    """COROUTINE. Returns once connected; raises OSError if it is refused or cannot be reached."""
+    try:
+        sock.connect(address)
+    except (BlockingIOError, InterruptedError):
+        yield WriteWait(sock, timeout)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error)) from None
+
+
+def recv(sock: socket.socket, most: int, timeout: float | None = None) -> Coroutine[bytes]:
+    """COROUTINE. Returns what has arrived, up to `most` bytes; b"" at the end of the stream."""
+    while True:
+        yield ReadWait(sock, timeout)
+        try:
+            return sock.recv(most)
+        except (BlockingIOError, InterruptedError):
+            pass
+
+
+def send(sock: socket.socket, data: bytes, timeout: float | None = None) -> Coroutine[None]:
+    """COROUTINE. Returns once the system has taken all of `data`. `timeout` runs anew whenever it took some."""
+    rest: bytes | memoryview = data
+    while True:
+        try:
+            sent = sock.send(rest)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        if sent == len(rest):
+            return
+        rest = memoryview(rest)[sent:]
+        yield WriteWait(sock, timeout)
+
+
+def read(file: Source, most: int) -> Coroutine[bytes]:
+    """COROUTINE. os.read, once, when there is something: a blocking descriptor does not block. b"" at its end."""
+    fd = file if isinstance(file, int) else file.fileno()
+    while True:
+        yield ReadWait(fd)
+        try:
+            return os.read(fd, most)
+        except (BlockingIOError, InterruptedError):
+            pass
+
+
+def writable(file: HasFileno, timeout: float | None = None) -> Coroutine[None]:
+    """COROUTINE. Returns when there is room, or an error waits to be seen."""
+    yield WriteWait(file, timeout)
+
+
+def sleep(seconds: float) -> Coroutine[None]:
+    """COROUTINE. Returns after so many seconds, never earlier."""
+    yield Sleep(seconds)

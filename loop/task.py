@@ -1,0 +1,85 @@
+"""A task: one generator, where it stands, and what it is to be resumed with."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from typing import Any, Callable
+
+    from .traps import Coroutine, Trap
+    from .waitqueue import WaitQueue
+
+
+class Cancelled(BaseException):
+    """Raised in a task that is to end. A BaseException, so that `except Exception` in a handler lets it through.
+
+    `woken` is true if the task had just been woken and had not run yet: it may owe that wake-up to somebody else.
+    """
+
+    woken = False
+
+
+class Closed(OSError):
+    """Raised in a task that waits for a socket which another task closes (kernel.close)."""
+
+
+class Busy(RuntimeError):
+    """Raised in a task that wants to wait for one direction of a descriptor where another task already waits."""
+
+
+class TimedOut(Exception):
+    """Raised at a trap whose timeout has run out. Not OSError's TimeoutError, which TCP raises about a dead peer."""
+
+
+class Task:
+    """What the kernel knows of one coroutine.
+
+    A task is in exactly one place: running, in the kernel's ready queue, or suspended. A suspended task, and only a
+    suspended one, carries `undo`, the one function that takes it out of where it waits. Waking consumes the undo.
+    """
+
+    __slots__ = (
+        "name", "coroutine", "ready", "trap", "undo", "answer", "error", "deadline", "timer", "started", "outcome",
+        "joiners",
+    )  # fmt: skip
+
+    def __init__(self, coroutine: Coroutine[Any], name: str, ready: deque[Task]) -> None:
+        self.name = name
+        self.coroutine = coroutine
+        self.ready = ready  # the kernel's ready queue
+        self.trap: Trap | None = None  # what it asked for last
+        self.undo: Callable[[Task], None] | None = None
+        self.answer: Any = None
+        self.error: BaseException | None = None
+        self.deadline: float | None = None  # when its trap times out
+        self.timer: float | None = None  # when the kernel looks at that deadline next; see Kernel.set_deadline
+        self.started = False
+        self.outcome: str | None = None  # "returned", "cancelled" or "failed", once it has ended
+        self.joiners: WaitQueue | None = None  # made by the first who joins
+
+    def wake(self, answer: Any = None, error: BaseException | None = None) -> None:
+        """Take a suspended task out of where it waits and make it ready: it gets `answer`, or `error` raised."""
+        assert self.undo is not None, f"{self.name} does not wait"
+        self.undo(self)
+        self.undo = self.deadline = None
+        self.answer = answer
+        self.error = error
+        self.ready.append(self)
+
+    def cancel(self) -> None:
+        """Raise Cancelled in the task, where it waits now or at its next trap. A task that has ended stays ended.
+
+        A task that is ready is only marked: it is in the ready queue once, and must not get there twice.
+        """
+        if self.outcome is not None:
+            return
+        end = Cancelled()
+        if self.undo is not None:
+            self.wake(error=end)
+        else:
+            end.woken = self.error is None
+            self.error = end
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"

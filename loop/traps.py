@@ -1,0 +1,66 @@
+"""What a task may yield.
+
+A trap is a request to the kernel, the way a system call is a request to an operating system: the task stops at its
+`yield`, the kernel parks it, and resumes it there when the request is answered. A trap is inert data: it says what is
+wanted and does nothing itself. There are four, and only code in loop/ yields them; everywhere else a pause is a
+`yield from` of one of the coroutines in stream.py and waitqueue.py.
+
+`timeout` is in seconds; None waits for ever. When it runs out, TimedOut is raised at the `yield`.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Any, Protocol, TypeVar, Union
+
+    from .waitqueue import WaitQueue
+
+    T = TypeVar("T")
+
+    class HasFileno(Protocol):
+        def fileno(self) -> int: ...
+
+    Source = Union[int, HasFileno]
+    Trap = Union["ReadWait", "WriteWait", "Sleep", "Park"]
+    Coroutine = Generator[Trap, Any, T]
+
+
+class ReadWait:
+    """Until the descriptor may be read: there is data, the stream has ended, or it has failed."""
+
+    __slots__ = ("fd", "timeout")
+
+    def __init__(self, source: Source, timeout: float | None = None) -> None:
+        self.fd = source if isinstance(source, int) else source.fileno()
+        self.timeout = timeout
+
+
+class WriteWait:
+    """Until the descriptor may be written: there is room, or it has failed."""
+
+    __slots__ = ("fd", "timeout")
+
+    def __init__(self, source: Source, timeout: float | None = None) -> None:
+        self.fd = source if isinstance(source, int) else source.fileno()
+        self.timeout = timeout
+
+
+class Sleep:
+    """For `timeout` seconds; the one trap for which running out of time is the answer."""
+
+    __slots__ = ("timeout",)
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+
+
+class Park:
+    """Until somebody wakes this task in `queue`."""
+
+    __slots__ = ("queue", "timeout")
+
+    def __init__(self, queue: WaitQueue, timeout: float | None = None) -> None:
+        self.queue = queue
+        self.timeout = timeout

@@ -1,0 +1,64 @@
+"""Tasks that wait for other tasks."""
+
+from __future__ import annotations
+
+from .task import Cancelled
+from .traps import Park
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .task import Task
+    from .traps import Coroutine
+
+
+class WaitQueue:
+    """Tasks waiting for something to come true, first come, first woken.
+
+    Waking is a hint, like readiness: between the wake-up and its turn, somebody else may have taken what there was.
+    So a waiter checks in a loop, with no pause between the check and the wait:
+
+        while not ready():
+            yield from queue.wait()
+    """
+
+    __slots__ = ("tasks",)
+
+    def __init__(self) -> None:
+        self.tasks: dict[Task, None] = {}  # a dict is an ordered set: cheap to leave from the middle
+
+    def wait(self, timeout: float | None = None) -> Coroutine[None]:
+        """COROUTINE. Returns once woken; raises TimedOut after `timeout` seconds (None: never)."""
+        try:
+            yield Park(self, timeout)
+        except Cancelled as end:
+            if end.woken:
+                self.wake()  # this wake-up was meant for somebody who lives on
+            raise
+
+    def wake(self, task: Task | None = None) -> None:
+        """Wake the one that waits longest, or `task` if it waits here. Nobody there: nothing happens."""
+        if task is None:
+            task = next(iter(self.tasks), None)
+        if task in self.tasks:
+            task.wake()
+
+    def wake_all(self) -> None:
+        """Wake everybody who waits here now."""
+        for task in list(self.tasks):
+            task.wake()
+
+    def leave(self, task: Task) -> None:
+        """The undo of waiting here."""
+        del self.tasks[task]
+
+
+def join(task: Task, timeout: float | None = None) -> Coroutine[str]:
+    """COROUTINE. Waits until `task` has ended; returns how: "returned", "cancelled" or "failed".
+
+    Raises TimedOut after `timeout` seconds; the task goes on.
+    """
+    while task.outcome is None:
+        if task.joiners is None:
+            task.joiners = WaitQueue()
+        yield from task.joiners.wait(timeout)
+    return task.outcome
