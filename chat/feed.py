@@ -67,7 +67,9 @@ class Cursor:
 
         An empty list means that there is nothing new. The bytes are the feed's own, not a copy.
         """
-        taken = []
+        taken: list[bytes] = []
+        if self.place == self.feed.end:
+            return taken
         end = self.stop or self.feed.seal()
         while self.segment is not end and enough > 0:
             data = self.segment.data

@@ -96,19 +96,15 @@ class Member:
         if self.private_size > self.room.options.max_lag:
             self.kick_if_behind()
 
-    def due(self) -> Coroutine[bytes]:
-        """COROUTINE. Returns what is to be sent next, whole messages; b"" when nothing will come any more."""
-        while self.cursor is not None:
-            pieces = self.cursor.take(BATCH)
-            if self.private:
-                pieces = self.private + pieces
-                self.private, self.private_size = [], 0
-            if pieces:
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            if self.leaving:
-                break
-            yield from self.room.news.wait()
-        return b""
+    def due(self) -> bytes:
+        """What is to be sent next, whole messages, and from now on counted as sent; b"" if there is nothing."""
+        if self.cursor is None:
+            return b""
+        pieces = self.cursor.take(BATCH)
+        if self.private:
+            pieces = self.private + pieces
+            self.private, self.private_size = [], 0
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     # Its end.
 
@@ -143,11 +139,17 @@ class Member:
 
 def deliver(member: Member) -> Coroutine[None]:
     """COROUTINE. The member's one writer: whatever is due, as fast as the peer takes it."""
+    stall_timeout = member.room.options.stall_timeout
     try:
-        while batch := (yield from member.due()):
-            yield from send(member.socket, batch, member.room.options.stall_timeout)
+        while True:
+            if batch := member.due():
+                yield from send(member.socket, batch, stall_timeout)
+            elif member.leaving:
+                return
+            else:
+                yield from member.room.news.wait()
     except TimedOut:
-        member.kick(f"took nothing for {member.room.options.stall_timeout:g} s")
+        member.kick(f"took nothing for {stall_timeout:g} s")
     except OSError:
         pass  # the receiving side ends by its own recv: what the peer said before it went is still there to be read
     finally:

@@ -128,7 +128,7 @@ class Server:
             self.room.members[member] = None
             self.per_host[host] = self.per_host.get(host, 0) + 1
         member.task = self.kernel.spawn(self.session(member, refusal), member.name)
-        member.writer = self.kernel.spawn(deliver(member), f"{member.name} writer")
+        member.writer = self.kernel.spawn(deliver(member), member.name)
 
     def forget(self, member: Member) -> None:
         """Take the member off all lists."""

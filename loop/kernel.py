@@ -20,7 +20,7 @@ from .traps import Park, ReadWait, Sleep, WriteWait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Protocol
+    from typing import Any, Callable, NoReturn, Protocol
 
     from .poller import Poller
     from .traps import Coroutine, HasFileno
@@ -43,11 +43,12 @@ class Kernel:
         self.serial = count()
         self.stale = 0  # timers of tasks that have ended
         self.stopping = False
-        self.traps: dict[type, Callable[[Task, Any], None]] = {
-            ReadWait: self.wait_to_read,
-            WriteWait: self.wait_to_write,
-            Sleep: self.sleep,
-            Park: self.park,
+        # How each trap is carried out, and how that is undone
+        self.traps: dict[type, tuple[Callable[[Task, Any], None], Callable[[Task], None]]] = {
+            ReadWait: (self.wait_to_read, self.leave_readers),
+            WriteWait: (self.wait_to_write, self.leave_writers),
+            Sleep: (self.sleep, self.leave_nothing),
+            Park: (self.park, self.leave_queue),
         }
 
     # Plain calls: what cannot block.
@@ -111,18 +112,16 @@ class Kernel:
             self.step(ready_queue.popleft())
 
     def step(self, task: Task) -> None:
-        """Resume a task with its answer, run it to its next trap, and carry that out."""
-        coroutine, error, answer = task.coroutine, task.error, task.answer
-        task.answer = None
+        """Resume a task, run it to its next trap, and carry that out."""
+        error = task.error
         try:
             if error is None:
-                trap = coroutine.send(answer)
+                trap = task.coroutine.send(None)
             elif task.started:
                 task.error = None
-                trap = coroutine.throw(error)
-            else:  # cancelled before its first step: its `finally` counts only once it has begun
-                trap = coroutine.send(None)
-            task.started = True
+                trap = task.coroutine.throw(error)
+            else:  # cancelled before its first step: only from then on does its `finally` count
+                trap = task.coroutine.send(None)
         except StopIteration:
             self.end(task, "returned")
         except Cancelled:
@@ -131,18 +130,21 @@ class Kernel:
             self.end(task, "failed")
             report(f"task {task.name} failed")
         else:
-            if task.error is not None:  # cancelled while it ran: that is the answer to this trap
+            task.started = True
+            task.trap = trap
+            if task.error is not None:  # it was cancelled meanwhile: that is the answer to whatever it asks for
                 self.ready.append(task)
                 return
-            task.trap = trap
-            carry_out = self.traps.get(type(trap))
             try:
-                if carry_out is None:
-                    raise TypeError(guess(trap))
+                carry_out, undo = self.traps.get(type(trap)) or refuse(trap)
                 carry_out(task, trap)
             except Exception as refusal:
                 task.error = refusal
                 self.ready.append(task)
+            else:
+                task.undo = undo
+                if trap.timeout is not None:
+                    self.set_deadline(task, trap.timeout)
 
     def patience(self) -> float | None:
         """How long the poller may wait, in seconds: not at all if a task is ready, for ever if nothing is timed."""
@@ -154,30 +156,37 @@ class Kernel:
             raise RuntimeError(f"nothing can wake these tasks any more: {list(self.tasks)}")
         return None
 
-    # One method per trap.
+    # Each trap: how it is carried out, and how that is undone.
 
     def wait_to_read(self, task: Task, trap: ReadWait) -> None:
-        self.wait_for(self.readers, task, trap)
-        task.undo = self.leave_readers
+        self.wait_for(self.readers, task, trap.fd)
+
+    def leave_readers(self, task: Task) -> None:
+        del self.readers[task.trap.fd]
+        self.arm(task.trap.fd)
 
     def wait_to_write(self, task: Task, trap: WriteWait) -> None:
-        self.wait_for(self.writers, task, trap)
-        task.undo = self.leave_writers
+        self.wait_for(self.writers, task, trap.fd)
+
+    def leave_writers(self, task: Task) -> None:
+        del self.writers[task.trap.fd]
+        self.arm(task.trap.fd)
 
     def sleep(self, task: Task, trap: Sleep) -> None:
-        self.set_deadline(task, trap.timeout)
-        task.undo = leave_nothing
+        """Nothing but its deadline."""
+
+    def leave_nothing(self, task: Task) -> None:
+        """The deadline goes with every waking."""
 
     def park(self, task: Task, trap: Park) -> None:
         trap.queue.tasks[task] = None
-        task.undo = trap.queue.leave
-        if trap.timeout is not None:
-            self.set_deadline(task, trap.timeout)
+
+    def leave_queue(self, task: Task) -> None:
+        del task.trap.queue.tasks[task]
 
     # Descriptors.
 
-    def wait_for(self, waiting: dict[int, Task], task: Task, trap: ReadWait | WriteWait) -> None:
-        fd = trap.fd
+    def wait_for(self, waiting: dict[int, Task], task: Task, fd: int) -> None:
         if fd in waiting:
             raise Busy(f"{waiting[fd].name} already waits for this direction of descriptor {fd}")
         if fd < 0:
@@ -188,21 +197,9 @@ class Kernel:
         except BaseException:
             del waiting[fd]
             raise
-        if trap.timeout is not None:
-            self.set_deadline(task, trap.timeout)
 
     def arm(self, fd: int) -> None:
         self.poller.arm(fd, (READ if fd in self.readers else 0) | (WRITE if fd in self.writers else 0))
-
-    def leave_readers(self, task: Task) -> None:
-        fd = task.trap.fd  # type: ignore[union-attr]
-        del self.readers[fd]
-        self.arm(fd)
-
-    def leave_writers(self, task: Task) -> None:
-        fd = task.trap.fd  # type: ignore[union-attr]
-        del self.writers[fd]
-        self.arm(fd)
 
     # Time.
 
@@ -256,16 +253,12 @@ class Kernel:
                 self.stale = 0
 
 
-def leave_nothing(task: Task) -> None:
-    """The undo of a sleep: its deadline goes with the waking."""
-
-
-def guess(trap: object) -> str:
-    """Why a task may have yielded something that is no trap."""
+def refuse(trap: object) -> NoReturn:
+    """Say why a task may have yielded something that is no trap."""
     if isinstance(trap, GeneratorType):
         name = trap.__name__
-        return f"the generator {name}() was yielded, not run; did you mean `yield from {name}(...)`?"
-    return f"{trap!r} was yielded, which is no trap; did you mean `return`, or `yield from` a coroutine?"
+        raise TypeError(f"the generator {name}() was yielded, not run; did you mean `yield from {name}(...)`?")
+    raise TypeError(f"{trap!r} was yielded, which is no trap; did you mean `return`, or `yield from` a coroutine?")
 
 
 def report(what: str) -> None:

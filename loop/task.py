@@ -1,4 +1,4 @@
-"""A task: one generator, where it stands, and what it is to be resumed with."""
+"""A task: one generator, and where it stands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections import deque
     from typing import Any, Callable
 
-    from .traps import Coroutine, Trap
+    from .traps import Coroutine
     from .waitqueue import WaitQueue
 
 
@@ -40,7 +40,7 @@ class Task:
     """
 
     __slots__ = (
-        "name", "coroutine", "ready", "trap", "undo", "answer", "error", "deadline", "timer", "started", "outcome",
+        "name", "coroutine", "ready", "trap", "undo", "error", "deadline", "timer", "started", "outcome",
         "joiners",
     )  # fmt: skip
 
@@ -48,9 +48,8 @@ class Task:
         self.name = name
         self.coroutine = coroutine
         self.ready = ready  # the kernel's ready queue
-        self.trap: Trap | None = None  # what it asked for last
+        self.trap: Any = None  # what it asked for last
         self.undo: Callable[[Task], None] | None = None
-        self.answer: Any = None
         self.error: BaseException | None = None
         self.deadline: float | None = None  # when its trap times out
         self.timer: float | None = None  # when the kernel looks at that deadline next; see Kernel.set_deadline
@@ -58,12 +57,11 @@ class Task:
         self.outcome: str | None = None  # "returned", "cancelled" or "failed", once it has ended
         self.joiners: WaitQueue | None = None  # made by the first who joins
 
-    def wake(self, answer: Any = None, error: BaseException | None = None) -> None:
-        """Take a suspended task out of where it waits and make it ready: it gets `answer`, or `error` raised."""
+    def wake(self, error: BaseException | None = None) -> None:
+        """Take a suspended task out of where it waits and make it ready; `error` is then raised at its yield."""
         assert self.undo is not None, f"{self.name} does not wait"
         self.undo(self)
         self.undo = self.deadline = None
-        self.answer = answer
         self.error = error
         self.ready.append(self)
 
