@@ -24,6 +24,8 @@ class Feed:
 
     def __init__(self) -> None:
         self.end = 0  # how many bytes were ever appended
+        self.sealed = 0  # how many of them are in sealed segments
+        self.width = 1  # how many appends made up the last one
         self.last = Segment()  # the open one
         self.fresh: list[bytes] = []  # appended, but not yet in a segment
 
@@ -38,6 +40,8 @@ class Feed:
             sealed, self.last = self.last, Segment()
             sealed.data = self.fresh[0] if len(self.fresh) == 1 else b"".join(self.fresh)
             sealed.next = self.last
+            self.sealed = self.end
+            self.width = len(self.fresh)
             self.fresh.clear()
         return self.last
 

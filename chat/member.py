@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from loop import TimedOut, WriteWait, recv, send, sleep
+import sys
+
+from loop import TimedOut, WriteWait, readable, send, sleep
 
 from .feed import Cursor
 from .framing import Framer
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
     from .room import Room
 
-RECEIVE = 64 << 10  # bytes taken from a socket at once
 BATCH = 64 << 10  # bytes after which a batch gets no further segment
 
 
@@ -57,10 +58,12 @@ class Member:
         them pass.
         """
         options = self.room.options
-        most = min(RECEIVE, options.max_rate or RECEIVE)
         while True:
+            yield from readable(self.socket, options.idle_timeout)
             try:
-                data = yield from recv(self.socket, most, options.idle_timeout)
+                data = self.socket.recv(min(self.room.share(), options.max_rate or sys.maxsize))
+            except (BlockingIOError, InterruptedError):
+                continue
             except OSError as error:
                 self.reason = (error.strerror or str(error)).lower()
                 raise

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .member import Member
     from .options import Options
 
+RECEIVE = 64 << 10  # bytes: at most so much is taken from one socket at once
+TURN = 1 << 20  # bytes: about so much is taken from all of them before it is sent on
+
 
 class Room:
     """What a handler can reach besides its own member."""
@@ -28,6 +31,7 @@ class Room:
         self.news = WaitQueue()  # the writers of those who have got everything
         self.members: dict[Member, None] = {}  # everybody, oldest first
         self.check_at = 0
+        self.turn = min(TURN, options.max_lag // 4)
 
     def publish(self, member: Member, messages: list[bytes]) -> None:
         """Send messages (without separators) to everybody, `member` included, with the member's prefix in front.
@@ -48,6 +52,15 @@ class Room:
         self.news.wake_all()
         if self.feed.end >= self.check_at:
             self.check_lags()
+
+    def share(self) -> int:
+        """How many bytes a member may take from its socket now.
+
+        A turn's worth is shared by those who talk, going by how many did last time. If all of a thousand members talk
+        at once, what one turn takes in must not by itself put everybody --max-lag behind.
+        """
+        feed = self.feed
+        return max(1024, min(RECEIVE, self.turn // feed.width, self.turn - (feed.end - feed.sealed)))
 
     def check_lags(self) -> None:
         """Look for those who have fallen too far behind: once in a while, so that publishing touches no member."""

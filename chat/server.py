@@ -29,22 +29,8 @@ LINGER = 1.0  # seconds for a peer to take our FIN and send its own
 RESERVE = 32  # descriptors that are not for members: ours, and those of clients being refused
 # What accept(2) fails with because of that one connection, or of the network it came through
 PASSING = {
-    getattr(errno, name)
-    for name in (
-        "ECONNABORTED",
-        "ECONNRESET",
-        "EPROTO",
-        "EPERM",
-        "ETIMEDOUT",
-        "ENETDOWN",
-        "ENETUNREACH",
-        "EHOSTDOWN",
-        "EHOSTUNREACH",
-        "ENONET",
-        "ENOPROTOOPT",
-        "EOPNOTSUPP",
-    )  # fmt: skip
-    if hasattr(errno, name)
+    *("ECONNABORTED", "ECONNRESET", "EPROTO", "EPERM", "ETIMEDOUT", "ENETDOWN", "ENETUNREACH", "ENONET"),
+    *("EHOSTDOWN", "EHOSTUNREACH", "ENOPROTOOPT", "EOPNOTSUPP"),
 }
 
 
@@ -108,7 +94,7 @@ class Server:
                 for sock, address in (yield from accept(listener)):
                     self.greet(sock, address)
             except OSError as error:
-                if error.errno in PASSING:
+                if errno.errorcode.get(error.errno or 0) in PASSING:
                     continue
                 if self.kernel.clock() >= tell_at:
                     complain(f"cannot accept connections: {error.strerror}; trying on")

@@ -26,6 +26,7 @@ from .signals import Signals as Signals
 from .stream import accept as accept
 from .stream import connect as connect
 from .stream import read as read
+from .stream import readable as readable
 from .stream import recv as recv
 from .stream import send as send
 from .stream import sleep as sleep

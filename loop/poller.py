@@ -77,7 +77,7 @@ class EpollPoller:
 
 
 class KqueuePoller:
-    """macOS and BSD. A filter a direction, each one-shot by itself: what is armed is kept here, to take back the rest."""
+    """macOS and BSD. A filter a direction, each one-shot by itself: `armed` is kept to take back the other one."""
 
     def __init__(self) -> None:
         self.kqueue = select.kqueue()

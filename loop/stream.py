@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .traps import Coroutine, HasFileno, Source
+    from .traps import Coroutine, Source
 
 
 def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[socket.socket, Any]]]:
@@ -89,7 +89,12 @@ def read(file: Source, most: int) -> Coroutine[bytes]:
             pass
 
 
-def writable(file: HasFileno, timeout: float | None = None) -> Coroutine[None]:
+def readable(file: Source, timeout: float | None = None) -> Coroutine[None]:
+    """COROUTINE. Returns when there is something to read, or the end of it, or an error waits to be seen."""
+    yield ReadWait(file, timeout)
+
+
+def writable(file: Source, timeout: float | None = None) -> Coroutine[None]:
     """COROUTINE. Returns when there is room, or an error waits to be seen."""
     yield WriteWait(file, timeout)
 
