@@ -55,6 +55,7 @@ class Client:
 
     def __init__(self, port: int, ip: str = IP) -> None:
         self.socket = socket.create_connection((ip, port), timeout=PATIENCE)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.socket.makefile("rb")
 
     def say(self, data: bytes) -> None:

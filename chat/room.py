@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .member import Member
     from .options import Options
 
-RECEIVE = 64 << 10  # bytes: at most so much is taken from one socket at once
+RECEIVE = 32 << 10  # bytes: at most so much is taken from one socket at once; measured, see NOTES.md
 TURN = 1 << 20  # bytes: about so much is taken from all of them before it is sent on
 
 
