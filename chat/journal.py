@@ -11,9 +11,8 @@ import io
 import os
 import select
 import stat
-import sys
 
-from loop import WaitQueue, writable
+from loop import WaitQueue, complain, writable
 
 from .text import plain, visible
 
@@ -104,17 +103,8 @@ class Journal:
         """A pipe without a reader stays one; anything else, like a full disk, may pass. Told once."""
         self.closed = isinstance(error, BrokenPipeError)
         if not self.failed:
-            complain(f"the journal on stdout cannot be written ({error.strerror}); the chat goes on")
+            complain(f"chatsrv: the journal on stdout cannot be written ({error.strerror}); the chat goes on")
         self.failed = True
-
-
-def complain(what: str) -> None:
-    """One line on stderr, if there is one."""
-    try:
-        sys.stderr.write(f"chatsrv: {what}\n")
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass
 
 
 def standard_output() -> tuple[io.FileIO, int]:

@@ -124,11 +124,15 @@ class Member:
             self.dismiss(reason)
             self.task.cancel()
 
+    @property
+    def lag(self) -> int:
+        """How many bytes are due to it."""
+        return self.private_size + (self.cursor.lag if self.cursor else 0)
+
     def kick_if_behind(self) -> None:
         """Send the member away if it is more than --max-lag behind, and that because its peer takes nothing."""
         most = self.room.options.max_lag
-        lag = self.private_size + (self.cursor.lag if self.cursor else 0)
-        if lag > most and isinstance(self.writer.trap, WriteWait) and self.writer.undo is not None:
+        if self.lag > most and isinstance(self.writer.trap, WriteWait) and self.writer.undo is not None:
             self.kick(f"more than {most} bytes behind")
 
     def dismiss(self, reason: str) -> None:

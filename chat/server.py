@@ -7,10 +7,25 @@ import os
 import signal
 import socket
 
-from loop import Cancelled, Kernel, Signals, TimedOut, WaitQueue, accept, join, recv, report, sleep
+from loop import (
+    Cancelled,
+    Kernel,
+    Signals,
+    TimedOut,
+    WaitQueue,
+    accept,
+    complain,
+    explain,
+    join,
+    recv,
+    report,
+    sleep,
+    write,
+)  # fmt: skip
 
+from . import service
 from .handlers.chat import chat
-from .journal import Journal, complain, standard_output
+from .journal import Journal, standard_output
 from .member import Member, deliver
 from .options import Options, load_handler, parse
 from .room import Room
@@ -84,6 +99,13 @@ class Server:
         self.stopping = True
         self.change.wake_all()
 
+    def explain(self) -> str:
+        """What every task waits for, and how far behind each member is."""
+        lines = [f"chatsrv: {len(self.room.members)} members, {len(self.kernel.tasks)} tasks"]
+        lines += map(explain, self.kernel.tasks)
+        lines += (f"{member.name}: {member.lag} bytes behind" for member in self.room.members)
+        return "\n".join(lines) + "\n"
+
     # Admission.
 
     def admit(self, listener: socket.socket) -> Coroutine[None]:
@@ -97,7 +119,7 @@ class Server:
                 if errno.errorcode.get(error.errno or 0) in PASSING:
                     continue
                 if self.kernel.clock() >= tell_at:
-                    complain(f"cannot accept connections: {error.strerror}; trying on")
+                    complain(f"chatsrv: cannot accept connections: {error.strerror}; trying on")
                     tell_at = self.kernel.clock() + 60
                 yield from sleep(0.1)  # we are out of something; the connection stays in the backlog, and readable
 
@@ -175,10 +197,12 @@ class Server:
         member.leave()
         try:
             yield from join(member.writer, FAREWELL)
+            if member.gone:
+                return
             member.socket.shutdown(socket.SHUT_WR)
             end = self.kernel.clock() + LINGER
-            while not member.gone and (left := end - self.kernel.clock()) > 0:
-                member.gone = not (yield from recv(member.socket, 1 << 16, left))
+            while (left := end - self.kernel.clock()) > 0 and (yield from recv(member.socket, 1 << 16, left)):
+                pass
         except TimedOut:
             pass
 
@@ -196,12 +220,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         handler = chat if options.handler is Options.handler else load_handler(options.handler)
-        listeners = listen(options.host, options.port)
+        listeners = service.inherited() or listen(options.host, options.port)
+        for listener in listeners:
+            prepare(listener)
     except ValueError as error:
-        complain(str(error))
+        complain(f"chatsrv: {error}")
         return 2
     except OSError as error:
-        complain(f"cannot listen on port {options.port}: {error.strerror or error}")
+        complain(f"chatsrv: cannot listen on port {options.port}: {error.strerror or error}")
         return 1
     limit = raise_descriptor_limit()
     if options.max_clients is None:
@@ -210,21 +236,26 @@ def main(arguments: list[str] | None = None) -> int:
     output, most = standard_output()
     journal = Journal(output, most, options.quiet)
     server = Server(kernel, listeners, journal, options, handler)
-    signals = Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signals = Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     life = kernel.spawn(server.run(), "server")
     kernel.spawn(obey(signals, server), "signals")
     journal.say("chatsrv", f"listens on port {listeners[0].getsockname()[1]}")
+    service.notify("READY=1")
     kernel.run(until=life)
     return 0 if life.outcome == "returned" else 1
 
 
 def obey(signals: Signals, server: Server) -> Coroutine[None]:
-    """COROUTINE. The first signal begins the orderly end, a second one ends at once."""
-    heard = yield from signals.wait()
-    server.stop()
-    if len(heard) == 1:
-        yield from signals.wait()
-    server.kernel.stop()
+    """COROUTINE. SIGUSR1 asks what everybody waits for. Other signals: the first begins the end, the next ends at once."""
+    while True:
+        for number in (yield from signals.wait()):
+            if number == signal.SIGUSR1:
+                server.kernel.spawn(write(2, server.explain().encode()), "explanation")
+            elif server.stopping:
+                server.kernel.stop()
+            else:
+                server.stop()
+                service.notify("STOPPING=1")
 
 
 def raise_descriptor_limit() -> int:
@@ -241,21 +272,19 @@ def raise_descriptor_limit() -> int:
 
 
 def listen(host: str | None, port: int) -> list[socket.socket]:
-    """Listening sockets on `host` (None: on everything, IPv6 and IPv4 in one socket where the system can).
-
-    Raises OSError. What is set here, accepted sockets inherit, which saves the calls for each of them.
-    """
-    listener = None
+    """Listening sockets on `host` (None: on everything, IPv6 and IPv4 in one where the system can). Raises OSError."""
     if host is None and socket.has_dualstack_ipv6():
         try:
-            listener = socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
+            return [socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)]
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise
-    if listener is None:
-        family = socket.AF_INET6 if host and ":" in host else socket.AF_INET
-        listener = socket.create_server((host or "", port), family=family, backlog=BACKLOG)
+    family = socket.AF_INET6 if host and ":" in host else socket.AF_INET
+    return [socket.create_server((host or "", port), family=family, backlog=BACKLOG)]
+
+
+def prepare(listener: socket.socket) -> None:
+    """Set up a listening socket. The sockets accepted on it inherit this, which saves the calls for each of them."""
     listener.setblocking(False)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return [listener]

@@ -14,11 +14,13 @@
         finally:
             kernel.close(sock)
 
-Read in this order: traps (what a task may ask for), task, waitqueue, kernel, poller, stream, signals.
+Read in this order: traps (what a task may ask for), task, waitqueue, kernel, poller, stream, signals, diagnose.
 """
 
+from .diagnose import complain as complain
+from .diagnose import explain as explain
+from .diagnose import report as report
 from .kernel import Kernel as Kernel
-from .kernel import report as report
 from .poller import EpollPoller as EpollPoller
 from .poller import KqueuePoller as KqueuePoller
 from .poller import SelectPoller as SelectPoller
@@ -31,6 +33,7 @@ from .stream import recv as recv
 from .stream import send as send
 from .stream import sleep as sleep
 from .stream import writable as writable
+from .stream import write as write
 from .task import Busy as Busy
 from .task import Cancelled as Cancelled
 from .task import Closed as Closed

@@ -7,13 +7,13 @@ the task is ready again. There is one thread: between two yields a task has the 
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from heapq import heapify, heappop, heappush
 from itertools import count
 from types import GeneratorType
 
+from .diagnose import report
 from .poller import READ, WRITE, default_poller
 from .task import Busy, Cancelled, Closed, Task, TimedOut
 from .traps import Park, ReadWait, Sleep, WriteWait
@@ -259,14 +259,3 @@ def refuse(trap: object) -> NoReturn:
         name = trap.__name__
         raise TypeError(f"the generator {name}() was yielded, not run; did you mean `yield from {name}(...)`?")
     raise TypeError(f"{trap!r} was yielded, which is no trap; did you mean `return`, or `yield from` a coroutine?")
-
-
-def report(what: str) -> None:
-    """Say on stderr what went wrong, with the traceback of the exception being handled. Never raises."""
-    import traceback  # only when something failed: it takes longer to import than the whole loop
-
-    try:
-        sys.stderr.write(f"{what}\n{traceback.format_exc()}")
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass  # stderr is closed or full; the others must not suffer

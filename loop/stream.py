@@ -13,6 +13,7 @@ OSError as usual.
 from __future__ import annotations
 
 import os
+import select
 import socket
 
 from .traps import ReadWait, Sleep, WriteWait
@@ -87,6 +88,16 @@ def read(file: Source, most: int) -> Coroutine[bytes]:
             return os.read(fd, most)
         except (BlockingIOError, InterruptedError):
             pass
+
+
+def write(fd: int, data: bytes) -> Coroutine[None]:
+    """COROUTINE. os.write all of `data`, a piece each time there is room: a blocking descriptor does not block.
+
+    PIPE_BUF bytes are what a pipe that is ready surely takes.
+    """
+    for start in range(0, len(data), select.PIPE_BUF):
+        yield WriteWait(fd)
+        os.write(fd, data[start : start + select.PIPE_BUF])
 
 
 def readable(file: Source, timeout: float | None = None) -> Coroutine[None]:
