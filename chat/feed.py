@@ -25,12 +25,12 @@ class Feed:
     def __init__(self) -> None:
         self.end = 0  # how many bytes were ever appended
         self.sealed = 0  # how many of them are in sealed segments
-        self.width = 1  # how many appends made up the last one
+        self.width = 1  # how many appends went into the segment that was sealed last
         self.last = Segment()  # the open one
         self.fresh: list[bytes] = []  # appended, but not yet in a segment
 
     def append(self, data: bytes) -> None:
-        """Add whole messages. Readers never see a part of `data` without what was before it."""
+        """Add whole messages, behind what was appended before."""
         self.fresh.append(data)
         self.end += len(data)
 
@@ -58,7 +58,7 @@ class Cursor:
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
         self.segment = feed.seal()
-        self.place = feed.end  # how many bytes had been appended before this place
+        self.place = feed.end  # how many bytes had been appended before this place; tells the lag
         self.stop: Segment | None = None
 
     @property
@@ -66,16 +66,17 @@ class Cursor:
         """How many bytes of the feed this reader has not taken yet."""
         return self.feed.end - self.place
 
-    def take(self, enough: int) -> list[bytes]:
+    def take(self, enough: int, mark: Segment | None = None) -> list[bytes]:
         """Return what comes next and step behind it: whole segments, until there are `enough` bytes of them.
 
-        An empty list means that there is nothing new. The bytes are the feed's own, not a copy.
+        Goes no further than to the segment `mark`. An empty list means that there is nothing new. The bytes are the
+        feed's own, not a copy.
         """
         taken: list[bytes] = []
         if self.place == self.feed.end:
             return taken
         end = self.stop or self.feed.seal()
-        while self.segment is not end and enough > 0:
+        while self.segment is not end and self.segment is not mark and enough > 0:
             data = self.segment.data
             taken.append(data)
             self.place += len(data)

@@ -13,13 +13,16 @@ LIMIT = 1024  # bytes, from the assignment
 
 
 class Framer:
-    """One stream's framing. Between two calls it holds at most LIMIT + 2 bytes, so an endless line costs nothing."""
+    """One stream's framing. Between two calls it holds at most LIMIT + 2 bytes, so an endless line costs nothing.
+
+    The two are of a character that begins in the last place of a part and has not ended yet.
+    """
 
     __slots__ = ("rest", "filled")
 
     def __init__(self) -> None:
         self.rest = b""  # of a message that is not complete yet
-        self.filled = False  # the part before `rest` was full: a separator right behind it ends that part
+        self.filled = False  # the line's bytes so far have gone as full parts: a separator now is theirs
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take what has arrived; return the messages that are complete by it, without their separators."""
@@ -33,7 +36,8 @@ class Framer:
                 self.rest = data
                 return []
             self.filled = False
-            data = data[data.startswith(b"\n") or 2 * data.startswith(b"\r\n") :]
+            if data.startswith((b"\n", b"\r\n")):
+                data = data[data.index(b"\n") + 1 :]
         messages = data.split(b"\n")
         self.rest = messages.pop()
         if b"\r" in data:
@@ -60,7 +64,8 @@ def split(line: bytes, more: bool = False) -> list[bytes]:
     """
     parts = []
     start = 0
-    while len(line) - start > LIMIT - more:
+    least = LIMIT if more else LIMIT + 1  # bytes that make a full part: the last one keeps at least one byte
+    while len(line) - start >= least:
         end = boundary(line, start + LIMIT, more)
         if end is None:
             break

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from loop import Task
     from loop.traps import Coroutine
 
+    from .feed import Segment
     from .room import Room
 
 BATCH = 64 << 10  # bytes after which a batch gets no further segment
@@ -24,12 +25,13 @@ BATCH = 64 << 10  # bytes after which a batch gets no further segment
 class Member:
     """A client as its handler sees it: receive() what it says, tell() it something; `prefix` goes before its messages.
 
-    `name` is its address and port, for the journal.
+    `name` is its address and port, for the journal. How it stands: `reason` is set when it is ending, `leaving` when
+    its writer is to end after what is due, `cursor` is None when its writer has ended, `peer_ended` when its peer has.
     """
 
     __slots__ = (
         "socket", "host", "name", "prefix", "room", "framer", "cursor", "private", "private_size", "task", "writer",
-        "reason", "paid", "leaving", "gone",
+        "reason", "paid", "leaving", "peer_ended",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, host: str, port: int, room: Room) -> None:
@@ -40,14 +42,14 @@ class Member:
         self.room = room
         self.framer = Framer()
         self.cursor: Cursor | None = Cursor(room.feed)  # None: it gets nothing any more
-        self.private: list[bytes] = []
+        self.private: list[tuple[Segment, bytes]] = []  # lines for it alone, and what of the feed they come before
         self.private_size = 0  # bytes in `private`
         self.task: Task
         self.writer: Task
         self.reason = ""  # why it ends
         self.paid = 0.0  # the time up to which its --max-rate is used
         self.leaving = False
-        self.gone = False  # it has ended its own stream
+        self.peer_ended = False
 
     # The receiving side.
 
@@ -55,11 +57,11 @@ class Member:
         """COROUTINE. Returns the messages that have arrived, at least one; an empty list at the end of the stream.
 
         An OSError, when the connection has failed, and what the server raises to end the member pass through here: let
-        them pass.
+        them pass. At the end of the stream a rest without separator comes first; the end itself can be read again.
         """
         options = self.room.options
         while True:
-            yield from readable(self.socket, options.idle_timeout)
+            yield from readable(self.socket, options.idle_timeout)  # not recv(): the share is what it is only then
             try:
                 data = self.socket.recv(min(self.room.share(), options.max_rate or sys.maxsize))
             except (BlockingIOError, InterruptedError):
@@ -68,7 +70,7 @@ class Member:
                 self.reason = (error.strerror or str(error)).lower()
                 raise
             if not data:
-                self.reason, self.gone = "end of stream", True
+                self.reason, self.peer_ended = "end of stream", True
                 return self.framer.finish()
             messages = self.framer.feed(data)
             if options.max_rate:
@@ -89,11 +91,11 @@ class Member:
     # The sending side.
 
     def tell(self, line: str | bytes) -> None:
-        """Queue a line for this member alone. It goes before what is still to come of the feed."""
+        """Queue a line for this member alone: behind what was published before, in front of what is published later."""
         if self.cursor is None:
             return  # its writer has ended: nothing reaches it any more
         line = (line.encode("utf-8", "replace") if isinstance(line, str) else line) + b"\n"
-        self.private.append(line)
+        self.private.append((self.room.feed.seal(), line))
         self.private_size += len(line)
         self.room.news.wake(self.writer)
         if self.private_size > self.room.options.max_lag:
@@ -103,10 +105,16 @@ class Member:
         """What is to be sent next, whole messages, and from now on counted as sent; b"" if there is nothing."""
         if self.cursor is None:
             return b""
-        pieces = self.cursor.take(BATCH)
-        if self.private:
-            pieces = self.private + pieces
-            self.private, self.private_size = [], 0
+        if not self.private:
+            pieces = self.cursor.take(BATCH)
+        else:
+            mark = self.private[0][0]
+            pieces = self.cursor.take(BATCH, mark)
+            if self.cursor.segment is mark:
+                lines = [line for place, line in self.private if place is mark]
+                del self.private[: len(lines)]
+                self.private_size -= sum(map(len, lines))
+                pieces += lines
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     # Its end.
@@ -132,7 +140,7 @@ class Member:
     def kick_if_behind(self) -> None:
         """Send the member away if it is more than --max-lag behind, and that because its peer takes nothing."""
         most = self.room.options.max_lag
-        if self.lag > most and isinstance(self.writer.trap, WriteWait) and self.writer.undo is not None:
+        if self.lag > most and isinstance(self.writer.waits_for, WriteWait):  # else it was not the writer's turn yet
             self.kick(f"more than {most} bytes behind")
 
     def dismiss(self, reason: str) -> None:

@@ -56,8 +56,8 @@ class Room:
     def share(self) -> int:
         """How many bytes a member may take from its socket now.
 
-        A turn's worth is shared by those who talk, going by how many did last time. If all of a thousand members talk
-        at once, what one turn takes in must not by itself put everybody --max-lag behind.
+        A turn's worth is shared: as many as talked in the last turn will talk in this one, and nobody gets more than
+        what is left of it. Else a thousand members that talk at once would put everybody --max-lag behind in one turn.
         """
         feed = self.feed
         return max(1024, min(RECEIVE, self.turn // feed.width, self.turn - (feed.end - feed.sealed)))

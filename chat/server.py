@@ -43,10 +43,10 @@ FAREWELL = 5.0  # seconds for what is still due to a member that ends
 LINGER = 1.0  # seconds for a peer to take our FIN and send its own
 RESERVE = 32  # descriptors that are not for members: ours, and those of clients being refused
 # What accept(2) fails with because of that one connection, or of the network it came through
-PASSING = {
-    *("ECONNABORTED", "ECONNRESET", "EPROTO", "EPERM", "ETIMEDOUT", "ENETDOWN", "ENETUNREACH", "ENONET"),
-    *("EHOSTDOWN", "EHOSTUNREACH", "ENOPROTOOPT", "EOPNOTSUPP"),
-}
+PASSING = set(
+    "ECONNABORTED ECONNRESET EPROTO EPERM ETIMEDOUT ENETDOWN ENETUNREACH ENONET EHOSTDOWN EHOSTUNREACH ENOPROTOOPT "
+    "EOPNOTSUPP".split()
+)
 
 
 class Server:
@@ -114,7 +114,7 @@ class Server:
         while True:
             try:
                 for sock, address in (yield from accept(listener)):
-                    self.greet(sock, address)
+                    self.let_in(sock, address)
             except OSError as error:
                 if errno.errorcode.get(error.errno or 0) in PASSING:
                     continue
@@ -123,7 +123,7 @@ class Server:
                     tell_at = self.kernel.clock() + 60
                 yield from sleep(0.1)  # we are out of something; the connection stays in the backlog, and readable
 
-    def greet(self, sock: socket.socket, address: Any) -> None:
+    def let_in(self, sock: socket.socket, address: Any) -> None:
         """Make a member of a new connection, or refuse it."""
         host, port = address[0], address[1]  # getpeername fails after an early reset
         if host.startswith("::ffff:"):
@@ -131,11 +131,11 @@ class Server:
         member = Member(sock, host, port, self.room)
         self.journal.say(member.name, "accepted connection")
         self.sessions[member] = None
-        refusal = self.refusal(host)
-        if not refusal:
+        objection = self.objection(host)
+        if not objection:
             self.room.members[member] = None
             self.per_host[host] = self.per_host.get(host, 0) + 1
-        member.task = self.kernel.spawn(self.session(member, refusal), member.name)
+        member.task = self.kernel.spawn(self.session(member, objection), member.name)
         member.writer = self.kernel.spawn(deliver(member), member.name)
 
     def forget(self, member: Member) -> None:
@@ -148,7 +148,7 @@ class Server:
                 del self.per_host[member.host]
         self.change.wake_all()
 
-    def refusal(self, host: str) -> str:
+    def objection(self, host: str) -> str:
         """Why nobody from `host` can come in now; empty if somebody can."""
         if self.options.max_clients is not None and len(self.room.members) >= self.options.max_clients:
             return "the server is full"
@@ -158,11 +158,11 @@ class Server:
 
     # A connection.
 
-    def session(self, member: Member, refusal: str) -> Coroutine[None]:
+    def session(self, member: Member, objection: str) -> Coroutine[None]:
         """COROUTINE. One connection, from accepted to terminated, however it ends."""
         try:
-            if refusal:
-                member.dismiss(refusal)
+            if objection:
+                member.dismiss(objection)
             else:
                 yield from self.converse(member)
             yield from self.part(member)
@@ -184,8 +184,8 @@ class Server:
         except TimedOut:
             member.dismiss(f"silent for {self.options.idle_timeout:g} s")
         except Exception as error:
-            if isinstance(error, OSError) and member.reason and not member.gone:
-                raise
+            if isinstance(error, OSError) and member.reason and not member.peer_ended:
+                raise  # the connection's own failure, which receive() noted; any other is the handler's
             member.reason = "its handler failed"
             report(f"the handler of {member.name} failed")
 
@@ -197,7 +197,7 @@ class Server:
         member.leave()
         try:
             yield from join(member.writer, FAREWELL)
-            if member.gone:
+            if member.peer_ended:
                 return
             member.socket.shutdown(socket.SHUT_WR)
             end = self.kernel.clock() + LINGER
@@ -246,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def obey(signals: Signals, server: Server) -> Coroutine[None]:
-    """COROUTINE. SIGUSR1 asks what everybody waits for. Other signals: the first begins the end, the next ends at once."""
+    """COROUTINE. SIGUSR1 asks what all wait for. Of other signals, the first begins the end, the next ends at once."""
     while True:
         for number in (yield from signals.wait()):
             if number == signal.SIGUSR1:

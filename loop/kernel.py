@@ -41,7 +41,7 @@ class Kernel:
         self.writers: dict[int, Task] = {}
         self.timers: list[tuple[float, int, Task]] = []  # a heap; the serial keeps equal times from comparing tasks
         self.serial = count()
-        self.stale = 0  # timers of tasks that have ended
+        self.stale = 0  # how many of the timers count no more; see set_timer
         self.stopping = False
         # How each trap is carried out, and how that is undone
         self.traps: dict[type, tuple[Callable[[Task, Any], None], Callable[[Task], None]]] = {
@@ -97,12 +97,10 @@ class Kernel:
             writer = self.writers.get(fd) if ready & WRITE else None
             if reader is not None:
                 del self.readers[fd]
-                reader.undo = None
-                self.resume(reader)
+                resume(reader)
             if writer is not None:
                 del self.writers[fd]
-                writer.undo = None
-                self.resume(writer)
+                resume(writer)
             if fd in self.readers or fd in self.writers:
                 self.arm(fd)  # readiness disarms the descriptor, and somebody still waits for the other direction
         if self.timers:
@@ -112,16 +110,17 @@ class Kernel:
             self.step(ready_queue.popleft())
 
     def step(self, task: Task) -> None:
-        """Resume a task, run it to its next trap, and carry that out."""
+        """Resume a task, run it to its next trap, and carry that out.
+
+        What a task raises ends this task only, KeyboardInterrupt and SystemExit excepted.
+        """
         error = task.error
         try:
-            if error is None:
+            if error is None or not task.started:  # a `finally` counts only once the coroutine has begun
                 trap = task.coroutine.send(None)
-            elif task.started:
+            else:
                 task.error = None
                 trap = task.coroutine.throw(error)
-            else:  # cancelled before its first step: only from then on does its `finally` count
-                trap = task.coroutine.send(None)
         except StopIteration:
             self.end(task, "returned")
         except Cancelled:
@@ -153,6 +152,7 @@ class Kernel:
         if self.timers:
             return max(0, self.timers[0][0] - self.clock())
         if not self.readers and not self.writers:
+            # Waiting would be for ever, and look like a program that hangs
             raise RuntimeError(f"nothing can wake these tasks any more: {list(self.tasks)}")
         return None
 
@@ -190,7 +190,7 @@ class Kernel:
         if fd in waiting:
             raise Busy(f"{waiting[fd].name} already waits for this direction of descriptor {fd}")
         if fd < 0:
-            raise Closed("this socket is closed")
+            raise Closed("this socket is closed")  # its fileno() is -1 then
         waiting[fd] = task
         try:
             self.arm(fd)
@@ -208,49 +208,54 @@ class Kernel:
 
         Most deadlines are never reached: the task is woken and waits anew, with a later one. So a task keeps the timer
         it has if that comes no later, and expire() sets it anew when it goes off too early. That leaves one timer a
-        task instead of one a wait, and nothing to take out of the middle of the heap.
+        task instead of one a wait.
         """
         task.deadline = deadline = self.clock() + timeout
         if task.timer is None or deadline < task.timer:
+            self.drop_timer(task)
             self.set_timer(task, deadline)
 
     def set_timer(self, task: Task, moment: float) -> None:
+        """Look at the task's deadline at that moment. A timer counts as long as it is its task's latest."""
         task.timer = moment
         heappush(self.timers, (moment, next(self.serial), task))
+
+    def drop_timer(self, task: Task) -> None:
+        """Make the task's timer stale. Nothing is taken out of the middle of a heap, but most may be thrown away."""
+        if task.timer is not None:
+            task.timer = None
+            self.stale += 1
+            if self.stale > 100 and self.stale > len(self.timers) // 2:
+                self.timers = [timer for timer in self.timers if timer[2].timer == timer[0]]
+                heapify(self.timers)
+                self.stale = 0
 
     def expire(self, now: float) -> None:
         """Answer the traps whose deadline has come."""
         while self.timers and self.timers[0][0] <= now:
             moment, _, task = heappop(self.timers)
             if task.timer != moment:
-                continue  # an earlier timer has taken this one's place
-            task.timer = None
-            if task.outcome is not None:
                 self.stale -= 1
-            elif task.deadline is not None and task.deadline > now:
+                continue
+            task.timer = None
+            if task.deadline is not None and task.deadline > now:
                 self.set_timer(task, task.deadline)
             elif task.deadline is not None:
-                task.wake(error=None if isinstance(task.trap, Sleep) else TimedOut("nothing happened in time"))
-
-    # Ends.
-
-    def resume(self, task: Task) -> None:
-        """Make a task ready whose wait is over already."""
-        task.deadline = None
-        self.ready.append(task)
+                task.wake(None if isinstance(task.trap, Sleep) else TimedOut("nothing happened in time"))
 
     def end(self, task: Task, outcome: str) -> None:
         task.outcome = outcome
         task.error = task.deadline = None
         del self.tasks[task]
+        self.drop_timer(task)
         if task.joiners is not None:
             task.joiners.wake_all()
-        if task.timer is not None:
-            self.stale += 1
-            if self.stale > 100 and self.stale > len(self.timers) // 2:
-                self.timers = [timer for timer in self.timers if timer[2].outcome is None]
-                heapify(self.timers)
-                self.stale = 0
+
+
+def resume(task: Task) -> None:
+    """Make ready whom a descriptor's readiness has taken out of its table: task.wake() without the undo."""
+    task.undo = task.deadline = None
+    task.ready_queue.append(task)
 
 
 def refuse(trap: object) -> NoReturn:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
 
 
-READ = 1
-WRITE = 4  # these two are EPOLLIN and EPOLLOUT
+READ = 1  # EPOLLIN
+WRITE = 4  # EPOLLOUT: what is wanted goes to epoll as it is
 
 
 class EpollPoller:
@@ -41,12 +41,12 @@ class EpollPoller:
         self.always: dict[int, int] = {}
 
     def arm(self, fd: int, want: int) -> None:
-        events = want | select.EPOLLONESHOT
+        mask = want | select.EPOLLONESHOT
         try:
-            self.epoll.modify(fd, events)
+            self.epoll.modify(fd, mask)
         except FileNotFoundError:
             if want:
-                self.epoll.register(fd, events)
+                self.epoll.register(fd, mask)
         except PermissionError:
             self.always.pop(fd, None)
             if want:
@@ -85,14 +85,14 @@ class KqueuePoller:
 
     def arm(self, fd: int, want: int) -> None:
         had = self.armed.get(fd, 0)
-        self.armed[fd] = want
         for bit, filter in ((READ, select.KQ_FILTER_READ), (WRITE, select.KQ_FILTER_WRITE)):
             if want & bit:
                 self.change(fd, filter, select.KQ_EV_ADD | select.KQ_EV_ONESHOT)
             elif had & bit:
                 self.change(fd, filter, select.KQ_EV_DELETE)
-        if not want:
-            del self.armed[fd]
+        self.armed.pop(fd, None)
+        if want:
+            self.armed[fd] = want
 
     def change(self, fd: int, filter: int, flags: int) -> None:
         try:
@@ -106,10 +106,12 @@ class KqueuePoller:
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         found = []
-        for event in self.kqueue.control(None, 1024, timeout):
-            ready = READ if event.filter == select.KQ_FILTER_READ else WRITE
-            self.armed[event.ident] = self.armed.get(event.ident, 0) & ~ready
-            found.append((event.ident, ready))
+        for kevent in self.kqueue.control(None, 1024, timeout):
+            ready = READ if kevent.filter == select.KQ_FILTER_READ else WRITE
+            rest = self.armed.pop(kevent.ident, 0) & ~ready
+            if rest:
+                self.armed[kevent.ident] = rest
+            found.append((kevent.ident, ready))
         return found
 
     def close(self) -> None:

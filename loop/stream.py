@@ -1,13 +1,14 @@
 """System calls as sequential generator functions.
 
-Each reads like the blocking call of the same name. Readiness is a hint: the data may be gone again, the connection may
-have been reset, so each call is tried anew when the system says it would block after all.
+Each reads like the blocking call of the same name; only `accept` returns all the connections that are there. Readiness
+is a hint: the data may be gone again, the connection may have been reset, so each call is tried anew when the system
+says it would block after all.
 
 `recv` and `accept` wait first, because the peer decides how much comes: a peer that always has more would otherwise
-never let go. `send` tries first: there is mostly room.
+never let go. `send` tries first, because there is mostly room: a loop that only sends may never pause.
 
-Sockets must be non-blocking. Timeouts are in seconds, None for none, and raise TimedOut; a call that fails raises
-OSError as usual.
+Sockets must be non-blocking. Timeouts are in seconds, None for none, and raise TimedOut; each wait has its own, so a
+false readiness begins it anew. A call that fails raises OSError as usual.
 """
 
 from __future__ import annotations

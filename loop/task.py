@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Cancelled(BaseException):
     """Raised in a task that is to end. A BaseException, so that `except Exception` in a handler lets it through.
 
-    `woken` is true if the task had just been woken and had not run yet: it may owe that wake-up to somebody else.
+    `woken` is true if the task had already been made ready by somebody else; WaitQueue.wait says what that is for.
     """
 
     woken = False
@@ -40,14 +40,14 @@ class Task:
     """
 
     __slots__ = (
-        "name", "coroutine", "ready", "trap", "undo", "error", "deadline", "timer", "started", "outcome",
+        "name", "coroutine", "ready_queue", "trap", "undo", "error", "deadline", "timer", "started", "outcome",
         "joiners",
     )  # fmt: skip
 
-    def __init__(self, coroutine: Coroutine[Any], name: str, ready: deque[Task]) -> None:
+    def __init__(self, coroutine: Coroutine[Any], name: str, ready_queue: deque[Task]) -> None:
         self.name = name
         self.coroutine = coroutine
-        self.ready = ready  # the kernel's ready queue
+        self.ready_queue = ready_queue  # the kernel's, so that waking and cancelling need no kernel
         self.trap: Any = None  # what it asked for last
         self.undo: Callable[[Task], None] | None = None
         self.error: BaseException | None = None
@@ -63,14 +63,14 @@ class Task:
         self.undo(self)
         self.undo = self.deadline = None
         self.error = error
-        self.ready.append(self)
+        self.ready_queue.append(self)
 
     def cancel(self) -> None:
         """Raise Cancelled in the task, where it waits now or at its next trap. A task that has ended stays ended.
 
         A task that is ready is only marked: it is in the ready queue once, and must not get there twice.
         """
-        if self.outcome is not None:
+        if self.outcome is not None or isinstance(self.error, Cancelled):
             return
         end = Cancelled()
         if self.undo is not None:
@@ -78,6 +78,11 @@ class Task:
         else:
             end.woken = self.error is None
             self.error = end
+
+    @property
+    def waits_for(self) -> Any:
+        """The trap it is suspended at; None if it is ready or running."""
+        return None if self.undo is None else self.trap
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"

@@ -3,7 +3,8 @@
 A trap is a request to the kernel, the way a system call is a request to an operating system: the task stops at its
 `yield`, the kernel parks it, and resumes it there when the request is answered. A trap is inert data: it says what is
 wanted and does nothing itself. There are four, and only code in loop/ yields them; everywhere else a pause is a
-`yield from` of one of the coroutines in stream.py and waitqueue.py.
+`yield from` of one of the coroutines in stream.py and waitqueue.py. A coroutine, here, is a generator whose yields are
+traps.
 
 `timeout` is in seconds; None waits for ever. When it runs out, TimedOut is raised at the `yield`.
 """

@@ -27,12 +27,15 @@ class WaitQueue:
         self.tasks: dict[Task, None] = {}  # a dict is an ordered set: cheap to leave from the middle
 
     def wait(self, timeout: float | None = None) -> Coroutine[None]:
-        """COROUTINE. Returns once woken; raises TimedOut after `timeout` seconds (None: never)."""
+        """COROUTINE. Returns once woken; raises TimedOut after `timeout` seconds (None: never).
+
+        A task that is woken and then cancelled, before it has run, passes the wake-up on.
+        """
         try:
             yield Park(self, timeout)
         except Cancelled as end:
             if end.woken:
-                self.wake()  # this wake-up was meant for somebody who lives on
+                self.wake()
             raise
 
     def wake(self, task: Task | None = None) -> None:
@@ -47,7 +50,7 @@ class WaitQueue:
         tasks, self.tasks = self.tasks, {}
         for task in tasks:  # what task.wake() does, with one undo for all: a room full of writers waits here
             task.undo = task.deadline = None
-            task.ready.append(task)
+            task.ready_queue.append(task)
 
 
 def join(task: Task, timeout: float | None = None) -> Coroutine[str]:
