@@ -114,13 +114,15 @@ class Kernel:
 
         What a task raises ends this task only, KeyboardInterrupt and SystemExit excepted.
         """
-        error = task.error
+        error, task.error = task.error, None
         try:
-            if error is None or not task.started:  # a `finally` counts only once the coroutine has begun
+            if error is None:
                 trap = task.coroutine.send(None)
-            else:
-                task.error = None
+            elif task.started:
                 trap = task.coroutine.throw(error)
+            else:  # its `finally` counts only once it has begun: it gets to its first trap before it learns
+                trap = task.coroutine.send(None)
+                task.error = error
         except StopIteration:
             self.end(task, "returned")
         except Cancelled:
@@ -136,21 +138,24 @@ class Kernel:
                 return
             try:
                 carry_out, undo = self.traps.get(type(trap)) or refuse(trap)
-                carry_out(task, trap)
-            except Exception as refusal:
-                task.error = refusal
-                self.ready.append(task)
-            else:
-                task.undo = undo
                 if trap.timeout is not None:
                     self.set_deadline(task, trap.timeout)
+                carry_out(task, trap)
+                task.undo = undo
+            except Exception as refusal:
+                task.error = refusal
+                task.deadline = None
+                self.ready.append(task)
+
+        finally:
+            error = None  # its traceback refers to this frame: in a circle, a dead task's locals would outlive it
 
     def patience(self) -> float | None:
         """How long the poller may wait, in seconds: not at all if a task is ready, for ever if nothing is timed."""
         if self.ready or self.stopping:
             return 0
         if self.timers:
-            return max(0, self.timers[0][0] - self.clock())
+            return min(max(0, self.timers[0][0] - self.clock()), 86400)  # the systems' limits are in weeks
         if not self.readers and not self.writers:
             # Waiting would be for ever, and look like a program that hangs
             raise RuntimeError(f"nothing can wake these tasks any more: {list(self.tasks)}")

@@ -11,12 +11,15 @@ registration that outlives its descriptor because a duplicate of it is still ope
 good. The price is one system call a wait.
 
 Ready means "do not expect to wait", which an error or a hang-up fulfils for both directions: the next recv or send
-tells what it is. Files are always ready; epoll and select only differ in how they say so.
+tells what it is. Files and devices like /dev/null are always ready: select says so, the other two pollers keep apart
+what their system refuses or gets wrong.
 """
 
 from __future__ import annotations
 
+import os
 import select
+import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ WRITE = 4  # EPOLLOUT: what is wanted goes to epoll as it is
 
 
 class EpollPoller:
-    """Linux. `always` holds what epoll refuses because it is always ready: regular files and /dev/null."""
+    """Linux. `always` holds what is armed and always ready: epoll refuses to watch it."""
 
     def __init__(self) -> None:
         self.epoll = select.epoll()
@@ -60,16 +63,14 @@ class EpollPoller:
             pass  # it was never armed
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        if self.always:
+        found = list(self.always.items())
+        self.always.clear()
+        if found:
             timeout = 0
-        found = []
         for fd, mask in self.epoll.poll(timeout):
             # EPOLLHUP and EPOLLERR come without IN or OUT: the end of a pipe is HUP alone
             ready = (READ if mask & ~select.EPOLLOUT else 0) | (WRITE if mask & ~select.EPOLLIN else 0)
             found.append((fd, ready))
-        if self.always:
-            found += self.always.items()
-            self.always.clear()
         return found
 
     def close(self) -> None:
@@ -77,20 +78,29 @@ class EpollPoller:
 
 
 class KqueuePoller:
-    """macOS and BSD. A filter a direction, each one-shot by itself: `armed` is kept to take back the other one."""
+    """macOS and BSD. A filter a direction, each one-shot by itself: `armed` is kept to take back the other one.
+
+    `always` holds what is armed and always ready: files, whose end kqueue would never report, and devices it refuses.
+    """
 
     def __init__(self) -> None:
         self.kqueue = select.kqueue()
         self.armed: dict[int, int] = {}
+        self.always: dict[int, int] = {}
 
     def arm(self, fd: int, want: int) -> None:
-        had = self.armed.get(fd, 0)
+        had = self.armed.pop(fd, 0)
+        self.always.pop(fd, None)
+        kind = os.fstat(fd).st_mode
+        if stat.S_ISREG(kind) or (stat.S_ISCHR(kind) and not os.isatty(fd)):
+            if want:
+                self.always[fd] = want
+            return
         for bit, filter in ((READ, select.KQ_FILTER_READ), (WRITE, select.KQ_FILTER_WRITE)):
             if want & bit:
                 self.change(fd, filter, select.KQ_EV_ADD | select.KQ_EV_ONESHOT)
             elif had & bit:
                 self.change(fd, filter, select.KQ_EV_DELETE)
-        self.armed.pop(fd, None)
         if want:
             self.armed[fd] = want
 
@@ -101,11 +111,15 @@ class KqueuePoller:
             pass  # deleting a filter that has just fired
 
     def forget(self, fd: int) -> None:
+        self.always.pop(fd, None)
         if fd in self.armed:
             self.arm(fd, 0)
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        found = []
+        found = list(self.always.items())
+        self.always.clear()
+        if found:
+            timeout = 0
         for kevent in self.kqueue.control(None, 1024, timeout):
             ready = READ if kevent.filter == select.KQ_FILTER_READ else WRITE
             rest = self.armed.pop(kevent.ident, 0) & ~ready

@@ -82,11 +82,10 @@ def send(sock: socket.socket, data: bytes, timeout: float | None = None) -> Coro
 
 def read(file: Source, most: int) -> Coroutine[bytes]:
     """COROUTINE. os.read, once, when there is something: a blocking descriptor does not block. b"" at its end."""
-    fd = file if isinstance(file, int) else file.fileno()
     while True:
-        yield ReadWait(fd)
+        yield ReadWait(file)
         try:
-            return os.read(fd, most)
+            return os.read(file if isinstance(file, int) else file.fileno(), most)
         except (BlockingIOError, InterruptedError):
             pass
 
