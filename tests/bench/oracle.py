@@ -1,0 +1,114 @@
+"""What the load generator says, and the check of what comes back.
+
+Every sender repeats a cycle of lines of one size; each line names its sender and its number in the cycle. What a
+receiver gets must be a sequence of such lines, whole, each sender's numbers without a gap or a repeat; and all receivers
+must get the same sequence. A stream of millions of lines a second is checked at the speed of comparing memory: a run
+of lines from one sender is found with one slice, and compared with the sender's cycle in one piece.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import zlib
+from dataclasses import dataclass
+
+CYCLE = 4096  # lines; a loss of a multiple of that many at once shows in the totals instead
+RUN = re.compile(rb"(.)\1*", re.DOTALL)
+
+
+class Violation(Exception):
+    """A receiver got what it should not have, or did not get what it should have."""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How a server wants a message and how it delivers it: what stands before and after the payload.
+
+    `echo`: the sender gets its own messages too. `subscribe`: what a receiver has to say first; receivers and senders
+    are then different connections.
+    """
+
+    say_head: bytes = b""
+    say_tail: bytes = b"\n"
+    hear_head: bytes = b"127.0.0.1: "
+    hear_tail: bytes = b"\n"
+    greeting: bytes = b"\n"  # how the greeting ends
+    echo: bool = True
+    subscribe: bytes = b""
+
+
+def payload(sender: int, number: int, size: int) -> bytes:
+    """`size` bytes, at least 8: the sender in one letter, the number, and padding that differs from line to line."""
+    padding = (b"%d." % (number * 7919)) * (size // 2)
+    return (b"%c%05d " % (ord("A") + sender, number) + padding)[:size]
+
+
+class Cycles:
+    """The lines of all senders, as they are said and as they are heard."""
+
+    def __init__(self, wire: Wire, senders: int, size: int) -> None:
+        if not 1 <= senders <= 26 or size < 8:
+            raise ValueError("from 1 to 26 senders, and at least 8 bytes")
+        said = [[payload(sender, number, size) for number in range(CYCLE)] for sender in range(senders)]
+        self.wire = wire
+        self.said = [b"".join(wire.say_head + line + wire.say_tail for line in lines) for lines in said]
+        self.heard = [b"".join(wire.hear_head + line + wire.hear_tail for line in lines) for lines in said]
+        self.say_size = len(self.said[0]) // CYCLE  # bytes of a line as it is said
+        self.hear_size = len(self.heard[0]) // CYCLE
+        self.name_at = len(wire.hear_head)  # where in a heard line its sender is named
+
+
+class Oracle:
+    """One receiver's check. What arrives goes into `buffer`, behind the `kept` bytes of a line that is not complete."""
+
+    def __init__(self, cycles: Cycles) -> None:
+        self.cycles = cycles
+        self.buffer = bytearray(1 << 18)
+        self.view = memoryview(self.buffer)
+        self.kept = 0
+        self.next = [0] * len(cycles.heard)  # the number each sender's next line must have, counted on without end
+        self.order = 0  # a checksum of who spoke when: equal for two receivers that heard the same
+
+    def receive(self, sock: socket.socket) -> int:
+        """Take what has arrived and check it; returns how many bytes that were. Raises Violation."""
+        taken = sock.recv_into(self.view[self.kept :])
+        self.check(self.kept + taken)
+        return taken
+
+    def check(self, filled: int) -> None:
+        size = self.cycles.hear_size
+        whole = filled // size * size
+        names = bytes(self.buffer[self.cycles.name_at : whole : size])
+        self.order = zlib.crc32(names, self.order)
+        place = 0
+        for run in RUN.finditer(names):
+            sender = run[0][0] - ord("A")
+            lines = len(run[0])
+            if not 0 <= sender < len(self.next):
+                raise Violation(f"no line of ours: {bytes(self.buffer[place : place + size])!r}")
+            cycle = memoryview(self.cycles.heard[sender])
+            while lines:
+                number = self.next[sender] % CYCLE
+                count = min(lines, CYCLE - number)
+                expected = cycle[number * size : (number + count) * size]
+                if not self.buffer.startswith(expected, place):
+                    raise Violation(explain(bytes(self.view[place : place + count * size]), bytes(expected), size))
+                self.next[sender] += count
+                lines -= count
+                place += count * size
+        self.kept = filled - whole
+        self.buffer[: self.kept] = self.buffer[whole:filled]
+
+    def finish(self) -> None:
+        """The stream has ended here."""
+        if self.kept:
+            raise Violation(f"half a line at the end: {bytes(self.buffer[: self.kept])!r}")
+
+
+def explain(got: bytes, expected: bytes, size: int) -> str:
+    """The first line that differs."""
+    for place in range(0, len(got), size):
+        if got[place : place + size] != expected[place : place + size]:
+            return f"expected {expected[place : place + size][:60]!r}, got {got[place : place + size][:60]!r}"
+    return "nothing differs"
