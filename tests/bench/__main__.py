@@ -46,19 +46,21 @@ def run(server: Server, job: dict[str, Any], journal: bool = False) -> dict[str,
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("workload", choices=["fanout"])
+    parser.add_argument("workload", choices=["fanout", "latency", "churn", "idle"])
     parser.add_argument("--server", default="chatsrv,limit")
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--stuck", type=int, default=0)
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--journal", action="store_true")
     options = parser.parse_args()
     servers, missing = find(options.server.split(","))
     for reason in missing:
         print("left out:", reason)
-    job = {key: getattr(options, key) for key in ("workload", "clients", "size", "seconds", "stuck")}
+    job = {key: getattr(options, key) for key in ("workload", "clients", "size", "seconds", "stuck", "samples", "rate")}
     results: dict[str, list[dict[str, Any]]] = {server.name: [] for server in servers}
     for _ in range(options.rounds):
         for server in servers:
@@ -67,16 +69,14 @@ def main() -> int:
                 print(f"{server.name}: VIOLATION: {result['violation']}")
                 return 1
             results[server.name].append(result)
-    print(f"{'':16}{'M/s':>9}{'M/cpu-s':>9}{'server':>8}{'gen':>6}{'window':>9}  spread")
     for name, runs in results.items():
-        rates = [result["deliveries_per_s"] / 1e6 for result in runs]
-        busy = [share(result["server"]) for result in runs]
-        own = [share(result["generator"]) for result in runs]
-        print(
-            f"{name:16}{median(rates):9.2f}{median(r['deliveries_per_cpu_s'] / 1e6 for r in runs):9.2f}"
-            f"{median(busy):8.0%}{median(own):6.0%}{median(r['window'] for r in runs):9.0f}"
-            f"  {min(rates):.2f}..{max(rates):.2f}"
-        )
+        print(name)
+        for key in runs[0]:
+            if key in ("server", "generator"):
+                print(f"    {key:24}{median(share(result[key]) for result in runs):14.0%}")
+            else:
+                values = [result[key] for result in runs]
+                print(f"    {key:24}{median(values):14,.1f}   {min(values):,.1f} .. {max(values):,.1f}")
     return 0
 
 

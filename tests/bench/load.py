@@ -1,6 +1,6 @@
 """The load generator: one process, one core, many clients.
 
-    python -m tests.bench.load '{"workload": "fanout", "port": 3100, "clients": 100, ...}'
+    python -m tests.bench.load '{"workload": "fanout", "port": 3100, "pid": 123, "clients": 100, ...}'
 
 It prints its result as one line of JSON. Plain epoll and as little as possible for each client, because it must not be
 what is measured: receivers that are not sampled have the system throw away what has come (MSG_TRUNC, Linux), so no byte
@@ -17,256 +17,432 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 from .oracle import Cycles, Oracle, Violation, Wire
 
 DISCARD = getattr(socket, "MSG_TRUNC", 0) if sys.platform == "linux" else 0
 TRASH = bytearray(1 << 22)
-UNUSED = 1 << 62
 CONNECTING = 128  # connections under way at once
-MEMORY = 384 << 20  # bytes that may be on their way to all clients together: below what makes the system's TCP thrifty
-MOST = 1 << 20  # bytes that may be on their way to one client: far from the server's --max-lag
+MEMORY = 384 << 20  # bytes on their way to all clients together: fewer than what makes Linux thrifty with TCP's memory
+MOST = 1 << 20  # bytes on their way to one client: far fewer than the server's --max-lag
 CHUNK = 32 << 10  # bytes a sender says at once
+PER_ADDRESS = 8000  # connections from one source address: there are no more than some 28,000 ports
 BIND_ADDRESS_NO_PORT = 24  # Linux: choose the port at connect, when the destination is known
 PATIENCE = 60.0  # seconds without any progress, then the run has failed
 
+Job = dict[str, Any]
 
-class Busy:
-    """How much of a core a process has used, and how long it waited for one, since this object was made."""
+
+class Process:
+    """What a process uses, since this object was made."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.start = self.times()
         self.began = time.perf_counter()
-        self.start = self.read()
 
-    def read(self) -> tuple[float, float]:
+    def times(self) -> tuple[float, float]:
         """Seconds on a core, and waiting for one, of all threads."""
         used = waited = 0
-        try:
-            for thread in os.listdir(f"/proc/{self.pid}/task"):
-                with open(f"/proc/{self.pid}/task/{thread}/schedstat") as file:
-                    fields = file.read().split()
-                used += int(fields[0])
-                waited += int(fields[1])
-        except OSError:  # not Linux
-            return 0.0, 0.0
+        for thread in os.listdir(f"/proc/{self.pid}/task"):
+            with open(f"/proc/{self.pid}/task/{thread}/schedstat") as file:
+                fields = file.read().split()
+            used += int(fields[0])
+            waited += int(fields[1])
         return used / 1e9, waited / 1e9
 
-    def since(self) -> dict[str, float]:
-        used, waited = self.read()
+    def busy(self) -> dict[str, float]:
+        """Seconds: `used` on a core, `waited` for one because of others on this machine, of `wall`."""
+        used, waited = self.times()
         wall = time.perf_counter() - self.began
         return {"wall": wall, "used": used - self.start[0], "waited": waited - self.start[1]}
 
+    def memory(self, field: str = "VmRSS") -> int:
+        """Bytes; VmHWM is the most there were."""
+        with open(f"/proc/{self.pid}/status") as file:
+            for line in file:
+                if line.startswith(field + ":"):
+                    return int(line.split()[1]) << 10
+        raise LookupError(field)
 
-class Clients:
-    """Connections to the server, in one epoll. Lists are indexed by descriptor, which is quicker than a dict."""
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
-    def __init__(self, port: int, wire: Wire) -> None:
-        self.port = port
-        self.wire = wire
-        self.poller = select.epoll()
-        self.sockets: dict[int, socket.socket] = {}
 
-    def add(self, count: int, spread: bool = False, subscribe: bytes = b"") -> list[socket.socket]:
-        """Connect `count` clients and wait for their greetings. `spread`: from many source addresses."""
-        added = []
-        waiting: dict[int, tuple[socket.socket, bytes]] = {}
-        poller = select.epoll()
-        last = time.monotonic()
-        while len(added) + len(waiting) < count or waiting:
-            while len(waiting) < CONNECTING and len(added) + len(waiting) < count:
-                sock = begin(self.port, len(added) + len(waiting) if spread else 0)
-                waiting[sock.fileno()] = sock, b""
-                poller.register(sock, select.EPOLLOUT if subscribe else select.EPOLLIN)
-            for fd, mask in poller.poll(1.0):
-                sock, heard = waiting[fd]
-                if mask & select.EPOLLOUT:
-                    sock.send(subscribe)
-                    poller.modify(fd, select.EPOLLIN)
-                    continue
-                data = sock.recv(1 << 16)
-                if not data:
-                    raise Violation("a connection was closed instead of greeted")
-                heard += data
-                waiting[fd] = sock, heard
-                if heard.endswith(self.wire.greeting):
-                    poller.unregister(fd)
-                    del waiting[fd]
-                    added.append(sock)
-                    last = time.monotonic()
-            if time.monotonic() - last > PATIENCE:
-                raise Violation(f"{len(waiting)} clients got no greeting within {PATIENCE:g} s")
-        poller.close()
-        for sock in added:
-            self.sockets[sock.fileno()] = sock
-            self.poller.register(sock, select.EPOLLIN)
-        return added
-
-    def close(self) -> None:
-        for sock in self.sockets.values():
-            sock.close()
-        self.sockets.clear()
+# Clients.
 
 
 def begin(port: int, number: int = 0) -> socket.socket:
-    """A socket on its way to the server; `number` spreads them over source addresses, 8000 each."""
+    """A socket on its way to the server; `number` spreads them over source addresses."""
     sock = socket.socket()
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if number >= 8000:
+    if number >= PER_ADDRESS:
         sock.setsockopt(socket.IPPROTO_IP, BIND_ADDRESS_NO_PORT, 1)
-        sock.bind((f"127.0.0.{1 + number // 8000}", 0))
+        sock.bind((f"127.0.0.{1 + number // PER_ADDRESS % 250}", 0))
     error = sock.connect_ex(("127.0.0.1", port))
     if error not in (0, errno.EINPROGRESS):
         raise OSError(error, os.strerror(error))
     return sock
 
 
-def fanout(job: dict[str, Any], wire: Wire) -> dict[str, Any]:
-    """Senders say as much as the server takes; everybody hears it all. Deliveries a second.
+def connect(job: Job, count: int, say: bytes = b"", greeting: bytes = b"") -> list[socket.socket]:
+    """Connect `count` clients, let each say `say`, and wait for its greeting.
 
-    How much is on its way is bounded, by what the slowest client has not got yet: enough that the server never waits,
-    little enough that nobody falls far behind. The bound finds itself: it grows while the server brings a full one to
-    everybody within 30 ms, and shrinks when that takes more than 150 ms.
+    Where there is none, they come one by one, each when the server has accepted the one before.
     """
-    count, size, seconds = job["clients"], job["size"], job["seconds"]
-    cycles = Cycles(wire, min(10, count), size)
-    clients = Clients(job["port"], wire)
-    hearing = clients.add(count, subscribe=wire.subscribe)
-    saying = clients.add(len(cycles.said)) if wire.subscribe else hearing[: len(cycles.said)]
-    for _ in range(job.get("stuck", 0)):  # these never read
-        stuck = clients.add(1, subscribe=wire.subscribe)[0]
-        clients.poller.unregister(stuck)
-    top = max(clients.sockets) + 1
-    got = [UNUSED] * top
-    takes: list[Callable[..., int]] = [
-        clients.sockets[fd].recv_into if fd in clients.sockets else len for fd in range(top)
-    ]
-    for sock in hearing:
-        got[sock.fileno()] = 0
-    sampled = {sock.fileno(): (sock, Oracle(cycles)) for sock in (hearing[0], hearing[count // 2], hearing[-1])}
-    replies = {sock.fileno() for sock in saying} if wire.subscribe else set()
-
-    ratio = cycles.hear_size / cycles.say_size
-    most = min(MOST, MEMORY // count)
-    window = min(most, len(saying) * 4 * cycles.hear_size)
-    streams = [memoryview(said * 2) for said in cycles.said]
-    length = len(cycles.said[0])
-    said = [0] * len(saying)  # bytes
-    sent = 0.0  # bytes that everybody should have got by what was said
-    floor = 0  # bytes that everybody has got
-    mark, mark_time = 0.0, time.perf_counter()
-    total = 0  # bytes got by all together
-    since = turn = 0
-    stopping = False
-    start: dict[str, Any] = {}
-    result: dict[str, Any] = {}
-    warm_until = time.perf_counter() + job.get("warm", 0.5)
-    last = time.perf_counter()
-    poll = clients.poller.poll
-    while True:
-        now = time.perf_counter()
-        if not stopping:
-            chunk = max(1, min(CHUNK, int(window / ratio / len(saying))) // cycles.say_size) * cycles.say_size
-            for _ in range(len(saying)):
-                if sent - floor + chunk * ratio > window and sent > floor:
-                    break
-                turn = (turn + 1) % len(saying)
-                place = said[turn] % length
-                try:
-                    taken = saying[turn].send(streams[turn][place : place + chunk - place % cycles.say_size])
-                except BlockingIOError:
+    server = Process(job["pid"])
+    descriptors = server.descriptors()
+    poller = select.epoll()
+    heard: dict[int, bytes] = {}
+    waiting: dict[int, socket.socket] = {}
+    connected: list[socket.socket] = []
+    last = time.monotonic()
+    while len(connected) < count:
+        while len(waiting) < (CONNECTING if greeting else 1) and len(connected) + len(waiting) < count:
+            sock = begin(job["port"], len(connected) + len(waiting))
+            waiting[sock.fileno()] = sock
+            heard[sock.fileno()] = b""
+            poller.register(sock, select.EPOLLIN if greeting and not say else select.EPOLLOUT)
+        for fd, mask in poller.poll(1.0):
+            sock = waiting[fd]
+            if mask == select.EPOLLOUT:
+                if say:
+                    sock.send(say)
+                if greeting:
+                    poller.modify(fd, select.EPOLLIN)
                     continue
-                said[turn] += taken
-                sent += taken * ratio
-        events = poll(0.001, top)
+            else:
+                data = sock.recv(1 << 16)
+                if not data:
+                    raise Violation("a connection was closed instead of greeted")
+                heard[fd] += data
+                if not heard[fd].endswith(greeting):
+                    continue
+            poller.unregister(fd)
+            connected.append(waiting.pop(fd))
+            last = time.monotonic()
+            while not greeting and server.descriptors() < descriptors + len(connected):
+                if time.monotonic() - last > PATIENCE:
+                    raise Violation(f"the server has not accepted a client within {PATIENCE:g} s")
+                time.sleep(0.0005)
+        if time.monotonic() - last > PATIENCE:
+            raise Violation(f"{len(waiting)} clients got no greeting within {PATIENCE:g} s")
+    poller.close()
+    return connected
+
+
+class Audience:
+    """All clients of one run, and what they have got. Lists are indexed by descriptor, which is quicker than a dict."""
+
+    def __init__(self, job: Job, wire: Wire, senders: int) -> None:
+        self.wire = wire
+        self.count = count = job["clients"]
+        self.cycles = Cycles(wire, senders, job["size"])
+        self.hearing = connect(job, count, wire.subscribe, wire.greeting)
+        self.saying = connect(job, senders) if wire.apart else self.hearing[:senders]
+        self.stuck = connect(job, job.get("stuck", 0), wire.subscribe, wire.greeting)  # these never read
+        self.said = [0] * senders  # bytes
+        top = max(sock.fileno() for sock in self.hearing + self.saying) + 1
+        self.got = [1 << 62] * top  # bytes; those that don't count are always ahead
+        self.recv: list[Any] = [None] * top
+        self.sampled: dict[int, tuple[socket.socket, Oracle]] = {}
+        self.poller = select.epoll()
+        for sock in {*self.hearing, *self.saying}:
+            self.recv[sock.fileno()] = sock.recv_into
+            self.poller.register(sock, select.EPOLLIN)
+        for sock in self.hearing:
+            self.got[sock.fileno()] = 0
+        for sock in self.hearing[0], self.hearing[count // 2], self.hearing[-1]:
+            self.sampled[sock.fileno()] = sock, Oracle(self.cycles)
+
+    def collect(self, timeout: float) -> tuple[int, int]:
+        """Take what has arrived: how many had something, and how many bytes it was."""
+        events = self.poller.poll(timeout, len(self.got))
+        total = 0
+        got, recv, sampled = self.got, self.recv, self.sampled
         for fd, _ in events:
             if fd in sampled:
                 sock, oracle = sampled[fd]
                 taken = oracle.receive(sock)
             else:
-                taken = takes[fd](TRASH, 1 << 22, DISCARD)
-                if fd in replies:
-                    continue
+                taken = recv[fd](TRASH, 1 << 22, DISCARD)
             if not taken:
                 raise Violation("the server closed a client's connection")
             got[fd] += taken
-            total += taken
-        since += len(events)
-        if since * 8 >= count or not events:
-            since = 0
-            floor = min(got)
+            if got[fd] < 1 << 62:
+                total += taken
+        return len(events), total
+
+    def say(self, index: int, most: int) -> int:
+        """Let a sender say whole lines, up to `most` bytes; returns how many were taken, which need not be whole."""
+        cycle, size = self.cycles.said[index], self.cycles.say_size
+        place = self.said[index] % len(cycle)
+        end = min(place + most, len(cycle))
+        try:
+            taken = self.saying[index].send(memoryview(cycle)[place : end - end % size])
+        except BlockingIOError:
+            return 0
+        self.said[index] += taken
+        return taken
+
+    def finish(self) -> int:
+        """Let all begun lines be ended, all that was said be heard, and check it. How many lines that were."""
+        size = self.cycles.say_size
+        for index, sock in enumerate(self.saying):
+            rest = -self.said[index] % size
+            place = self.said[index] % len(self.cycles.said[index])
+            sock.settimeout(PATIENCE)
+            sock.sendall(self.cycles.said[index][place : place + rest])
+            sock.setblocking(False)
+            self.said[index] += rest
+        lines = sum(self.said) // size
+        expected = lines * self.cycles.hear_size
+        last = time.monotonic()
+        while min(self.got) < expected:
+            if self.collect(1.0)[0]:
+                last = time.monotonic()
+            elif time.monotonic() - last > PATIENCE:
+                raise Violation(f"a client has not got {expected - min(self.got)} bytes of {expected}")
+        if any(self.got[sock.fileno()] != expected for sock in self.hearing):
+            raise Violation(f"a client has got more than the {expected} bytes that were said")
+        for _, oracle in self.sampled.values():
+            oracle.finish()
+            if oracle.next != [said // size for said in self.said]:
+                raise Violation("one sender's lines are missing, and another's came twice")
+        if len({oracle.order for _, oracle in self.sampled.values()}) != 1:
+            raise Violation("two clients heard the same lines in different orders")
+        return lines
+
+
+# Workloads.
+
+
+def fanout(job: Job, wire: Wire) -> Job:
+    """Ten clients say as much as the server takes, or `rate` lines a second; everybody hears all of it.
+
+    What is on its way is bounded, by what the slowest client has not got yet: enough that the server never waits, little
+    enough that nobody falls far behind. The bound finds itself: it grows while the server brings all of it to everybody
+    within 30 ms, and shrinks when that takes more than 150 ms.
+    """
+    audience = Audience(job, wire, min(10, job["clients"]))
+    cycles, said = audience.cycles, audience.said
+    senders = len(said)
+    ratio = cycles.hear_size / cycles.say_size
+    least = senders * cycles.hear_size
+    window = 4 * least
+    most = window if wire.gentle else max(least, min(MOST, MEMORY // audience.count))
+    pace = Pace(job["rate"], cycles.say_size) if job.get("rate") else None
+    floor = 0  # bytes that everybody has got
+    mark, mark_time = 0.0, time.perf_counter()
+    total = turn = had = 0
+    warm_until = mark_time + job.get("warm", 0.5)
+    last = mark_time
+    server = own = Process(os.getpid())
+    start_total: int | None = None
+    while True:
+        now = time.perf_counter()
+        sent = sum(said) * ratio
+        chunk = min(CHUNK, max(cycles.say_size, int(window / ratio / senders)))
+        if pace:
+            chunk = cycles.say_size
+        for _ in range(pace.due(now, sum(said)) if pace else senders):
+            if sent + chunk * ratio > floor + window and sent > floor:
+                break
+            turn = (turn + 1) % senders
+            sent += audience.say(turn, chunk - said[turn] % cycles.say_size) * ratio
+        events, taken = audience.collect(0.001)
+        total += taken
+        had += events
+        if events:
+            last = now
+        elif now - last > PATIENCE and sent > floor:
+            raise Violation(f"nothing arrived for {PATIENCE:g} s")
+        if had * 8 >= audience.count or not events:
+            had = 0
+            floor = min(audience.got)
         if floor >= mark:
             if now - mark_time < 0.03:
                 window = min(most, window * 2)
             elif now - mark_time > 0.15:
-                window = max(len(saying) * cycles.hear_size, window // 2)
+                window = max(least, window // 2)
             mark, mark_time = sent, now
-        if events:
-            last = now
-        elif now - last > PATIENCE:
-            raise Violation(f"nothing arrived for {PATIENCE:g} s; {sent - floor:g} bytes are missing")
-        if not start:
+        if start_total is None:
             if now > warm_until:
-                start = {"total": total, "time": now, "server": Busy(job["pid"]), "own": Busy(os.getpid())}
-        elif not result and now - start["time"] >= seconds:
-            server, own = start["server"].since(), start["own"].since()
-            delivered = (total - start["total"]) / cycles.hear_size
-            result = {
-                "deliveries_per_s": delivered / (now - start["time"]),
-                "deliveries_per_cpu_s": delivered / server["used"] if server["used"] else None,
-                "server": server,
-                "generator": own,
-                "window": window,
-            }
-            stopping = True
-            for index, sock in enumerate(saying):  # to the end of a line, so that all that was said is complete
-                rest = -said[index] % cycles.say_size
-                place = said[index] % length
-                sock.setblocking(True)
-                sock.settimeout(PATIENCE)
-                sock.sendall(streams[index][place : place + rest])
-                sock.setblocking(False)
-                said[index] += rest
-            expected = sum(said) // cycles.say_size * cycles.hear_size
-        if stopping and min(got) >= expected:
+                start_total, server, own = total, Process(job["pid"]), Process(os.getpid())
+        elif now - server.began >= job["seconds"]:
             break
-    heard = [got[sock.fileno()] for sock in hearing]
-    if any(bytes_got != expected for bytes_got in heard):
-        raise Violation(f"{expected} bytes were said, but clients got {min(heard)} to {max(heard)}")
-    for _, oracle in sampled.values():
-        oracle.finish()
-        if oracle.next != [bytes_said // cycles.say_size for bytes_said in said]:
-            raise Violation("a sender's lines are missing at the end")
-    if len({oracle.order for _, oracle in sampled.values()}) != 1:
-        raise Violation("two clients heard the same lines in different orders")
-    result["checked_lines"] = sum(sum(oracle.next) for _, oracle in sampled.values())
-    clients.close()
+    busy, own_busy = server.busy(), own.busy()
+    deliveries = (total - start_total) / cycles.hear_size
+    result = {
+        "deliveries_per_s": deliveries / busy["wall"],
+        "server": busy,
+        "generator": own_busy,
+        "window": window,
+        "memory": server.memory(),
+        "memory_peak": server.memory("VmHWM"),
+        "lines": audience.finish(),
+    }
+    if deliveries:
+        result["cpu_ns_per_delivery"] = busy["used"] / deliveries * 1e9
     return result
 
 
-WORKLOADS = {"fanout": fanout}
+class Pace:
+    """So many lines a second."""
+
+    def __init__(self, rate: float, size: int) -> None:
+        self.rate = rate
+        self.size = size
+        self.began = time.perf_counter()
+
+    def due(self, now: float, said: int) -> int:
+        """How many more lines should have been said by now."""
+        return ceil((now - self.began) * self.rate) - said // self.size
+
+
+def latency(job: Job, wire: Wire) -> Job:
+    """One message at a time: how long until its sender, and until the last client has it. The generator never sleeps."""
+    audience = Audience(job, wire, 1)
+    size = audience.cycles.hear_size
+    own = audience.hearing[0].fileno()
+    echoes, lasts = [], []
+    server, generator = Process(job["pid"]), Process(os.getpid())
+    warm = job["samples"] // 10
+    for number in range(1, warm + job["samples"] + 1):
+        expected = number * size
+        echo = 0.0
+        begun = now = time.perf_counter()
+        audience.say(0, audience.cycles.say_size)
+        missing = audience.count * size
+        while missing:
+            _, taken = audience.collect(0)
+            now = time.perf_counter()
+            if taken:
+                missing -= taken
+                if not echo and audience.got[own] >= expected:
+                    echo = now - begun
+            elif now - begun > PATIENCE:
+                raise Violation(f"a message had not come after {PATIENCE:g} s")
+        if number > warm:
+            echoes.append(echo)
+            lasts.append(now - begun)
+    result: Job = {"server": server.busy(), "generator": generator.busy(), "lines": audience.finish()}
+    for name, times in ("echo", echoes), ("last", lasts):
+        times.sort()
+        for label, part in ("p50", 0.5), ("p99", 0.99), ("p999", 0.999):
+            result[f"{name}_{label}_us"] = times[min(len(times) - 1, int(part * len(times)))] * 1e6
+    return result
+
+
+def churn(job: Job, wire: Wire) -> Job:
+    """Connect, be greeted, close, again and again, with 32 connections under way at any time."""
+    poller = select.epoll()
+    waiting: dict[int, socket.socket] = {}
+    begun = done = start = 0
+    server, own = Process(job["pid"]), Process(os.getpid())
+    descriptors = server.descriptors()
+    began = last = time.perf_counter()
+    warm: float | None = 0.3
+    while True:
+        while len(waiting) < 32:
+            sock = begin(job["port"], begun)
+            begun += 1
+            waiting[sock.fileno()] = sock
+            poller.register(sock, select.EPOLLIN)
+        events = poller.poll(1.0)
+        for fd, _ in events:
+            sock = waiting.pop(fd)
+            data = sock.recv(1 << 10)
+            if not data.endswith(wire.greeting):
+                raise Violation(f"this is no greeting: {data!r}")
+            sock.close()
+            done += 1
+        now = time.perf_counter()
+        if events:
+            last = now
+        elif now - last > PATIENCE:
+            raise Violation(f"nobody was greeted for {PATIENCE:g} s")
+        if warm is not None and now - began > warm:
+            warm, start, server, own = None, done, Process(job["pid"]), Process(os.getpid())
+        elif warm is None and now - server.began > job["seconds"]:
+            break
+    result = {
+        "connections_per_s": (done - start) / (now - server.began),
+        "server": server.busy(),
+        "generator": own.busy(),
+        "connections": done,
+    }
+    result["cpu_us_per_connection"] = server.busy()["used"] / (done - start) * 1e6
+    for sock in waiting.values():
+        sock.close()
+    last = time.perf_counter()
+    while server.descriptors() > descriptors:
+        if time.perf_counter() - last > PATIENCE:
+            raise Violation("the server keeps descriptors of connections that were closed")
+        time.sleep(0.01)
+    return result
+
+
+def idle(job: Job, wire: Wire) -> Job:
+    """Clients that do nothing: what the server's memory grows by for each, and the processor time it uses meanwhile."""
+    server = Process(job["pid"])
+    before = server.memory()
+    clients = connect(job, job["clients"], wire.subscribe, wire.greeting)
+    time.sleep(0.5)
+    server = Process(job["pid"])
+    time.sleep(job["seconds"])
+    busy = server.busy()
+    result = {
+        "bytes_per_client": (server.memory() - before) / len(clients),
+        "idle_cpu_percent": 100 * busy["used"] / busy["wall"],
+        "server": busy,
+    }
+    if not wire.apart:  # they are all still there
+        clients[0].send(b"still there?\n")
+        poller = select.epoll()
+        waiting = {sock.fileno(): sock for sock in clients}
+        for sock in clients:
+            poller.register(sock, select.EPOLLIN)
+        while waiting:
+            events = poller.poll(PATIENCE, len(clients))
+            if not events:
+                raise Violation(f"{len(waiting)} clients did not hear what was said after the silence")
+            for fd, _ in events:
+                if waiting.pop(fd).recv(100) != b"127.0.0.1: still there?\n":
+                    raise Violation("a client heard something else than what was said")
+                poller.unregister(fd)
+    return result
+
+
+WORKLOADS: dict[str, Callable[[Job, Wire], Job]] = {
+    "fanout": fanout,
+    "latency": latency,
+    "churn": churn,
+    "idle": idle,
+}
 
 
 def main() -> int:
     job = json.loads(sys.argv[1])
-    if "core" in job and hasattr(os, "sched_setaffinity"):
+    if "core" in job:
         os.sched_setaffinity(0, {job["core"]})
-    raise_limit()
+    raise_descriptor_limit()
     gc.disable()
     wire = Wire(**{key: value.encode() if isinstance(value, str) else value for key, value in job["wire"].items()})
     try:
         result = WORKLOADS[job["workload"]](job, wire)
-    except Violation as violation:
+    except (Violation, ConnectionError) as violation:
         result = {"violation": str(violation)}
     print(json.dumps(result))
     return 1 if "violation" in result else 0
 
 
-def raise_limit() -> None:
-    """As many descriptors as this process may have."""
+def raise_descriptor_limit() -> None:
+    """As many as this process may have."""
     import resource
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

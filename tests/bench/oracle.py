@@ -1,9 +1,9 @@
 """What the load generator says, and the check of what comes back.
 
 Every sender repeats a cycle of lines of one size; each line names its sender and its number in the cycle. What a
-receiver gets must be a sequence of such lines, whole, each sender's numbers without a gap or a repeat; and all receivers
-must get the same sequence. A stream of millions of lines a second is checked at the speed of comparing memory: a run
-of lines from one sender is found with one slice, and compared with the sender's cycle in one piece.
+receiver gets must be a sequence of such lines, whole, each sender's numbers without a gap or a repeat; all receivers
+must get the same sequence. Millions of lines a second are checked at the speed of comparing memory: a run of lines from
+one sender is found with one slice, and compared with the sender's cycle in one piece.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import zlib
 from dataclasses import dataclass
 
 CYCLE = 4096  # lines; a loss of a multiple of that many at once shows in the totals instead
-RUN = re.compile(rb"(.)\1*", re.DOTALL)
+LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # the senders
+RUN = re.compile(b"|".join(b"%c+" % letter for letter in LETTERS))
 
 
 class Violation(Exception):
@@ -25,23 +26,26 @@ class Violation(Exception):
 class Wire:
     """How a server wants a message and how it delivers it: what stands before and after the payload.
 
-    `echo`: the sender gets its own messages too. `subscribe`: what a receiver has to say first; receivers and senders
-    are then different connections.
+    {size} there becomes the payload's size.
     """
 
     say_head: bytes = b""
     say_tail: bytes = b"\n"
     hear_head: bytes = b"127.0.0.1: "
     hear_tail: bytes = b"\n"
-    greeting: bytes = b"\n"  # how the greeting ends
-    echo: bool = True
-    subscribe: bytes = b""
+    greeting: bytes = b"\n"  # how it ends; empty if there is none
+    subscribe: bytes = b""  # what a receiver has to say before it hears anything
+    apart: bool = False  # senders don't hear what they say, so they are connections of their own
+    gentle: bool = False  # few lines at a time from each sender
+
+    def around(self, text: bytes, size: int) -> bytes:
+        return text.replace(b"{size}", b"%d" % size)
 
 
 def payload(sender: int, number: int, size: int) -> bytes:
     """`size` bytes, at least 8: the sender in one letter, the number, and padding that differs from line to line."""
     padding = (b"%d." % (number * 7919)) * (size // 2)
-    return (b"%c%05d " % (ord("A") + sender, number) + padding)[:size]
+    return (b"%c%05d " % (LETTERS[sender], number) + padding)[:size]
 
 
 class Cycles:
@@ -51,12 +55,12 @@ class Cycles:
         if not 1 <= senders <= 26 or size < 8:
             raise ValueError("from 1 to 26 senders, and at least 8 bytes")
         said = [[payload(sender, number, size) for number in range(CYCLE)] for sender in range(senders)]
-        self.wire = wire
-        self.said = [b"".join(wire.say_head + line + wire.say_tail for line in lines) for lines in said]
-        self.heard = [b"".join(wire.hear_head + line + wire.hear_tail for line in lines) for lines in said]
+        say_head, hear_head = wire.around(wire.say_head, size), wire.around(wire.hear_head, size)
+        self.said = [b"".join(say_head + line + wire.say_tail for line in lines) for lines in said]
+        self.heard = [b"".join(hear_head + line + wire.hear_tail for line in lines) for lines in said]
         self.say_size = len(self.said[0]) // CYCLE  # bytes of a line as it is said
         self.hear_size = len(self.heard[0]) // CYCLE
-        self.name_at = len(wire.hear_head)  # where in a heard line its sender is named
+        self.name_at = len(hear_head)  # where in a heard line its sender is named
 
 
 class Oracle:
@@ -83,10 +87,10 @@ class Oracle:
         self.order = zlib.crc32(names, self.order)
         place = 0
         for run in RUN.finditer(names):
-            sender = run[0][0] - ord("A")
-            lines = len(run[0])
-            if not 0 <= sender < len(self.next):
-                raise Violation(f"no line of ours: {bytes(self.buffer[place : place + size])!r}")
+            sender = names[run.start()] - LETTERS[0]
+            lines = run.end() - run.start()
+            if sender >= len(self.next) or run.start() * size != place:
+                break
             cycle = memoryview(self.cycles.heard[sender])
             while lines:
                 number = self.next[sender] % CYCLE
@@ -97,6 +101,8 @@ class Oracle:
                 self.next[sender] += count
                 lines -= count
                 place += count * size
+        if place != whole:
+            raise Violation(f"no lines of ours: {bytes(self.view[place : place + size])!r}")
         self.kept = filled - whole
         self.buffer[: self.kept] = self.buffer[whole:filled]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
 import shutil
-import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,44 +20,74 @@ from .oracle import Wire
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 PYTHON = os.path.realpath(sys.executable)  # the program itself, no launcher in front of it
+START_TIME = 20.0  # seconds in which a server must accept
+
+REDIS = Wire(
+    say_head=b"*3\r\n$7\r\nPUBLISH\r\n$4\r\nchat\r\n${size}\r\n",
+    say_tail=b"\r\n",
+    hear_head=b"*3\r\n$7\r\nmessage\r\n$4\r\nchat\r\n${size}\r\n",
+    hear_tail=b"\r\n",
+    greeting=b":1\r\n",
+    subscribe=b"SUBSCRIBE chat\r\n",
+    apart=True,
+)
+NCAT = Wire(hear_head=b"", greeting=b"", apart=True, gentle=True)
 
 
 @dataclass
 class Server:
-    """One that can be started: `command` prints a line that ends with its port."""
+    """One that can be started. Either it prints a line that ends with its port, or {port} in `command` says which."""
 
     name: str
     command: list[str]
     wire: Wire = field(default_factory=Wire)
+    version: str = ""
+    note: str = ""
+    most: int = 20_000  # clients it can have
 
 
 class Running:
-    """A server process on one core, started fresh. Its port is known when this returns."""
+    """A server process on one core, started fresh; it listens when this returns.
 
-    def __init__(self, server: Server, core: int | None, journal: bool = False) -> None:
+    With `journal`, its stdout is a file, and `journal_lines` counts what is in it.
+    """
+
+    def __init__(self, server: Server, core: int | None = None, journal: bool = False) -> None:
         self.server = server
-        self.output = tempfile.TemporaryFile() if journal else None
+        self.output = tempfile.TemporaryFile() if journal else None  # noqa: SIM115
+        self.port = 0
+        command = server.command
+        if "{port}" in " ".join(command):
+            self.port = free_port()
+            command = [word.replace("{port}", str(self.port)) for word in command]
         self.process = subprocess.Popen(
-            server.command,
+            command,
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
-            stdout=self.output or subprocess.PIPE,
-            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
+            stdout=self.output or (subprocess.DEVNULL if self.port else subprocess.PIPE),
+            preexec_fn=None if core is None else functools.partial(os.sched_setaffinity, 0, {core}),
         )
-        self.port = self.read_port()
+        try:
+            self.wait()
+        except BaseException:
+            self.stop()
+            raise
 
-    def read_port(self) -> int:
-        if self.output is None:
-            assert self.process.stdout is not None
-            line = self.process.stdout.readline()
-        else:
-            line = b""
-            while not line.endswith(b"\n") and self.process.poll() is None:
-                line = os.pread(self.output.fileno(), 200, 0).partition(b"\n")[0] + b"\n"
-                line = line if len(line) > 1 else b""
-        if not line.strip():
-            raise RuntimeError(f"{self.server.name} did not start")
-        return int(line.split()[-1])
+    def wait(self) -> None:
+        """Until it listens."""
+        end = time.monotonic() + START_TIME
+        if self.process.stdout is not None:
+            words = self.process.stdout.readline().split()
+            self.port = int(words[-1]) if words else 0
+        while True:
+            if self.output is not None and not self.port:
+                line, newline, _ = os.pread(self.output.fileno(), 1000, 0).partition(b"\n")
+                self.port = int(line.split()[-1]) if newline else 0
+            if self.port and (self.process.stdout is not None or listens(self.port)):
+                return
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"{self.server.name} did not start")
+            time.sleep(0.01)
 
     def job(self) -> dict[str, Any]:
         """What the load generator has to know."""
@@ -64,37 +97,125 @@ class Running:
         }
         return {"port": self.port, "pid": self.process.pid, "wire": wire}
 
+    def journal_lines(self) -> int:
+        """How many lines the journal has, once it grows no more."""
+        assert self.output is not None
+        size = -1
+        while size != (size := os.fstat(self.output.fileno()).st_size):
+            time.sleep(0.2)
+        self.output.seek(0)
+        lines = 0
+        while data := self.output.read(1 << 20):
+            lines += data.count(b"\n")
+        return lines
+
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
         for stream in (self.process.stdout, self.output):
             if stream:
                 stream.close()
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    """Whether somebody listens there, asked of the system: a connection would be one client more."""
+    try:
+        with open("/proc/net/tcp") as file:
+            return any(f"0100007F:{port:04X} 00000000:0000 0A" in line for line in file)
+    except OSError:  # not Linux
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return True
+        except OSError:
+            return False
+
+
 def find(names: list[str]) -> tuple[list[Server], list[str]]:
-    """Those of `names` that this machine has, and why the others are missing."""
+    """Those of `names` that this machine has, and why the others are missing. Raises KeyError for an unknown name."""
     found, missing = [], []
     for name in names:
         try:
             found.append(MAKERS[name]())
         except LookupError as error:
-            missing.append(f"{name}: {error}")
+            if name not in MAKERS:
+                raise
+            missing.append(f"{name}: {error.args[0]}")
     return found, missing
 
 
-def chatsrv(*flags: str) -> Server:
-    return Server("chatsrv", [PYTHON, str(PROJECT / "chatsrv"), "--port", "0", *(flags or ["--quiet"])])
+def chatsrv(quiet: bool = True) -> Server:
+    flags = ["--port", "0"] + ["--quiet"] * quiet
+    return Server("chatsrv", [PYTHON, str(PROJECT / "chatsrv"), *flags], version=f"Python {sys.version.split()[0]}")
 
 
 def limit() -> Server:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if not compiler:
         raise LookupError("no C compiler")
-    program = Path(tempfile.gettempdir()) / f"chatsrv-bench-limit-{os.getuid()}-{os.getpid()}"
-    if not program.exists():
-        subprocess.run([compiler, "-O2", "-o", str(program), str(HERE / "limit.c")], check=True)
-    return Server("limit", [str(program)])
+    return Server("limit", [compiled(compiler)], version=first_line(compiler, "--version"))
 
 
-MAKERS = {"chatsrv": chatsrv, "limit": limit}
+@functools.lru_cache(maxsize=None)
+def compiled(compiler: str) -> str:
+    """The limit's program, in a directory that goes when this process ends."""
+    directory = tempfile.TemporaryDirectory(prefix="chatsrv-bench-")
+    KEPT.append(directory)
+    program = os.path.join(directory.name, "limit")
+    subprocess.run([compiler, "-O2", "-o", program, str(HERE / "limit.c")], check=True)
+    return program
+
+
+KEPT: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def peer(kind: str, uvloop: bool) -> Server:
+    version = f"Python {sys.version.split()[0]}"
+    if uvloop:
+        if importlib.util.find_spec("uvloop") is None:
+            raise LookupError("uvloop is not installed")
+        from importlib.metadata import version as version_of
+
+        version = f"uvloop {version_of('uvloop')}"
+    command = [sys.executable, "-m", "tests.bench.peers", kind] + ["--uvloop"] * uvloop
+    return Server(f"{'uvloop' if uvloop else 'asyncio'}-{kind}", command, version=version)
+
+
+def redis() -> Server:
+    if not shutil.which("redis-server"):
+        raise LookupError("redis-server is not installed")
+    command = "redis-server --port {port} --bind 127.0.0.1 --appendonly no --maxclients 15000 --loglevel warning"
+    version = first_line("redis-server", "--version").partition(" sha=")[0]
+    return Server("redis", [*command.split(), "--save", ""], REDIS, version)
+
+
+def ncat() -> Server:
+    if not shutil.which("ncat"):
+        raise LookupError("ncat is not installed")
+    command = "ncat -l 127.0.0.1 {port} --broker --max-conns 1000".split()
+    note = "--broker; few lines at a time from each sender, because it tears lines otherwise"
+    return Server("ncat", command, NCAT, first_line("ncat", "--version"), note, most=900)
+
+
+def first_line(*command: str) -> str:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return next((line for line in done.stdout.splitlines() if line), "").strip()
+
+
+MAKERS = {
+    "limit": limit,
+    "chatsrv": chatsrv,
+    "chatsrv-journal": functools.partial(chatsrv, quiet=False),
+    "redis": redis,
+    "ncat": ncat,
+    **{
+        f"{'uvloop' if uvloop else 'asyncio'}-{kind}": functools.partial(peer, kind, uvloop)
+        for kind in ("streams", "protocol", "batch")
+        for uvloop in (False, True)
+    },
+}
