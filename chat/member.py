@@ -62,6 +62,8 @@ class Member:
         options = self.room.options
         while True:
             yield from readable(self.socket, options.idle_timeout)  # not recv(): the share is what it is only then
+            while self.room.held:
+                yield from self.room.released.wait()
             try:
                 data = self.socket.recv(min(self.room.share(), options.max_rate or sys.maxsize))
             except (BlockingIOError, InterruptedError):

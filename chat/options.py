@@ -32,6 +32,8 @@ class Options:
     max_per_ip: int = 0  # 0: any
     stall_timeout: float | None = 60.0  # seconds; None: never
     idle_timeout: float | None = None
+    cluster: str | None = None  # a URL
+    share_port: bool = False
 
 
 class Parser(argparse.ArgumentParser):
@@ -86,6 +88,9 @@ def parse(arguments: list[str] | None = None) -> Options:
     flag("--max-per-ip", metavar="N", type=whole(0, 1 << 20), help="clients from one address (default: any number)")
     flag("--max-rate", metavar="BYTES", type=whole(0, 1 << 40, "bytes"),
          help="read at most so much a second from each client; who sends faster has to wait (off)")  # fmt: skip
+    flag("--cluster", metavar="URL", help="share one feed with other servers, through a Redis 6.2 or newer (needs "
+         "hiredis): redis://[[USER]:PASSWORD@]HOST[:PORT][/DB][?stream=NAME&maxlen=ENTRIES]")  # fmt: skip
+    flag("--share-port", action="store_true", default=False, help="let other servers of this machine listen there too")
     flag("--version", action="version", version=f"chatsrv {VERSION}")
     return parser.parse_args(arguments, namespace=Options())
 

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
+    from .cluster import Cluster
     from .member import Member
     from .options import Options
 
@@ -32,6 +33,9 @@ class Room:
         self.members: dict[Member, None] = {}  # everybody, oldest first
         self.check_at = 0
         self.turn = min(TURN, options.max_lag // 4)
+        self.cluster: Cluster | None = None  # with other servers: what is said here goes through it into the feed
+        self.held = False  # nobody is read from now; `released` is where they wait
+        self.released = WaitQueue()
 
     def publish(self, member: Member, messages: list[bytes]) -> None:
         """Send messages (without separators) to everybody, `member` included, with the member's prefix in front.
@@ -48,7 +52,11 @@ class Room:
         if not messages:
             return
         self.journal.messages(who, messages)
-        self.feed.append(prefix + (b"\n" + prefix).join(messages) + b"\n")
+        (self.cluster.publish if self.cluster else self.append)(prefix + (b"\n" + prefix).join(messages) + b"\n")
+
+    def append(self, text: bytes) -> None:
+        """Lay whole messages into the feed."""
+        self.feed.append(text)
         self.news.wake_all()
         if self.feed.end >= self.check_at:
             self.check_lags()

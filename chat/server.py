@@ -75,6 +75,8 @@ class Server:
         """COROUTINE. The whole life of the server; ends after stop(), when everybody is gone and everything written."""
         kernel = self.kernel
         journal_writer = kernel.spawn(self.journal.write(), "journal")
+        cluster = self.room.cluster
+        membership = kernel.spawn(cluster.run(), "cluster") if cluster else None
         doors = [kernel.spawn(self.admit(listener), "accept") for listener in self.listeners]
         while not self.stopping:
             yield from self.change.wait()
@@ -82,12 +84,17 @@ class Server:
             door.cancel()
         for listener in self.listeners:
             kernel.close(listener)
+        if cluster:
+            yield from cluster.finish(FAREWELL)
         for member in self.sessions:
             if not member.reason:
                 member.reason = "the server is ending"
                 member.task.cancel()
         while self.sessions:
             yield from self.change.wait()
+        if cluster and membership:
+            yield from cluster.returned(LINGER)  # what the handlers said at their ends
+            membership.cancel()
         try:
             yield from self.journal.flush(LINGER)
         except TimedOut:
@@ -179,6 +186,8 @@ class Server:
         try:
             yield from self.handler(member, self.room)
             member.reason = member.reason or "left"
+            if self.room.cluster:  # what the member said last is due to it, too
+                yield from self.room.cluster.returned(FAREWELL)
         except Cancelled:
             pass  # kicked, or the server is ending
         except TimedOut:
@@ -220,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         handler = chat if options.handler is Options.handler else load_handler(options.handler)
-        listeners = service.inherited() or listen(options.host, options.port)
+        listeners = service.inherited() or listen(options.host, options.port, options.share_port)
         for listener in listeners:
             prepare(listener)
     except ValueError as error:
@@ -236,6 +245,9 @@ def main(arguments: list[str] | None = None) -> int:
     output, most = standard_output()
     journal = Journal(output, most, options.quiet)
     server = Server(kernel, listeners, journal, options, handler)
+    if options.cluster and (trouble := join_cluster(server, options.cluster)):
+        complain(f"chatsrv: {trouble}")
+        return 1
     signals = Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     life = kernel.spawn(server.run(), "server")
     kernel.spawn(obey(signals, server), "signals")
@@ -243,6 +255,19 @@ def main(arguments: list[str] | None = None) -> int:
     service.notify("READY=1")
     kernel.run(until=life)
     return 0 if life.outcome == "returned" else 1
+
+
+def join_cluster(server: Server, url: str) -> str:
+    """Make the server a node; returns why that is not possible, or an empty string."""
+    try:
+        from .cluster import enter  # and with it hiredis
+    except ImportError:
+        return "--cluster needs hiredis: pip install hiredis"
+    try:
+        enter(server.kernel, server.room, url)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def obey(signals: Signals, server: Server) -> Coroutine[None]:
@@ -271,16 +296,20 @@ def raise_descriptor_limit() -> int:
     return most
 
 
-def listen(host: str | None, port: int) -> list[socket.socket]:
-    """Listening sockets on `host` (None: on everything, IPv6 and IPv4 in one where the system can). Raises OSError."""
+def listen(host: str | None, port: int, share: bool = False) -> list[socket.socket]:
+    """Listening sockets on `host` (None: on everything, IPv6 and IPv4 in one where the system can). Raises OSError.
+
+    With `share`, other processes may listen there too, and the system deals connections out among them.
+    """
+    common: Any = {"backlog": BACKLOG, "reuse_port": share}
     if host is None and socket.has_dualstack_ipv6():
         try:
-            return [socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)]
+            return [socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, **common)]
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise
     family = socket.AF_INET6 if host and ":" in host else socket.AF_INET
-    return [socket.create_server((host or "", port), family=family, backlog=BACKLOG)]
+    return [socket.create_server((host or "", port), family=family, **common)]
 
 
 def prepare(listener: socket.socket) -> None:

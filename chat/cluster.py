@@ -1,0 +1,434 @@
+"""More than one machine: one ordered feed on a Redis stream.
+
+Each server is a node. What its members say, it writes to the stream. What the stream holds, it reads, its own messages
+included, and only that goes into its feed. So all nodes lay down the same messages in the same order, and a message
+that has come back is known to have got through.
+
+An entry of the stream carries the messages of a turn. Its id is its place: the time in milliseconds, which never falls,
+and the number of messages up to its end. It also has the id of the entry `after` which it was written: a node that
+reads one which is not after the last one it has read knows that there is a gap, and how many messages it has missed.
+
+There are two connections, because a command behind a blocked XREAD would wait: one follows the stream, one writes.
+Writing is a script, which Redis carries out in one piece. A node numbers its entries, and the script refuses a number
+it has had. So after a cut, everything that has not come back is simply sent again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections import deque
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import hiredis
+
+from loop import TimedOut, WaitQueue, connect, recv, send, sleep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from loop import Kernel, Task
+    from loop.traps import Coroutine
+
+    from .room import Room
+
+    Id = tuple[int, int]  # milliseconds, messages
+
+OLDEST = "6.2"  # the first Redis with all that is used here
+BACKLOG = 1 << 20  # bytes accepted that have not come back: with more, no member is read from until half of it has
+ENTRY = 64 << 10  # bytes after which an entry takes no more
+COUNT = 256  # entries read at once: more than are written in the time a distant node needs to ask for the next ones
+SILENCE = 5.0  # seconds after which a silent connection is tried
+PATIENCE = 5.0  # seconds for Redis to take or to answer something
+PAUSES = 0.1, 5.0  # seconds between two attempts to connect: at first, and at most
+NODES = 1000  # nodes, living or dead, of which a node remembers what they wrote last
+
+# KEYS: the stream; where this node's last number is kept, for a day: longer than anything is on its way.
+# ARGV: the number of an entry, the last number known to have come back, messages, node, text, entries to keep.
+# Returns the id up to which the stream has to be read to have read this entry. Number 0 asks only for the stream's end.
+SCRIPT = """
+local last = '0-0'
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    local about = redis.call('XINFO', 'STREAM', KEYS[1])
+    for i = 1, #about, 2 do
+        if about[i] == 'last-generated-id' then last = about[i + 1] end
+    end
+end
+local number, back = tonumber(ARGV[1]), tonumber(ARGV[2])
+local seen = math.max(back, tonumber(redis.call('GET', KEYS[2]) or 0))
+if number <= seen then return last end
+if number > seen + 1 then return redis.error_reply('GAP between ' .. seen .. ' and ' .. number) end
+local ms, messages = last:match('(%d+)-(%d+)')
+local now = redis.call('TIME')
+ms = math.max(tonumber(ms), now[1] * 1000 + math.floor(now[2] / 1000))
+local id = string.format('%.0f-%.0f', ms, messages + ARGV[3])
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[6], id,
+    'after', last, 'node', ARGV[4], 'number', ARGV[1], 'text', ARGV[5])
+redis.call('SET', KEYS[2], ARGV[1], 'EX', 86400)
+return id
+"""
+
+
+class Refused(Exception):
+    """Redis answers with an error, or is not what is needed here."""
+
+
+TROUBLE = OSError, TimedOut, Refused, hiredis.ProtocolError, ValueError  # what ends a connection; all of it may pass
+
+
+class Address:
+    """Which Redis, and which stream in it, a URL names."""
+
+    def __init__(self, url: str) -> None:
+        """Raises ValueError with a line for the user, which does not contain the password."""
+        try:
+            parts = urlsplit(url)
+            options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
+            self.host, self.port, self.db = parts.hostname or "", parts.port or 6379, int(parts.path[1:] or 0)
+            self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
+            self.stream, self.maxlen = options.pop("stream", "chat"), int(options.pop("maxlen", 10_000))
+            if parts.scheme != "redis" or not self.host or options or self.db < 0 or self.maxlen < 1:
+                raise ValueError
+        except ValueError:
+            usage = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB][?stream=NAME&maxlen=ENTRIES]"
+            raise ValueError(f"--cluster takes {usage}") from None
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"redis://{host}:{self.port}/{self.db} (stream {self.stream})"
+
+
+def dial(kernel: Kernel, address: Address) -> Coroutine[socket.socket]:
+    """COROUTINE. Returns a new connection to Redis; raises OSError or TimedOut.
+
+    A name is looked up each time, because a fail-over may move it to another machine. That lookup blocks.
+    """
+    trouble: OSError | TimedOut = OSError("has no address")
+    for family, kind, _, _, where in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
+        sock = socket.socket(family, kind)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            yield from connect(sock, where, PATIENCE)
+            return sock
+        except BaseException as error:
+            kernel.close(sock)
+            if not isinstance(error, (OSError, TimedOut)):
+                raise
+            trouble = error
+    raise trouble
+
+
+class Line:
+    """A connection to Redis: commands out, answers in, in the same order. Everything raises one of TROUBLE."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.reader = hiredis.Reader(notEnoughData=Ellipsis)
+
+    def ask(self, *command: Any, timeout: float = PATIENCE) -> Coroutine[Any]:
+        """COROUTINE. Returns the answer to one command."""
+        yield from send(self.socket, pack(*command), PATIENCE)
+        return (yield from self.answer(timeout))
+
+    def answer(self, timeout: float = PATIENCE) -> Coroutine[Any]:
+        """COROUTINE. Returns the next answer: bytes, a number, None, or a list of these."""
+        while (answer := self.reader.gets()) is Ellipsis:
+            data = yield from recv(self.socket, 1 << 18, timeout)
+            if not data:
+                raise OSError("closed by Redis")
+            self.reader.feed(data)
+        if isinstance(answer, hiredis.ReplyError):
+            raise Refused(str(answer))
+        return answer
+
+
+class Entry:
+    """Whole messages on their way, under this node's number for them."""
+
+    __slots__ = ("number", "place", "text")
+
+    def __init__(self, number: int, text: bytes) -> None:
+        self.number = number
+        self.text = text
+        self.place: Id = (0, 0)  # who has read the stream up to here has read this
+
+
+class Cluster:
+    """This node. open() it, then run() it; the rest is for the room and the server."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        room: Room,
+        address: Address,
+        dial: Callable[[Kernel, Address], Coroutine[socket.socket]] = dial,
+    ) -> None:
+        self.kernel = kernel
+        self.room = room
+        self.address = address
+        self.dial = dial
+        self.node = os.urandom(16).hex()
+        self.keys = 2, address.stream, f"{address.stream}:{self.node}"
+        self.sha = b""
+        self.lines: list[Line] = []  # the one that follows and the one that writes, while they last
+        self.writer: Task | None = None
+        self.trouble: BaseException | None = None  # what the writer has met
+        # From the members to the stream: fresh messages become an entry, which is owed, then placed, then settled.
+        self.fresh: list[bytes] = []
+        self.number = 0  # of the youngest entry
+        self.owed: deque[Entry] = deque()  # Redis has not said yet that it has them
+        self.placed: deque[Entry] = deque()  # it has; they have not come back yet
+        self.again = False  # what is placed is owed again
+        self.accepted = 0  # bytes, ever
+        self.settled = 0  # how many of them have come back, or were lost where members are told of a loss
+        self.bound = BACKLOG
+        self.news = WaitQueue()  # the writer waits here
+        self.progress = WaitQueue()
+        # From the stream to the members.
+        self.last: Id | None = None  # the last entry that was read; at the start, the stream's end
+        self.heard: dict[bytes, int] = {}  # the last number of each node; who wrote lately is at the end
+
+    # For the room and the server.
+
+    def publish(self, text: bytes) -> None:
+        """Accept whole messages. They will be in every node's feed, this one's too."""
+        self.fresh.append(text)
+        self.accepted += len(text)
+        self.room.held = self.room.held or self.accepted - self.settled > self.bound
+        self.news.wake_all()
+
+    def returned(self, timeout: float) -> Coroutine[None]:
+        """COROUTINE. Returns when what was accepted by now has come back, or after `timeout` seconds."""
+        mark, end = self.accepted, self.kernel.clock() + timeout
+        try:
+            while self.settled < mark:
+                yield from self.progress.wait(max(0, end - self.kernel.clock()))
+        except TimedOut:
+            pass
+
+    def finish(self, timeout: float) -> Coroutine[None]:
+        """COROUTINE. Like returned(), and no member is read from any more."""
+        self.bound, self.room.held = -1, True
+        yield from self.returned(timeout)
+
+    def run(self) -> Coroutine[None]:
+        """COROUTINE. Follow and write, from one cut to the next, until cancelled."""
+        pause = PAUSES[0]
+        reason, told = "", False
+        while True:
+            began = self.kernel.clock()
+            try:
+                if not self.lines:
+                    count = yield from self.open()
+                    self.say(f"connected again; {count} messages sent again")
+                    if told:
+                        self.tell("* The other servers are back.")
+                    reason, told = "", False
+                yield from self.follow()
+            except TROUBLE as error:
+                before, reason = reason, explain(self.trouble or error)
+                if reason != before:
+                    self.say(f"lost {self.address}: {reason}; trying again")
+                if before and not told:  # a cut that is mended at once is nobody's business
+                    self.tell("* The other servers are out of reach. What you say will be passed on later.")
+                    told = True
+            finally:
+                self.hang_up()
+            pause = PAUSES[0] if self.kernel.clock() - began > pause else min(2 * pause, PAUSES[1])
+            yield from sleep(pause)
+
+    # Connecting.
+
+    def open(self) -> Coroutine[int]:
+        """COROUTINE. Connect, and write what is owed. Returns how many messages were sent again; raises TROUBLE."""
+        address = self.address
+        try:
+            for role in "follows", "writes":
+                line = Line((yield from self.dial(self.kernel, address)))
+                self.lines.append(line)
+                if address.password:
+                    yield from line.ask("AUTH", *filter(None, [address.user, address.password]))
+                if address.db:
+                    yield from line.ask("SELECT", address.db)
+                yield from line.ask("CLIENT", "SETNAME", f"chatsrv-{self.node[:8]}-{role}")
+            version = re.search(rb"redis_version:(\d+)\.(\d+)", (yield from line.ask("INFO", "server")))
+            if not version or [*map(int, version.groups())] < [*map(int, OLDEST.split("."))]:
+                raise Refused(f"is too old: Redis {OLDEST} or newer is needed")
+            if (yield from line.ask("ROLE"))[0] != b"master":
+                raise Refused("is a read-only copy of another Redis")
+            self.sha = yield from line.ask("SCRIPT", "LOAD", SCRIPT)
+            yield from self.compare(line)
+            self.again = True
+            count = sum(entry.text.count(b"\n") for entry in [*self.owed, *self.placed])
+            yield from self.hand_on(line)
+        except BaseException:
+            self.hang_up()
+            raise
+        self.trouble = None
+        self.writer = self.kernel.spawn(self.write(line), "cluster writer")
+        return count
+
+    def hang_up(self) -> None:
+        """Close both connections and end the writer. Who waits for one of them is woken with an error."""
+        for line in self.lines:
+            self.kernel.close(line.socket)
+        self.lines = []
+        if self.writer:
+            self.writer.cancel()
+
+    # Writing.
+
+    def write(self, line: Line) -> Coroutine[None]:
+        """COROUTINE. Hand on what is accepted, for as long as the connection lasts.
+
+        While one lot is on its way the next one gathers: the busier the chat, the more an entry carries.
+        """
+        try:
+            while True:
+                while not (self.fresh or self.again):
+                    try:
+                        yield from self.news.wait(SILENCE)
+                    except TimedOut:
+                        yield from line.ask("PING")
+                yield from self.hand_on(line)
+        except TROUBLE as error:
+            self.trouble = error
+            self.hang_up()
+
+    def hand_on(self, line: Line) -> Coroutine[None]:
+        """COROUTINE. Write what there is now. An error leaves it owed."""
+        if self.again:
+            self.owed.extendleft(reversed(self.placed))
+            self.placed.clear()
+            self.again = False
+        while self.fresh:
+            size = length = 0
+            while size < ENTRY and length < len(self.fresh):
+                size += len(self.fresh[length])
+                length += 1
+            self.number += 1
+            self.owed.append(Entry(self.number, b"".join(self.fresh[:length])))
+            del self.fresh[:length]
+        due = list(self.owed)
+        yield from send(line.socket, b"".join(map(self.pack, due)), PATIENCE)
+        for entry in due:
+            entry.place = parse_id((yield from line.answer()))
+            self.placed.append(self.owed.popleft())
+        self.settle()
+
+    def pack(self, entry: Entry) -> bytes:
+        back = (self.placed or self.owed)[0].number - 1
+        arguments = entry.number, back, entry.text.count(b"\n"), self.node, entry.text, self.address.maxlen
+        return pack("EVALSHA", self.sha, *self.keys, *arguments)
+
+    def settle(self) -> None:
+        """Take leave of the entries that have come back."""
+        assert self.last is not None
+        while self.placed and self.placed[0].place <= self.last:
+            self.settled += len(self.placed.popleft().text)
+        if self.room.held and self.accepted - self.settled <= self.bound // 2:
+            self.room.held = False
+            self.room.released.wake_all()
+        self.progress.wake_all()
+
+    # Following.
+
+    def follow(self) -> Coroutine[None]:
+        """COROUTINE. Lay what comes from the stream into the feed; ends by raising one of TROUBLE."""
+        line, feed = self.lines[0], self.room.feed
+        read = "XREAD", "COUNT", COUNT, "BLOCK", int(SILENCE * 1000), "STREAMS", self.address.stream
+        while True:
+            assert self.last is not None
+            answer = yield from line.ask(*read, f"{self.last[0]}-{self.last[1]}", timeout=SILENCE + PATIENCE)
+            if answer is None:
+                yield from self.compare(line)
+            else:
+                for place, fields in answer[0][1]:
+                    self.take(parse_id(place), dict(zip(fields[::2], fields[1::2])))
+                    if feed.end - feed.sealed >= self.room.turn:
+                        yield from sleep(0)  # a turn's worth: let the members' writers send it on
+            self.settle()
+
+    def compare(self, line: Line) -> Coroutine[None]:
+        """COROUTINE. Ask for the stream's end; if that is before our place, it is another stream, or a cut one."""
+        end = parse_id((yield from line.ask("EVALSHA", self.sha, *self.keys, 0, 0, 0, "", "", 0)))
+        if self.last is not None and end < self.last:
+            self.miss(0)
+        if self.last is None or end < self.last:
+            self.last = end
+
+    def take(self, place: Id, fields: dict[bytes, bytes]) -> None:
+        """Lay one entry into the feed."""
+        assert self.last is not None
+        before, self.last = self.last, place
+        try:
+            after, node, number = parse_id(fields[b"after"]), fields[b"node"], int(fields[b"number"])
+            text = fields[b"text"]
+        except (KeyError, ValueError):
+            text = b""
+        if not text.endswith(b"\n"):
+            self.say("skipped an entry that no server has written")
+            return
+        if after != before:
+            self.miss(after[1] - before[1])
+        heard = self.heard.pop(node, 0)
+        self.heard[node] = max(number, heard)
+        if len(self.heard) > NODES:
+            del self.heard[next(iter(self.heard))]
+        if number > heard:  # always, unless Redis lost its memory, and this was sent again although others had it
+            self.room.append(text)
+
+    def miss(self, count: int) -> None:
+        """There is a gap here, of `count` messages; without a positive count, nobody knows of how many."""
+        what = f"{count} messages were lost here" if count > 0 else "Messages may have been lost here"
+        self.say(f"{what.lower()}: the stream was {'trimmed too soon' if count > 0 else 'reset'}")
+        self.tell(f"* {what}.")
+        self.again = True  # ours may be among them
+        self.news.wake_all()
+
+    # Telling.
+
+    def say(self, what: str) -> None:
+        self.room.journal.say("cluster", what)
+
+    def tell(self, line: str) -> None:
+        """A line for the members of this node alone."""
+        self.room.append(line.encode() + b"\n")
+
+
+def pack(*command: Any) -> bytes:
+    packed: bytes = hiredis.pack_command(command)
+    return packed
+
+
+def parse_id(text: bytes) -> Id:
+    ms, _, messages = text.partition(b"-")
+    return int(ms), int(messages)
+
+
+def explain(error: BaseException) -> str:
+    """An error as a few words in one line."""
+    if isinstance(error, TimedOut):
+        return "no answer"
+    return " ".join((getattr(error, "strerror", None) or str(error)).split())
+
+
+def enter(kernel: Kernel, room: Room, url: str) -> None:
+    """Make the room's server a node, before anything else runs on the kernel. Raises ValueError with a line."""
+    cluster = Cluster(kernel, room, Address(url))
+    trouble = []
+
+    def first() -> Coroutine[None]:
+        try:
+            yield from cluster.open()
+        except TROUBLE as error:
+            trouble.append(error)
+
+    kernel.run(until=kernel.spawn(first(), "cluster"))
+    if trouble:
+        raise ValueError(f"--cluster {cluster.address}: {explain(trouble[0])}")
+    cluster.say(f"connected to {cluster.address} as node {cluster.node[:8]}")
+    room.cluster = cluster
