@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 BACKLOG = 1024  # connections the system holds for us until we accept them
 FAREWELL = 5.0  # seconds for what is still due to a member that ends
 LINGER = 1.0  # seconds for a peer to take our FIN and send its own
+# Seconds of silence before TCP asks whether the peer is still there, seconds between its questions, and how many
+KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 RESERVE = 32  # descriptors that are not for members: ours, and those of clients being refused
 # What accept(2) fails with because of that one connection, or of the network it came through
 PASSING = set(
@@ -231,7 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
         handler = chat if options.handler is Options.handler else load_handler(options.handler)
         listeners = service.inherited() or listen(options.host, options.port, options.share_port)
         for listener in listeners:
-            prepare(listener)
+            prepare(listener, options.stall_timeout)
     except ValueError as error:
         complain(f"chatsrv: {error}")
         return 2
@@ -312,8 +314,16 @@ def listen(host: str | None, port: int, share: bool = False) -> list[socket.sock
     return [socket.create_server((host or "", port), family=family, **common)]
 
 
-def prepare(listener: socket.socket) -> None:
-    """Set up a listening socket. The sockets accepted on it inherit this, which saves the calls for each of them."""
+def prepare(listener: socket.socket, patience: float | None) -> None:
+    """Set up a listening socket. The sockets accepted on it inherit this, which saves the calls for each of them.
+
+    A peer that acknowledges nothing for `patience` seconds (None: as long as TCP tries) loses its connection.
+    """
     listener.setblocking(False)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    if patience is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(patience * 1000)))

@@ -1,0 +1,423 @@
+"""What tests need to chat: the real server as a process, clients that wait for things, crowds, and the oracle."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from loop import Kernel, connect, join, recv, send, sleep
+
+if TYPE_CHECKING:
+    from loop.traps import Coroutine
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 15.0  # seconds until a test gives something up; nothing here takes that long unless it is broken
+HERE = "127.0.0.1"
+PREFIX = b"127.0.0.1: "
+GREETING = b"Welcome to the chat: each line you send goes to everybody here."
+
+
+def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PATIENCE) -> Any:
+    """Wait until `condition()` is true, and return what it returned."""
+    deadline = time.monotonic() + timeout
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"{what or 'what was waited for'} did not come true in {timeout:g} s"
+        time.sleep(0.005)
+    return result
+
+
+def free_port() -> int:
+    """A port nobody listens on, for a server that cannot tell which one it has taken."""
+    with socket.create_server((HERE, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+# The server.
+
+
+class Output:
+    """Everything a process writes to a pipe, read by a thread of its own, so that the process never waits for us."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self.data = bytearray()
+        self.ended = False
+        self.pipe = pipe
+        self.change = threading.Condition()
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self) -> None:
+        while data := os.read(self.pipe.fileno(), 1 << 16):
+            with self.change:
+                self.data += data
+                self.change.notify_all()
+        with self.change:
+            self.ended = True
+            self.change.notify_all()
+
+    def text(self) -> str:
+        with self.change:
+            return self.data.decode()
+
+    def lines(self, having: str = "") -> list[str]:
+        """The complete lines so far that have this text in them."""
+        return [line for line in self.text().split("\n")[:-1] if having in line]
+
+    def expect(self, having: str, count: int = 1, timeout: float = PATIENCE) -> list[str]:
+        """Wait until `count` lines have this text in them; return all that have."""
+        deadline = time.monotonic() + timeout
+        with self.change:
+            while len(found := [line for line in self.data.decode().split("\n")[:-1] if having in line]) < count:
+                left = deadline - time.monotonic()
+                assert left > 0 and not self.ended, f"{count} lines with {having!r} expected in:\n{self.data.decode()}"
+                self.change.wait(left)
+        return found
+
+    def close(self) -> None:
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive(), "somebody still holds the other end of the pipe"
+        self.pipe.close()
+
+
+class Chatsrv:
+    """A server of its own process. `through` stands before the command (strace, prlimit, ...).
+
+    `journal` and `complaints` are its stdout and stderr; stdout may be given instead, then `port` must be, too.
+    """
+
+    def __init__(
+        self, *flags: str, through: Iterable[str] = (), port: int = 0, stdout: Any = None, **more: Any
+    ) -> None:
+        self.clients: list[Client] = []
+        self.finished = False
+        self.process = subprocess.Popen(
+            [*through, sys.executable, str(ROOT / "chatsrv"), "--port", str(port), *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if stdout is None else stdout,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            **more,
+        )
+        self.pid = self.process.pid
+        assert self.process.stderr
+        self.complaints = Output(self.process.stderr)
+        self.journal: Output | None = Output(self.process.stdout) if self.process.stdout else None
+        self.port = port
+        if not port:
+            assert self.journal is not None
+            try:
+                self.port = int(self.journal.expect("listens on port")[0].split()[-1])
+            except BaseException:
+                self.destroy()
+                raise
+
+    def client(self, **more: Any) -> Client:
+        """A client that is in, and has been greeted."""
+        client = Client(self.port, **more)
+        self.clients.append(client)
+        client.expect(b"Welcome", starts=True)
+        return client
+
+    def accepted(self, count: int) -> None:
+        """Wait until the journal has told of so many connections."""
+        assert self.journal is not None
+        self.journal.expect("accepted connection", count)
+
+    def terminated(self, reason: str = "", count: int = 1, timeout: float = PATIENCE) -> list[str]:
+        """Wait until the journal has told of so many connections that they are over, for this reason."""
+        assert self.journal is not None
+        return self.journal.expect(f"connection terminated: {reason}", count, timeout)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, wait, and return the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def finish(self, status: int = 0, complaint: str | None = "") -> None:
+        """End it with SIGTERM, unless it has ended; check that it went well, accounted for all, and left nothing.
+
+        On stderr there is at most one line, and that has `complaint` in it. None: whatever it said there is fine.
+        """
+        if self.finished:
+            return
+        self.finished = True
+        try:
+            for client in self.clients:
+                client.close()
+            assert (self.process.poll() if self.process.poll() is not None else self.end()) == status
+            self.complaints.close()
+            said = self.complaints.text()
+            assert complaint is None or (said.count("\n") == bool(complaint) and complaint in said), said
+            if self.journal is not None:
+                self.journal.close()
+                check_journal(self.journal.text())
+            with socket.socket() as probe:
+                probe.settimeout(PATIENCE)
+                assert probe.connect_ex((HERE, self.port)) != 0, "somebody still listens on its port"
+            try:
+                os.killpg(self.pid, 0)
+            except ProcessLookupError:
+                pass
+            else:
+                raise AssertionError("a process of its session is left")
+        finally:
+            self.destroy()
+
+    def destroy(self) -> None:
+        """Whatever happened: let nothing of it remain."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for output in filter(None, (self.complaints, self.journal)):
+            output.pipe.close()
+
+
+def check_journal(text: str) -> None:
+    """Everybody who was accepted is terminated, once, and the count of both is the same."""
+    accepted = Counter(re.findall(r"^(\S+) accepted connection$", text, re.MULTILINE))
+    terminated = Counter(re.findall(r"^(\S+) connection terminated: .", text, re.MULTILINE))
+    if "lines were left out here" not in text:
+        assert accepted == terminated
+
+
+# What the system knows of a process. Linux only.
+
+
+def cpu_seconds(pid: int) -> float:
+    """The processor time it has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid: int) -> int:
+    """Bytes of memory it occupies now."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def descriptors(pid: int) -> int:
+    """How many descriptors it has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+# A client.
+
+
+def reset(sock: socket.socket) -> None:
+    """Close a connection the rude way: the peer gets RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+class Client:
+    """A blocking client; all it waits for has a timeout. `buffer` is its SO_RCVBUF: how much it takes unread."""
+
+    def __init__(self, port: int, host: str = HERE, buffer: int = 0, source: str = "") -> None:
+        self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self.sock.settimeout(PATIENCE)
+        if buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        if source:
+            self.sock.bind((source, 0))
+        self.rest = b""
+        try:
+            self.sock.connect((host, port))
+        except OSError:
+            self.sock.close()
+            raise
+        here, number = self.sock.getsockname()[:2]
+        self.name = f"[{here}]:{number}" if ":" in here else f"{here}:{number}"  # what the journal calls it
+
+    def say(self, *messages: bytes | str) -> None:
+        """Send messages, each with a newline, in one piece."""
+        self.send(b"".join((m.encode() if isinstance(m, str) else m) + b"\n" for m in messages))
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def line(self) -> bytes:
+        """The next line, without its newline. EOFError at the end of the stream."""
+        while b"\n" not in self.rest:
+            data = self.sock.recv(1 << 16)
+            if not data:
+                raise EOFError(f"the stream has ended after {self.rest!r}")
+            self.rest += data
+        line, _, self.rest = self.rest.partition(b"\n")
+        return line
+
+    def expect(self, *lines: bytes, starts: bool = False) -> None:
+        """Read as many lines, which must be these, or (`starts`) begin like these."""
+        for line in lines:
+            heard = self.line()
+            assert heard.startswith(line) if starts else heard == line, f"{heard!r} instead of {line!r}"
+
+    def wait_for(self, text: bytes) -> bytes:
+        """Read up to a line with this text in it; return that line."""
+        while text not in (line := self.line()):
+            pass
+        return line
+
+    def everything(self) -> bytes:
+        """Read to the end of the stream, or until the connection fails, and close it."""
+        pieces = [self.rest]
+        self.rest = b""
+        try:
+            while data := self.sock.recv(1 << 16):
+                pieces.append(data)
+        except ConnectionError:
+            pass
+        self.close()
+        return b"".join(pieces)
+
+    def finish(self) -> None:
+        """Say FIN, and go on listening."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        reset(self.sock)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+# Crowds: as many clients as wanted, as tasks of one kernel.
+
+
+class Visitor:
+    """One client of a crowd. What it has heard, greeting included, is in `heard`."""
+
+    def __init__(self, kernel: Kernel, name: str = "", buffer: int = 0) -> None:
+        self.kernel = kernel
+        self.name = name
+        self.sock = socket.socket()
+        self.sock.setblocking(False)
+        if buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self.heard = bytearray()
+        self.said = 0
+
+    def enter(self, port: int) -> Coroutine[None]:
+        """COROUTINE. Connect, and wait for the greeting's first byte: from then on it hears all."""
+        yield from connect(self.sock, (HERE, port), PATIENCE)
+        self.heard += yield from recv(self.sock, 1, PATIENCE)
+
+    def say(self, padding: int = 0, count: int = 1) -> Coroutine[None]:
+        """COROUTINE. Send the next `count` messages, tagged for the oracle; `padding` bytes are put behind the tag."""
+        start, self.said = self.said, self.said + count
+        yield from send(self.sock, b"".join(tagged(self.name, n, padding) for n in range(start, self.said)), PATIENCE)
+
+    def listen(self) -> Coroutine[None]:
+        """COROUTINE. Hear everything, to the end of the stream or the connection's failure."""
+        try:
+            while data := (yield from recv(self.sock, 1 << 16)):
+                self.heard += data
+        except OSError:
+            pass
+
+    def finish(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def close(self) -> None:
+        self.kernel.close(self.sock)
+
+
+def together(kernel: Kernel, *coroutines: Coroutine[Any], timeout: float = 45) -> None:
+    """Run coroutines until the last has returned; any that fails, or isn't done in time, is an error."""
+    tasks = [kernel.spawn(coroutine) for coroutine in coroutines]
+    watch = kernel.spawn(stop_after(kernel, timeout), "watch")
+
+    def wait() -> Coroutine[None]:
+        for task in tasks:
+            yield from join(task)
+
+    kernel.run(until=kernel.spawn(wait()))
+    late = [task for task in tasks if task.outcome is None]
+    for task in [*late, watch]:
+        task.cancel()
+    kernel.turn()
+    assert not late, f"not done after {timeout:g} s: {late}"
+    assert all(task.outcome == "returned" for task in tasks), [task for task in tasks if task.outcome != "returned"]
+
+
+def stop_after(kernel: Kernel, timeout: float) -> Coroutine[None]:
+    yield from sleep(timeout)
+    kernel.stop()
+
+
+# The oracle.
+
+
+TAG = re.compile(rb"<(\S+) (\d+)>")
+
+
+def tagged(sender: str, number: int, padding: int = 0) -> bytes:
+    """A message the oracle can tell from all others, with its newline."""
+    return b"<%s %d>%s\n" % (sender.encode(), number, b"." * padding)
+
+
+def check_oracle(
+    order: bytes,
+    streams: Mapping[str, bytes],
+    said: Mapping[str, int] | None = None,
+    torn: Iterable[str] = (),
+) -> int:
+    """The one sentence that is always true: every stream is a contiguous slice of one global order.
+
+    `order` is what somebody heard who was there all the time; `streams` is what each client heard. The numbers of each
+    sender have no gap and no repeat; those in `said` have sent so many messages, and all have arrived. A stream is cut
+    at message borders only; those of `torn`, who were reset or did not read to the end, may end anywhere. Lines of the
+    server's own (its greeting, what begins with "* ") stand before and after the slice. Returns how many messages the
+    streams have together.
+    """
+    lines = spoken("the order", order)
+    place: dict[bytes, int] = {}
+    following: dict[bytes, int] = {}
+    for index, line in enumerate(lines):
+        tag = TAG.search(line)
+        assert tag, f"this is no message: {line[:100]!r}"
+        sender, number = tag.group(1), int(tag.group(2))
+        assert number == following.get(sender, 0), f"{line[:100]!r} came where {following.get(sender, 0)} was next"
+        following[sender] = number + 1
+        place[line] = index
+    for name, count in (said or {}).items():
+        heard = following.get(name.encode(), 0)
+        assert heard == count, f"{name} said {count} messages, {heard} arrived"
+    total = 0
+    for name, stream in streams.items():
+        slice = spoken(name, stream, torn=name in set(torn))
+        if not slice:
+            continue
+        first = place.get(slice[0])
+        assert first is not None, f"{name} begins with {slice[0][:100]!r}, which nobody else heard"
+        expected = lines[first : first + len(slice)]
+        if slice != expected:
+            at = next((n for n, (a, b) in enumerate(zip(slice, expected)) if a != b), len(expected))
+            raise AssertionError(f"{name}'s line {at} is {slice[at][:100]!r}, not the next of the order")
+        total += len(slice)
+    return total
+
+
+def spoken(name: str, stream: bytes, torn: bool = False) -> list[bytes]:
+    """The messages of a stream, without the server's own lines at both ends."""
+    *lines, rest = stream.split(b"\n")
+    assert torn or not rest, f"{name} ends within a message: {rest[:100]!r}"
+    first, last = 0, len(lines)
+    while first < last and lines[first].startswith((b"Welcome", b"* ")):
+        first += 1
+    while last > first and lines[last - 1].startswith(b"* "):
+        last -= 1
+    return lines[first:last]

@@ -1,0 +1,397 @@
+"""The server from outside: its command line, what it says, what a conversation is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from chatting import GREETING, HERE, PREFIX, ROOT, Chatsrv, Client, eventually
+
+from chat.server import listen
+
+Start = Callable[..., Chatsrv]
+LINUX = sys.platform == "linux"
+linux = pytest.mark.skipif(not LINUX, reason="this looks into /proc, or at what only Linux has")
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no IPv6")
+
+
+def run(*flags: str) -> tuple[int, str, str]:
+    """Run chatsrv to its own end; returns exit status, stdout and stderr."""
+    done = subprocess.run([str(ROOT / "chatsrv"), *flags], capture_output=True, text=True, timeout=15, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+# The command line.
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--nonsense",
+        "3100",
+        "--port",
+        "--port x",
+        "--port -1",
+        "--port 65536",
+        "--po 3100",
+        "--max-lag 12",
+        "--max-lag 1T",
+        "--max-lag ²",
+        "--max-clients 0",
+        "--max-per-ip -1",
+        "--max-rate fast",
+        "--stall-timeout -1",
+        "--stall-timeout nan",
+        "--idle-timeout soon",
+    ],
+)
+def test_a_usage_error_is_one_line_and_status_2(flags: str) -> None:
+    status, out, err = run(*flags.split())
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("chatsrv: ") and "--help" in err
+
+
+def test_a_bad_handler_is_one_line_and_status_2(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    (tmp_path / "dies.py").write_text("1 / 0\n")
+    (tmp_path / "plain.py").write_text("def f(member, room):\n    pass\n")
+    for where in (
+        "nowhere:f",
+        "nowhere",
+        ":f",
+        "nowhere:",
+        f"{tmp_path}/missing.py:f",
+        f"{tmp_path}/broken.py:f",
+        f"{tmp_path}/dies.py:f",
+        f"{tmp_path}/plain.py:f",
+        f"{tmp_path}/plain.py:g",
+        "chat.room:Room",
+    ):
+        status, out, err = run("--port", "0", "--handler", where)
+        assert (status, out, err.count("\n")) == (2, "", 1), err
+        assert err.startswith("chatsrv: --handler ") and "Traceback" not in err
+
+
+def test_a_port_in_use_is_one_line_and_status_1(chatsrv: Start) -> None:
+    server = chatsrv()
+    for host in [], ["--host", HERE]:
+        status, out, err = run("--port", str(server.port), *host)
+        assert (status, out, err.count("\n")) == (1, "", 1)
+        assert str(server.port) in err and "in use" in err.lower()
+
+
+def test_an_address_that_is_not_ours_is_one_line_and_status_1() -> None:
+    status, out, err = run("--port", "0", "--host", "192.0.2.1")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+
+
+def test_help_names_every_flag_and_version_the_version() -> None:
+    status, out, err = run("--help")
+    assert (status, err) == (0, "")
+    flags = """host port no-prefix quiet handler max-lag stall-timeout
+        idle-timeout max-clients max-per-ip max-rate"""
+    for flag in flags.split():
+        assert f"--{flag} " in out
+    assert run("--version") == (0, "chatsrv 1.0\n", "")
+
+
+# The chat.
+
+
+def test_the_greeting_comes_first_and_what_one_says_all_hear(chatsrv: Start) -> None:
+    server = chatsrv()
+    a, b = Client(server.port), Client(server.port)
+    server.clients += [a, b]
+    a.expect(GREETING)
+    b.expect(GREETING)
+    a.say("hello", "", "world")
+    for client in a, b:
+        client.expect(PREFIX + b"hello", PREFIX, PREFIX + b"world")
+    b.say(b"\x00\xff\xf4\xff\xfd\x06 \x1b[2J caf\xc3\xa9")
+    for client in a, b:
+        client.expect(PREFIX + b"\x00\xff\xf4\xff\xfd\x06 \x1b[2J caf\xc3\xa9")
+
+
+def test_telnet_line_ends(chatsrv: Start) -> None:
+    client = chatsrv().client()
+    client.send(b"one\r\ntwo\n\r\nthr\ree\r\r\n")
+    client.expect(PREFIX + b"one", PREFIX + b"two", PREFIX, PREFIX + b"thr\ree\r")
+
+
+def test_1024_bytes_are_one_message_and_1025_are_two(chatsrv: Start) -> None:
+    client = chatsrv("--no-prefix").client()
+    client.send(b"a" * 1024 + b"\n" + b"b" * 1025 + b"\nend\n")
+    client.expect(b"a" * 1024, b"b" * 1024, b"b", b"end")
+    client.send(b"c" * 1023)
+    client.send(b"\xc3\xa9\n")
+    client.expect(b"c" * 1023, b"\xc3\xa9")
+
+
+def test_no_prefix(chatsrv: Start) -> None:
+    client = chatsrv("--no-prefix").client()
+    client.say("as it was said")
+    client.expect(b"as it was said")
+
+
+@needs_ipv6
+def test_ipv6_and_ipv4_meet_and_are_named_as_people_write_them(chatsrv: Start) -> None:
+    server = chatsrv()
+    six, four = server.client(host="::1"), server.client()
+    six.say("from six")
+    four.wait_for(b"::1: from six")
+    four.say("from four")
+    six.expect(b"::1: from six", b"127.0.0.1: from four")
+    assert server.journal
+    server.journal.expect(f"{six.name} accepted connection")
+    server.journal.expect(f"{four.name} > from four")
+
+
+@needs_ipv6
+def test_host_listens_there_only(chatsrv: Start) -> None:
+    for host, other in (HERE, "::1"), ("::1", HERE):
+        server = chatsrv("--host", host)
+        server.client(host=host).say("in")
+        with pytest.raises(ConnectionRefusedError):
+            Client(server.port, host=other)
+
+
+def test_half_close_hears_everything_that_is_due(chatsrv: Start) -> None:
+    server = chatsrv()
+    client = server.client()
+    client.send(b"first\nand an unfinished rest")
+    client.finish()
+    assert client.everything() == PREFIX + b"first\n" + PREFIX + b"and an unfinished rest\n"
+    server.terminated("end of stream")
+
+
+def test_a_large_answer_survives_the_half_close(chatsrv: Start) -> None:
+    client = chatsrv("--quiet", "--no-prefix").client()
+    said = b"".join(b"%06d" % number + b"." * 1000 + b"\n" for number in range(3000))
+    client.sock.setblocking(False)
+    sent, heard = 0, bytearray()
+
+    def pump() -> bool:
+        nonlocal sent
+        if sent < len(said):
+            try:
+                sent += client.sock.send(said[sent : sent + 65536])
+            except BlockingIOError:
+                pass
+            if sent == len(said):
+                client.finish()
+        try:
+            data = client.sock.recv(1 << 16)
+        except BlockingIOError:
+            return False
+        heard.extend(data)
+        return not data
+
+    eventually(pump, "the end of the stream")
+    assert heard == said
+
+
+# The journal.
+
+
+def test_the_journal_has_one_printable_line_per_message(chatsrv: Start) -> None:  # hazard 29
+    server = chatsrv()
+    client = server.client()
+    name = client.name
+    client.say(
+        b"bare\rreturn", b"\x1b[2J\x07\x7f", b"\xc2\x9b1m", "a\u202eb\u2066c\u2028d", b"\xff\xc3", "café 漢字", ""
+    )
+    client.finish()
+    client.everything()
+    server.terminated()
+    assert server.journal
+    assert server.journal.lines(name) == [
+        f"{name} accepted connection",
+        f"{name} > bare\\x0dreturn",
+        f"{name} > \\x1b[2J\\x07\\x7f",
+        f"{name} > \\x9b1m",
+        f"{name} > a\\u202eb\\u2066c\\u2028d",
+        f"{name} > \\xff\\xc3",
+        f"{name} > café 漢字",
+        f"{name} > ",
+        f"{name} connection terminated: end of stream",
+    ]
+
+
+def test_quiet_leaves_the_texts_out(chatsrv: Start) -> None:
+    server = chatsrv("--quiet")
+    client = server.client()
+    client.say("secret")
+    client.expect(PREFIX + b"secret")
+    client.close()
+    server.terminated()
+    assert server.journal and len(server.journal.lines()) == 3 and not server.journal.lines("secret")
+
+
+# What it costs.
+
+
+@linux
+def test_one_thread_and_no_child(chatsrv: Start) -> None:
+    server = chatsrv()
+    clients = [server.client() for _ in range(20)]
+    clients[0].say("hello")
+    for client in clients:
+        client.wait_for(b"hello")
+    assert os.listdir(f"/proc/{server.pid}/task") == [str(server.pid)]
+    assert Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text() == ""
+
+
+@linux
+@needs_strace
+def test_no_system_call_while_nothing_happens(chatsrv: Start, tmp_path: Path) -> None:
+    server = chatsrv("--stall-timeout", "1")
+    for _ in range(100):
+        server.client()
+    server.accepted(100)
+    trace = tmp_path / "trace"
+    tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", str(trace), "-p", str(server.pid)], stderr=subprocess.PIPE)
+    assert tracer.stderr
+    try:
+        if tracer.poll() is not None:
+            pytest.skip(f"strace is not permitted here: {tracer.stderr.read().decode()}")
+        eventually(lambda: Path(f"/proc/{server.pid}/status").read_text().count(f"TracerPid:\t{tracer.pid}"))
+        time.sleep(2)  # the one wait for time: that nothing happens cannot be waited for
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait(15)
+    finally:
+        tracer.kill()
+        tracer.wait()
+        tracer.stderr.close()
+    calls = [line for line in trace.read_text().splitlines() if "detached" not in line]
+    assert calls == []
+
+
+@linux
+def test_accepted_sockets_inherit_what_the_listener_has() -> None:
+    (listener,) = listen(None, 0, 7.5)
+    with listener, socket.create_connection((HERE, listener.getsockname()[1]), 5):
+        listener.setblocking(True)
+        sock, _ = listener.accept()
+        with sock:
+            tcp = socket.IPPROTO_TCP
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert sock.getsockopt(tcp, socket.TCP_NODELAY) == 1
+            assert sock.getsockopt(tcp, socket.TCP_KEEPIDLE) == 60
+            assert sock.getsockopt(tcp, socket.TCP_KEEPINTVL) == 15
+            assert sock.getsockopt(tcp, socket.TCP_KEEPCNT) == 4
+            assert sock.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 7500
+
+
+def test_the_backlog_and_the_port_are_as_asked() -> None:
+    listeners = listen(HERE, 0, None)
+    try:
+        assert len(listeners) == 1
+        assert listeners[0].getsockname()[0] == HERE and listeners[0].getsockname()[1] > 0
+        assert not listeners[0].getblocking()
+        assert listeners[0].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+# Handlers.
+
+
+def test_the_echo_handler(chatsrv: Start) -> None:
+    server = chatsrv("--handler", "chat.handlers.echo:echo")
+    a, b = server.client(), server.client()
+    a.say("one", "two")
+    a.expect(b"one", b"two")
+    b.say("three")
+    b.expect(b"three")
+
+
+def test_the_nick_handler(chatsrv: Start) -> None:
+    server = chatsrv("--handler", "chat.handlers.nick:nick")
+    a, b = server.client(), server.client()
+    a.expect(b"* guest1 is here", b"* guest2 is here")
+    b.expect(b"* guest2 is here")
+    a.say("hello", "/nick ann", "hello", "/me waves", "/who", "/nick guest2", "/nick x y", "/nick", "/unknown")
+    news = [b"guest1: hello", b"* guest1 is now ann", b"ann: hello", b"* ann waves"]
+    b.expect(*news)
+    said = {a.line() for _ in range(9)}  # what is told to it alone may come before or after what all hear
+    assert said >= {*news, b"* Here: ann, guest2", b"* guest2 is taken"}
+    a.say("/quit")
+    b.expect(b"* ann is gone")
+    a.everything()
+    server.terminated("left")
+
+
+def test_a_handler_of_ones_own(chatsrv: Start, tmp_path: Path) -> None:
+    path = tmp_path / "shout.py"
+    path.write_text(
+        "def shout(member, room):\n"
+        "    member.tell('Welcome')\n"
+        "    while messages := (yield from member.receive()):\n"
+        "        room.publish(member, [message.upper() for message in messages])\n"
+    )
+    server = chatsrv("--handler", f"{path}:shout")
+    client = server.client()
+    client.say("hello")
+    client.expect(PREFIX + b"HELLO")
+
+
+def test_a_handler_beside_the_user_is_found_as_a_module(chatsrv: Start, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def once(member, room):\n    member.tell('Welcome once')\n    yield from ()\n")
+    server = chatsrv("--handler", "mine:once", cwd=tmp_path)
+    client = server.client()
+    assert client.everything() == b""
+    server.terminated("left")
+
+
+def test_a_handler_that_fails_ends_its_own_member_only(chatsrv: Start, tmp_path: Path) -> None:
+    path = tmp_path / "fragile.py"
+    path.write_text(
+        "def fragile(member, room):\n"
+        "    member.tell('Welcome')\n"
+        "    while messages := (yield from member.receive()):\n"
+        "        room.publish(member, messages)\n"
+        "        if b'boom' in messages:\n"
+        "            raise LookupError('the word was said')\n"
+        "        if b'oops' in messages:\n"
+        "            yield member.receive()\n"
+    )
+    server = chatsrv("--handler", f"{path}:fragile")
+    a, b, c = server.client(), server.client(), server.client()
+    a.say("boom")
+    assert a.everything() == PREFIX + b"boom\n"
+    b.say("oops")
+    assert b.everything() == PREFIX + b"boom\n" + PREFIX + b"oops\n"
+    server.terminated("its handler failed", 2)
+    c.say("still here")
+    c.expect(PREFIX + b"boom", PREFIX + b"oops", PREFIX + b"still here")
+    for client in a, b:
+        server.complaints.expect(f"the handler of {client.name} failed")
+    server.complaints.expect("LookupError: the word was said")
+    server.complaints.expect("yield from")
+    server.complaints.expect(f'{path}", line 6')
+    server.finish(complaint=None)
+
+
+# The end.
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+def test_a_signal_ends_it_in_order(chatsrv: Start, number: signal.Signals) -> None:
+    server = chatsrv()
+    client = server.client()
+    client.say("last words")
+    client.expect(PREFIX + b"last words")
+    server.process.send_signal(number)
+    assert client.everything() == b""
+    assert server.process.wait(15) == 0
+    server.terminated("the server is ending")
