@@ -12,11 +12,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from loop import Kernel, connect, join, recv, send, sleep
+from loop import Kernel, Task, connect, join, recv, send, sleep
 
 if TYPE_CHECKING:
     from loop.traps import Coroutine
@@ -139,6 +139,11 @@ class Chatsrv:
         assert self.journal is not None
         return self.journal.expect(f"connection terminated: {reason}", count, timeout)
 
+    def over(self, reason: str = "") -> list[str]:
+        """What the journal has told so far of connections that are over, for this reason."""
+        assert self.journal is not None
+        return self.journal.lines(f"connection terminated: {reason}")
+
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait, and return the exit status."""
         self.process.send_signal(number)
@@ -213,10 +218,7 @@ def descriptors(pid: int) -> int:
 # A client.
 
 
-def reset(sock: socket.socket) -> None:
-    """Close a connection the rude way: the peer gets RST."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
+RUDE = struct.pack("ii", 1, 0)  # for SO_LINGER: close sends RST, and forgets what was not sent
 
 
 class Client:
@@ -284,7 +286,9 @@ class Client:
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
-        reset(self.sock)
+        """Leave the rude way."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RUDE)
+        self.close()
 
     def close(self) -> None:
         self.sock.close()
@@ -294,9 +298,9 @@ class Client:
 
 
 class Visitor:
-    """One client of a crowd. What it has heard, greeting included, is in `heard`."""
+    """One client of a crowd. What it has heard is in `heard`. `said` counts its messages, which carry its name."""
 
-    def __init__(self, kernel: Kernel, name: str = "", buffer: int = 0) -> None:
+    def __init__(self, kernel: Kernel, name: str, buffer: int = 0) -> None:
         self.kernel = kernel
         self.name = name
         self.sock = socket.socket()
@@ -305,57 +309,115 @@ class Visitor:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.heard = bytearray()
         self.said = 0
+        self.listening: Task | None = None
 
     def enter(self, port: int) -> Coroutine[None]:
-        """COROUTINE. Connect, and wait for the greeting's first byte: from then on it hears all."""
+        """COROUTINE. Connect, and wait for the greeting's first byte: from then on all is meant for it, too."""
         yield from connect(self.sock, (HERE, port), PATIENCE)
         self.heard += yield from recv(self.sock, 1, PATIENCE)
 
-    def say(self, padding: int = 0, count: int = 1) -> Coroutine[None]:
-        """COROUTINE. Send the next `count` messages, tagged for the oracle; `padding` bytes are put behind the tag."""
+    def say(self, count: int, padding: int = 0) -> Coroutine[None]:
+        """COROUTINE. Send `count` messages that the oracle can tell apart, with `padding` bytes behind the tag."""
         start, self.said = self.said, self.said + count
         yield from send(self.sock, b"".join(tagged(self.name, n, padding) for n in range(start, self.said)), PATIENCE)
 
-    def listen(self) -> Coroutine[None]:
-        """COROUTINE. Hear everything, to the end of the stream or the connection's failure."""
+    def listen(self) -> None:
+        """Hear everything from now on, to the end of the stream or the connection's failure, and then close."""
+        if self.listening is None:
+            self.listening = self.kernel.spawn(self.hear(), f"{self.name} listens")
+
+    def hear(self) -> Coroutine[None]:
         try:
-            while data := (yield from recv(self.sock, 1 << 16)):
+            while data := (yield from recv(self.sock, 1 << 20)):  # more than a talker sends in a turn
                 self.heard += data
         except OSError:
             pass
+        self.close()
 
-    def finish(self) -> None:
+    def listen_up_to(self, last: bytes) -> Coroutine[None]:
+        """COROUTINE. Hear everything up to something that nothing follows."""
+        while not self.heard.endswith(last):
+            self.heard += yield from recv(self.sock, 1 << 20, PATIENCE)
+
+    def to_the_end(self) -> Coroutine[None]:
+        """COROUTINE. Listen until the server closes."""
+        self.listen()
+        assert self.listening is not None
+        yield from join(self.listening)
+
+    def leave(self) -> Coroutine[None]:
+        """COROUTINE. Say FIN and hear the rest: its own last message, and all that came before it."""
         self.sock.shutdown(socket.SHUT_WR)
+        yield from self.to_the_end()
+
+    def talk(self, count: int, padding: int = 0, pause: float = 0) -> Coroutine[None]:
+        """COROUTINE. Listen, and say so many messages, a hundred at once, with a pause (seconds) between."""
+        self.listen()
+        for done in range(0, count, 100):
+            yield from self.say(min(100, count - done), padding)
+            yield from sleep(pause)
 
     def reset(self) -> None:
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        """Leave the rude way."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RUDE)
         self.close()
 
     def close(self) -> None:
         self.kernel.close(self.sock)
 
 
-def together(kernel: Kernel, *coroutines: Coroutine[Any], timeout: float = 45) -> None:
-    """Run coroutines until the last has returned; any that fails, or isn't done in time, is an error."""
-    tasks = [kernel.spawn(coroutine) for coroutine in coroutines]
-    watch = kernel.spawn(stop_after(kernel, timeout), "watch")
+class Crowd:
+    """Visitors, and the kernel they live on."""
 
-    def wait() -> Coroutine[None]:
-        for task in tasks:
-            yield from join(task)
+    def __init__(self) -> None:
+        self.kernel = Kernel()
+        self.visitors: list[Visitor] = []
 
-    kernel.run(until=kernel.spawn(wait()))
-    late = [task for task in tasks if task.outcome is None]
-    for task in [*late, watch]:
-        task.cancel()
-    kernel.turn()
-    assert not late, f"not done after {timeout:g} s: {late}"
-    assert all(task.outcome == "returned" for task in tasks), [task for task in tasks if task.outcome != "returned"]
+    def visitor(self, name: str, buffer: int = 0) -> Visitor:
+        """One who has not entered yet."""
+        self.visitors.append(Visitor(self.kernel, name, buffer))
+        return self.visitors[-1]
+
+    def enter(self, port: int, *names: str, buffer: int = 0) -> list[Visitor]:
+        """Visitors who are in. They do not listen yet."""
+        visitors = [self.visitor(name, buffer) for name in names]
+        self.run(*(visitor.enter(port) for visitor in visitors))
+        return visitors
+
+    def run(self, *coroutines: Coroutine[Any], timeout: float = 45) -> None:
+        """Run these to their end, and the rest of the crowd meanwhile. That one fails or is late is an error."""
+        tasks = [self.kernel.spawn(coroutine) for coroutine in coroutines]
+        watch = self.kernel.spawn(self.stop_after(timeout))
+        self.kernel.run(until=self.kernel.spawn(all_of(tasks)))
+        watch.cancel()
+        assert all(task.outcome == "returned" for task in tasks), f"{[(t, t.outcome) for t in tasks]}"
+
+    def until(self, condition: Callable[[], Any], timeout: float = PATIENCE) -> None:
+        """Let the crowd go on until `condition()` is true. (Who waits otherwise keeps the whole crowd from reading.)"""
+
+        def watch() -> Coroutine[None]:
+            while not condition():
+                yield from sleep(0.005)
+
+        self.run(watch(), timeout=timeout)
+
+    def stop_after(self, timeout: float) -> Coroutine[None]:
+        yield from sleep(timeout)
+        self.kernel.stop()
+
+    def close(self) -> None:
+        for task in list(self.kernel.tasks):
+            task.cancel()
+        self.kernel.turn()
+        for visitor in self.visitors:
+            visitor.close()
+        self.kernel.poller.close()
 
 
-def stop_after(kernel: Kernel, timeout: float) -> Coroutine[None]:
-    yield from sleep(timeout)
-    kernel.stop()
+def all_of(tasks: Iterable[Task]) -> Coroutine[None]:
+    """COROUTINE. Wait until all of them have ended."""
+    for task in tasks:
+        yield from join(task)
 
 
 # The oracle.
@@ -370,10 +432,10 @@ def tagged(sender: str, number: int, padding: int = 0) -> bytes:
 
 
 def check_oracle(
-    order: bytes,
-    streams: Mapping[str, bytes],
+    order: bytes | bytearray,
+    streams: Mapping[str, bytes | bytearray],
     said: Mapping[str, int] | None = None,
-    torn: Iterable[str] = (),
+    torn: Container[str] = (),
 ) -> int:
     """The one sentence that is always true: every stream is a contiguous slice of one global order.
 
@@ -383,7 +445,7 @@ def check_oracle(
     server's own (its greeting, what begins with "* ") stand before and after the slice. Returns how many messages the
     streams have together.
     """
-    lines = spoken("the order", order)
+    lines = spoken("the order", bytes(order))
     place: dict[bytes, int] = {}
     following: dict[bytes, int] = {}
     for index, line in enumerate(lines):
@@ -398,7 +460,7 @@ def check_oracle(
         assert heard == count, f"{name} said {count} messages, {heard} arrived"
     total = 0
     for name, stream in streams.items():
-        slice = spoken(name, stream, torn=name in set(torn))
+        slice = spoken(name, bytes(stream), torn=name in torn)
         if not slice:
             continue
         first = place.get(slice[0])

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from chatting import Chatsrv
+from chatting import Chatsrv, Crowd
 
 
 @pytest.fixture
@@ -29,3 +29,11 @@ def chatsrv() -> Iterator[Callable[..., Chatsrv]]:
             for client in server.clients:
                 client.close()
     assert set(os.listdir("/dev/fd")) <= before, "the test has left descriptors open"
+
+
+@pytest.fixture
+def crowd() -> Iterator[Crowd]:
+    """Clients by the hundred; whatever is left of them is closed after the test."""
+    crowd = Crowd()
+    yield crowd
+    crowd.close()

@@ -1,0 +1,157 @@
+"""Limits that hold: who is sent away, when, what it is told, and that nobody else notices."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+from chatting import HERE, PREFIX, Chatsrv, Client, Crowd, all_of, check_oracle, memory, tagged
+
+Start = Callable[..., Chatsrv]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="this needs /proc, or addresses that only Linux has")
+MIB = 1 << 20
+SMALL = 4096  # a receive buffer that is soon full
+
+
+def told(reason: str) -> bytes:
+    """The line that goes before the end."""
+    return f"* You are disconnected: {reason}.\n".encode()
+
+
+def test_who_comes_when_it_is_full_is_told_and_closed(chatsrv: Start) -> None:
+    server = chatsrv("--max-clients", "3")
+    inside = [server.client() for _ in range(3)]
+    for _ in range(20):
+        assert Client(server.port).everything() == told("the server is full")
+    server.terminated("the server is full", 20)
+    inside.pop(0).close()
+    server.terminated("end of stream")
+    inside.append(server.client())
+    inside[-1].say("room again")
+    for client in inside:
+        client.expect(PREFIX + b"room again")
+
+
+def test_who_is_refused_and_stays_is_closed_all_the_same(chatsrv: Start) -> None:
+    server = chatsrv("--max-clients", "1")
+    server.client()
+    server.clients.append(Client(server.port))  # neither reads nor closes
+    server.terminated("the server is full")
+
+
+@linux
+def test_one_address_gets_no_more_than_its_share(chatsrv: Start) -> None:
+    server = chatsrv("--max-per-ip", "2")
+    inside = [server.client() for _ in range(2)]
+    assert Client(server.port).everything() == told(f"too many connections from {HERE}")
+    inside.append(server.client(source="127.0.0.2"))
+    server.terminated(f"too many connections from {HERE}")
+    inside.pop(0).close()
+    server.terminated("end of stream")
+    inside.append(server.client())
+    inside[-1].say("in")
+    for client in inside:
+        client.expect(PREFIX + b"in")
+
+
+def test_who_says_nothing_is_sent_away_and_who_talks_is_not(chatsrv: Start) -> None:
+    server = chatsrv("--idle-timeout", "1")
+    start = time.monotonic()
+    listener, talker = server.client(), server.client()
+    said = 0
+    while not server.over():
+        talker.say(f"{said}")
+        talker.expect(PREFIX + b"%d" % said)
+        said += 1
+        time.sleep(0.02)
+    assert time.monotonic() >= start + 1
+    assert server.over() == [f"{listener.name} connection terminated: silent for 1 s"]
+    *heard, last = listener.everything().splitlines(keepends=True)
+    assert last == told("silent for 1 s")
+    assert heard == [PREFIX + b"%d\n" % number for number in range(len(heard))]
+    talker.say("still here")
+    talker.expect(PREFIX + b"still here")
+
+
+def test_who_takes_nothing_is_dropped_and_the_others_notice_nothing(chatsrv: Start, crowd: Crowd) -> None:  # hazard 32
+    server = chatsrv("--quiet", "--stall-timeout", "0.5", "--max-lag", "64M")
+    observer, talker = crowd.enter(server.port, "observer", "talker")
+    (stuck,) = crowd.enter(server.port, "stuck", buffer=SMALL)
+    observer.listen()
+    crowd.run(talker.talk(8000, padding=1000))
+    crowd.until(lambda: server.over("took nothing for 0.5 s"))
+    assert len(server.over()) == 1
+    crowd.run(stuck.to_the_end(), talker.leave(), observer.leave())
+    heard = {"talker": talker.heard, "stuck": stuck.heard}
+    check_oracle(observer.heard, heard, {"talker": 8000}, torn=["stuck"])
+    assert 0 < heard["stuck"].count(b"\n") < 8000
+
+
+def test_who_falls_too_far_behind_is_told_and_dropped(chatsrv: Start, crowd: Crowd) -> None:  # hazard 33
+    server = chatsrv("--quiet", "--max-lag", "1M")
+    observer, talker = crowd.enter(server.port, "observer", "talker")
+    wakes_up, stays_away = crowd.enter(server.port, "wakes up", "stays away", buffer=SMALL)
+    observer.listen()
+    crowd.run(talker.talk(10_000, padding=1000))
+    crowd.run(wakes_up.to_the_end())
+    crowd.until(lambda: len(server.over("more than 1048576 bytes behind")) == 2)
+    assert wakes_up.heard.endswith(told("more than 1048576 bytes behind"))
+    crowd.run(stays_away.to_the_end(), talker.leave(), observer.leave())
+    heard = {visitor.name: visitor.heard for visitor in (talker, wakes_up, stays_away)}
+    check_oracle(observer.heard, heard, {"talker": 10_000}, torn=["stays away"])
+    assert 0 < heard["wakes up"].count(b"\n") < 10_000
+
+
+@linux
+def test_a_hundred_who_are_stuck_cost_one_backlog(chatsrv: Start, crowd: Crowd) -> None:
+    server = chatsrv("--quiet", "--max-lag", "64M", "--stall-timeout", "off")
+    observer, talker = crowd.enter(server.port, "observer", "talker")
+    crowd.run(talker.talk(100), observer.listen_up_to(tagged("talker", 99)))
+    observer.listen()
+    before = memory(server.pid)
+    grown = []
+    for _ in "again", "and again":
+        stuck = crowd.enter(server.port, *(f"stuck{number}" for number in range(100)), buffer=SMALL)
+        crowd.run(talker.talk(12_000, padding=1000))
+        last = tagged("talker", talker.said - 1, 1000)
+        crowd.until(lambda: observer.heard.endswith(last))  # noqa: B023
+        grown.append(memory(server.pid) - before)
+        for visitor in stuck[4:]:
+            visitor.reset()
+        streams = {visitor.name: visitor.heard for visitor in stuck[:4]}
+        crowd.run(*(visitor.listen_up_to(last) for visitor in stuck[:4]))
+        assert check_oracle(observer.heard, streams, {"talker": talker.said}) == 4 * 12_000
+        for visitor in stuck[:4]:
+            visitor.close()
+    assert 8 * MIB < grown[0] < 24 * MIB  # the system's own buffers, some MiB each, take the rest
+    assert grown[1] < grown[0] + 4 * MIB  # and when they are gone, it is free again
+
+
+def test_a_flood_is_slowed_and_loses_nothing_and_delays_nobody(chatsrv: Start, crowd: Crowd) -> None:
+    server = chatsrv("--quiet", "--max-rate", "100k")
+    observer, flooder, neighbour = crowd.enter(server.port, "observer", "flooder", "neighbour")
+    observer.listen()
+    start = time.monotonic()
+    flood = crowd.kernel.spawn(flooder.talk(250, padding=1000))  # 2.5 times what is read in a second
+    crowd.until(lambda: observer.heard)
+    crowd.run(neighbour.talk(1))
+    crowd.until(lambda: b"neighbour" in observer.heard)
+    before = observer.heard.count(b"<flooder")
+    crowd.run(all_of([flood]), flooder.leave(), neighbour.leave())
+    assert time.monotonic() - start >= 1.4  # the first second's worth is free
+    crowd.run(observer.leave())
+    heard = {"flooder": flooder.heard, "neighbour": neighbour.heard}
+    check_oracle(observer.heard, heard, {"flooder": 250, "neighbour": 1})
+    assert before < 250
+    server.terminated("end of stream", 3)
+
+
+def test_a_paste_is_no_flood(chatsrv: Start) -> None:  # hazard 34
+    server = chatsrv("--max-rate", "1M", "--no-prefix")
+    client = server.client()
+    lines = [b"line %d of what was pasted" % number for number in range(5000)]
+    client.say(*lines)
+    client.expect(*lines)
+    assert not server.over()
