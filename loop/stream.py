@@ -80,10 +80,10 @@ def send(sock: socket.socket, data: bytes, timeout: float | None = None) -> Coro
         yield WriteWait(sock, timeout)
 
 
-def read(file: Source, most: int) -> Coroutine[bytes]:
+def read(file: Source, most: int, timeout: float | None = None) -> Coroutine[bytes]:
     """COROUTINE. os.read, once, when there is something: a blocking descriptor does not block. b"" at its end."""
     while True:
-        yield ReadWait(file)
+        yield ReadWait(file, timeout)
         try:
             return os.read(file if isinstance(file, int) else file.fileno(), most)
         except (BlockingIOError, InterruptedError):
