@@ -95,9 +95,13 @@ def write(fd: int, data: bytes) -> Coroutine[None]:
 
     PIPE_BUF bytes are what a pipe that is ready surely takes.
     """
-    for start in range(0, len(data), select.PIPE_BUF):
+    rest = memoryview(data)
+    while rest:
         yield WriteWait(fd)
-        os.write(fd, data[start : start + select.PIPE_BUF])
+        try:
+            rest = rest[os.write(fd, rest[: select.PIPE_BUF]) :]
+        except (BlockingIOError, InterruptedError):
+            pass
 
 
 def readable(file: Source, timeout: float | None = None) -> Coroutine[None]:

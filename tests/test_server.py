@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from chatting import GREETING, HERE, PREFIX, ROOT, Chatsrv, Client, eventually
 
-from chat.server import listen
+from chat.server import listen, prepare
 
 Start = Callable[..., Chatsrv]
 LINUX = sys.platform == "linux"
@@ -277,7 +277,8 @@ def test_no_system_call_while_nothing_happens(chatsrv: Start, tmp_path: Path) ->
 
 @linux
 def test_accepted_sockets_inherit_what_the_listener_has() -> None:
-    (listener,) = listen(None, 0, 7.5)
+    (listener,) = listen(None, 0)
+    prepare(listener, 7.5)
     with listener, socket.create_connection((HERE, listener.getsockname()[1]), 5):
         listener.setblocking(True)
         sock, _ = listener.accept()
@@ -292,7 +293,8 @@ def test_accepted_sockets_inherit_what_the_listener_has() -> None:
 
 
 def test_the_backlog_and_the_port_are_as_asked() -> None:
-    listeners = listen(HERE, 0, None)
+    listeners = listen(HERE, 0)
+    prepare(listeners[0], None)
     try:
         assert len(listeners) == 1
         assert listeners[0].getsockname()[0] == HERE and listeners[0].getsockname()[1] > 0
