@@ -31,7 +31,7 @@ class Member:
 
     __slots__ = (
         "socket", "host", "name", "prefix", "room", "framer", "cursor", "private", "private_size", "task", "writer",
-        "reason", "paid", "leaving", "peer_ended",
+        "reason", "paid", "leaving", "peer_ended", "lost",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, host: str, port: int, room: Room) -> None:
@@ -50,6 +50,7 @@ class Member:
         self.paid = 0.0  # the time up to which its --max-rate is used
         self.leaving = False
         self.peer_ended = False
+        self.lost = ""  # why its connection has failed, if it was a send that learned of it
 
     # The receiving side.
 
@@ -66,6 +67,8 @@ class Member:
                 yield from self.room.released.wait()
             try:
                 data = self.socket.recv(min(self.room.share(), options.max_rate or sys.maxsize))
+                if not data and self.lost:  # TCP tells an error once, and after that the end of the stream
+                    raise ConnectionError(self.lost)
             except (BlockingIOError, InterruptedError):
                 continue
             except OSError as error:
@@ -167,7 +170,9 @@ def deliver(member: Member) -> Coroutine[None]:
                 yield from member.room.news.wait()
     except TimedOut:
         member.kick(f"took nothing for {stall_timeout:g} s")
-    except OSError:
-        pass  # the receiving side ends by its own recv: what the peer said before it went is still there to be read
+    except BrokenPipeError:
+        pass  # the peer had ended its stream before it went
+    except OSError as error:  # the receiving side ends by its own recv: what the peer had said is still there to be read
+        member.lost = error.strerror or str(error)
     finally:
         member.cursor = None
