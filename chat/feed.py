@@ -87,4 +87,5 @@ class Cursor:
 
     def finish(self) -> None:
         """What is there now is still to be read, and nothing after it."""
-        self.stop = self.feed.seal()
+        if self.stop is None:
+            self.stop = self.feed.seal()

@@ -72,10 +72,10 @@ class Member:
             except (BlockingIOError, InterruptedError):
                 continue
             except OSError as error:
-                self.reason = (error.strerror or str(error)).lower()
+                self.reason = self.reason or (error.strerror or str(error)).lower()
                 raise
             if not data:
-                self.reason, self.peer_ended = "end of stream", True
+                self.reason, self.peer_ended = self.reason or "end of stream", True
                 return self.framer.finish()
             messages = self.framer.feed(data)
             if options.max_rate:
@@ -97,8 +97,8 @@ class Member:
 
     def tell(self, line: str | bytes) -> None:
         """Queue a line for this member alone: behind what was published before, in front of what is published later."""
-        if self.cursor is None:
-            return  # its writer has ended: nothing reaches it any more
+        if self.cursor is None or self.leaving:
+            return  # nothing reaches it any more
         line = (line.encode("utf-8", "replace") if isinstance(line, str) else line) + b"\n"
         self.private.append((self.room.feed.seal(), line))
         self.private_size += len(line)
@@ -149,12 +149,13 @@ class Member:
             self.kick(f"more than {most} bytes behind")
 
     def dismiss(self, reason: str) -> None:
-        """Note why the member ends, and tell it, instead of all that was due to it."""
+        """Note why the member ends, and tell it, instead of all that was due to it and all that is still said."""
         self.reason = reason
         self.private, self.private_size = [], 0
         if self.cursor:
             self.cursor = Cursor(self.room.feed)
             self.tell(f"* You are disconnected: {reason}.")
+            self.leave()
 
 
 def deliver(member: Member) -> Coroutine[None]:
