@@ -144,8 +144,10 @@ class Server:
         if not objection:
             self.room.members[member] = None
             self.per_host[host] = self.per_host.get(host, 0) + 1
-        member.task = self.kernel.spawn(self.session(member, objection), member.name)
+        member.task = self.kernel.spawn(self.session(member, not objection), member.name)
         member.writer = self.kernel.spawn(deliver(member), member.name)
+        if objection:
+            member.dismiss(objection)
 
     def forget(self, member: Member) -> None:
         """Take the member off all lists."""
@@ -167,12 +169,10 @@ class Server:
 
     # A connection.
 
-    def session(self, member: Member, objection: str) -> Coroutine[None]:
+    def session(self, member: Member, welcome: bool) -> Coroutine[None]:
         """COROUTINE. One connection, from accepted to terminated, however it ends."""
         try:
-            if objection:
-                member.dismiss(objection)
-            else:
+            if welcome:
                 yield from self.converse(member)
             yield from self.part(member)
         except OSError as error:
