@@ -173,7 +173,7 @@ def deliver(member: Member) -> Coroutine[None]:
         member.kick(f"took nothing for {stall_timeout:g} s")
     except BrokenPipeError:
         pass  # the peer had ended its stream before it went
-    except OSError as error:  # the receiving side ends by its own recv: what the peer had said is still there to be read
+    except OSError as error:  # only recv ends the receiving side: what the peer had said is still there to be read
         member.lost = error.strerror or str(error)
     finally:
         member.cursor = None

@@ -102,7 +102,7 @@ class Kernel:
                 del self.writers[fd]
                 resume(writer)
             if fd in self.readers or fd in self.writers:
-                self.arm(fd)  # readiness disarms the descriptor, and somebody still waits for the other direction
+                self.rearm(fd)  # readiness disarms the descriptor, and somebody still waits for the other direction
         if self.timers:
             self.expire(self.clock())
         ready_queue = self.ready
@@ -168,14 +168,14 @@ class Kernel:
 
     def leave_readers(self, task: Task) -> None:
         del self.readers[task.trap.fd]
-        self.arm(task.trap.fd)
+        self.rearm(task.trap.fd)
 
     def wait_to_write(self, task: Task, trap: WriteWait) -> None:
         self.wait_for(self.writers, task, trap.fd)
 
     def leave_writers(self, task: Task) -> None:
         del self.writers[task.trap.fd]
-        self.arm(task.trap.fd)
+        self.rearm(task.trap.fd)
 
     def sleep(self, task: Task, trap: Sleep) -> None:
         """Nothing but its deadline."""
@@ -205,6 +205,13 @@ class Kernel:
 
     def arm(self, fd: int) -> None:
         self.poller.arm(fd, (READ if fd in self.readers else 0) | (WRITE if fd in self.writers else 0))
+
+    def rearm(self, fd: int) -> None:
+        """Arm for who is left. A descriptor that was closed behind our back must not end more than its own tasks."""
+        try:
+            self.arm(fd)
+        except OSError:
+            pass
 
     # Time.
 

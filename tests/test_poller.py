@@ -269,13 +269,20 @@ class TestPoller:
     def test_poll_waits_for_ever_if_it_is_told_no_time(self, poller: Poller, pair: Pair) -> None:
         near, far = pair
         poller.arm(near.fileno(), READ)
-        before = signal.signal(signal.SIGALRM, lambda number, frame: far.sendall(b"x"))
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        alarms: list[int] = []
+
+        def alarm(number: int, frame: object) -> None:
+            alarms.append(number)
+            far.send(b"x")
+            assert len(alarms) < 100, "it waits too long"
+
+        handler = signal.signal(signal.SIGALRM, alarm)
+        timer = signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
         try:
             assert ready(poller, near.fileno(), None) == READ
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+            signal.setitimer(signal.ITIMER_REAL, *timer)
+            signal.signal(signal.SIGALRM, handler)
 
     def test_a_timeout_of_a_year_does_not_end_the_kernel(self, poller: Poller, pair: Pair) -> None:
         near, far = pair
