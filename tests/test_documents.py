@@ -2,7 +2,7 @@
 
 Each fenced block says by its language what happens to it here: `python` is a program (a rung of the ladder, or a
 handler), `pycon` a session with the interpreter, `sh` commands, `console` a command and what it prints, `text` is
-something else, with a test of its own.
+something else; what a program prints has a test of its own.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import re
 import select
 import shlex
 import shutil
+import signal
 import socket
-import struct
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from chatting import HERE, PATIENCE, ROOT, Chatsrv, Client, Output, cpu_seconds, eventually
 
 from chat.journal import Journal
 from chat.options import Options, load_handler, parse
@@ -34,26 +34,23 @@ from loop import Kernel
 if TYPE_CHECKING:
     from types import FrameType
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "NOTES.md")
-TEXT = {name: (ROOT / name).read_text() for name in DOCUMENTS}
-PATIENCE = 10.0  # seconds for what has to happen; mostly it happens at once
-HOST = "127.0.0.1"
+Start = Callable[..., Chatsrv]
+
+TEXT = {name: (ROOT / name).read_text() for name in ("README.md", "NOTES.md")}
+KINDS = ("python", "pycon", "sh", "console", "text")
 
 
 class Block(NamedTuple):
     document: str
-    line: int  # where its first line is, for messages
-    language: str
+    line: int
+    kind: str
     text: str
 
 
-def blocks() -> list[Block]:
-    found = []
+def blocks() -> Iterator[Block]:
     for document, text in TEXT.items():
         for match in re.finditer(r"^```(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE):
-            found.append(Block(document, text.count("\n", 0, match.start()) + 2, match[1], match[2]))
-    return found
+            yield Block(document, text.count("\n", 0, match.start()) + 2, match[1], match[2])
 
 
 def section(document: str, heading: str) -> str:
@@ -64,130 +61,44 @@ def section(document: str, heading: str) -> str:
     return match[1]
 
 
-BLOCKS = blocks()
+BLOCKS = list(blocks())
 RUNGS = dict(enumerate((block.text for block in BLOCKS if block[::2] == ("NOTES.md", "python")), 1))
-HANDLERS = [block.text for block in BLOCKS if (block.document, block.language) == ("README.md", "python")]
-
-
-def wait_until(true: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, f"never happened: {what}"
-        time.sleep(0.005)
-
-
-class Program:
-    """A server as a process of its own, and clients that talk to it."""
-
-    def __init__(self, stack: ExitStack, directory: Path, *command: str) -> None:
-        self.stack = stack
-        self.stderr = directory / "stderr.txt"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-        with open(self.stderr, "wb") as stderr:
-            self.process = stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, *command], cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=stderr
-                )
-            )
-        stack.callback(self.process.kill)
-        self.log = b""
-        self.port = int(self.read(rb"port (\d+)\n")[1])
-
-    def read(self, pattern: bytes) -> re.Match[bytes]:
-        """Read its stdout until `pattern` has come."""
-        assert self.process.stdout is not None
-        while (match := re.search(pattern, self.log)) is None:
-            assert select.select([self.process.stdout], [], [], PATIENCE)[0], f"{pattern!r} is not in {self.log!r}"
-            data = os.read(self.process.stdout.fileno(), 65536)
-            assert data, self.stderr.read_text()
-            self.log += data
-        return match
-
-    def client(self) -> socket.socket:
-        return self.stack.enter_context(socket.create_connection((HOST, self.port), timeout=PATIENCE))
-
-    def uses_the_processor(self) -> bool:
-        """Whether it runs although nobody speaks; False as soon as it is found asleep."""
-        busy = -1
-        while True:
-            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-            if fields[0] == "S":
-                return False
-            ticks = int(fields[11]) + int(fields[12])
-            busy = ticks if busy < 0 else busy
-            if ticks >= busy + 5:
-                return True
-            time.sleep(0.005)
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def chatsrv(stack: ExitStack, tmp_path: Path) -> Callable[..., Program]:
-    def start(*flags: str) -> Program:
-        return Program(stack, tmp_path, str(ROOT / "chatsrv"), "--port", "0", *flags)
-
-    return start
-
-
-def read_exactly(sock: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size and (more := sock.recv(size - len(data))):
-        data += more
-    return data
-
-
-def echoes(sock: socket.socket, data: bytes) -> bool:
-    sock.sendall(data)
-    return read_exactly(sock, len(data)) == data
-
-
-def reset(sock: socket.socket) -> None:
-    """Go away without saying goodbye."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
+HANDLERS = [block.text for block in BLOCKS if block[::2] == ("README.md", "python")]
 
 
 # Both documents.
 
 
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
-    unknown = [block for block in BLOCKS if block.language not in ("python", "pycon", "sh", "console", "text")]
-    assert not unknown
-    assert sum(block.language == "python" for block in BLOCKS) == len(RUNGS) + len(HANDLERS)
+    assert [block for block in BLOCKS if block.kind not in KINDS] == []
+    assert len(RUNGS) == len(re.findall(r"^### Rung \d", TEXT["NOTES.md"], re.MULTILINE)) == 7
+    assert len(HANDLERS) == 1
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", TEXT)
 def test_sessions_print_what_they_say(document: str) -> None:
     names: dict[str, object] = {}
-    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
+    runner = doctest.DocTestRunner(verbose=False)
     for block in BLOCKS:
-        if (block.document, block.language) == (document, "pycon"):
-            examples = doctest.DocTestParser().get_doctest(block.text, names, document, document, block.line)
-            runner.run(examples, clear_globs=False)
-            names = examples.globs
+        if block[::2] == (document, "pycon"):
+            session = doctest.DocTestParser().get_doctest(block.text, names, document, document, block.line)
+            runner.run(session, clear_globs=False)
+            names = session.globs
     assert runner.summarize(verbose=False).failed == 0
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", TEXT)
 def test_every_file_and_function_named_exists(document: str) -> None:
     for path, name in re.findall(r"`((?:loop|chat|tests)/[\w/.]*)(?::([\w.]+))?`", TEXT[document]):
         assert (ROOT / path).exists(), path
-        if name:
-            body = ast.parse((ROOT / path).read_text()).body
-            for part in name.split("."):
-                found = [
-                    node for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == part
-                ]
-                assert found, f"{path} has no {name}"
-                body = found[0].body
+        body = ast.parse((ROOT / path).read_text()).body if name else []
+        for part in name.split(".") if name else ():
+            found = [node for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == part]
+            assert found, f"{path} has no {name}"
+            body = found[0].body
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", TEXT)
 def test_links_lead_somewhere(document: str) -> None:
     headings = re.findall(r"^#+ (.*)$", TEXT[document], re.MULTILINE)
     places = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -195,7 +106,142 @@ def test_links_lead_somewhere(document: str) -> None:
         assert target.startswith("https://") or (target[1:] in places if target[0] == "#" else (ROOT / target).exists())
 
 
-# NOTES.md
+# NOTES.md: the ladder.
+
+
+STINGY = """
+import runpy, socket, sys
+send = socket.socket.send
+socket.socket.send = lambda sock, data: send(sock, data[:100])
+sys.path.insert(0, ".")
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""  # the program in its argument, on a system whose buffers are nearly full
+
+
+class Rung:
+    """One program of the ladder as a process, with all of them beside it, since they may import one another."""
+
+    def __init__(self, number: int, directory: Path, stack: ExitStack, *python: str) -> None:
+        for rung, text in RUNGS.items():
+            (directory / f"rung{rung}.py").write_text(text)
+        self.stack = stack
+        self.process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, *python, f"rung{number}.py"],
+                cwd=directory,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        )
+        assert self.process.stdout and self.process.stderr
+        self.output, self.errors = Output(self.process.stdout), Output(self.process.stderr)
+        stack.callback(self.errors.close)
+        stack.callback(self.output.close)
+        stack.callback(self.process.kill)
+        self.port = int(self.output.expect("port ")[0].split()[1])
+
+    def client(self) -> Client:
+        client = Client(self.port)
+        self.stack.callback(client.close)
+        return client
+
+    def dying_words(self) -> str:
+        """What it says on stderr when it ends by an error."""
+        assert self.process.wait(PATIENCE) == 1
+        return self.errors.expect("Error: ")[-1]
+
+    def sleeps(self) -> bool:
+        """Whether the system says that it sleeps; False once it has used the processor for a while instead."""
+        start = cpu_seconds(self.process.pid)
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        return bool(
+            eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S" or self.runs_since(start))
+            and not self.runs_since(start)
+        )
+
+    def runs_since(self, start: float) -> bool:
+        return cpu_seconds(self.process.pid) > start + 0.04
+
+
+@pytest.fixture
+def rung(tmp_path: Path) -> Iterator[Callable[..., Rung]]:
+    with ExitStack() as stack:
+        yield lambda number, *python: Rung(number, tmp_path, stack, *python)
+
+
+def echoes(client: Client, text: bytes) -> bool:
+    client.say(text)
+    return client.line() == text
+
+
+def test_rung_1_serves_one_after_the_other(rung: Callable[..., Rung]) -> None:
+    server = rung(1)
+    one, two = server.client(), server.client()
+    assert echoes(one, b"first")
+    two.say(b"second")
+    assert echoes(one, b"again") and echoes(one, b"and again")
+    assert not select.select([two.sock], [], [], 0)[0], "rung 1 serves two at once; what are the others for?"
+    one.close()
+    assert two.line() == b"second"
+
+
+@pytest.mark.parametrize("number", list(RUNGS)[1:])
+def test_all_others_serve_two_at_once(rung: Callable[..., Rung], number: int) -> None:
+    server = rung(number)
+    one, two = server.client(), server.client()
+    assert echoes(one, b"first") and echoes(two, b"second") and echoes(one, b"again")
+    two.finish()
+    assert two.everything() == b"", "when the client ends its stream, so does the server"
+    if sys.platform == "linux":
+        assert server.sleeps() == (number not in (2, 4)), "only the rungs 2 and 4 ask all the time"
+
+
+@pytest.mark.parametrize("number", list(RUNGS)[1:])
+def test_who_sends_much_and_reads_nothing_ends_rung_2_only(rung: Callable[..., Rung], number: int) -> None:
+    server = rung(number)
+    greedy = server.client()
+    data, sent = os.urandom(1 << 16) * 256, 0  # 16 MiB; the buffers between us hold less
+    try:
+        while sent < len(data) and select.select([], [greedy.sock], [], 0.05)[1]:
+            greedy.sock.setblocking(False)
+            sent += greedy.sock.send(data[sent : sent + (1 << 20)])
+    except ConnectionError:
+        assert number == 2
+    greedy.sock.settimeout(PATIENCE)
+    if number == 2:
+        assert "BlockingIOError" in server.dying_words()
+        return
+    assert echoes(server.client(), b"nobody waits for it")
+    back = bytearray()
+    while len(back) < sent:
+        back += greedy.sock.recv(1 << 20)
+    assert back == data[:sent]
+
+
+@pytest.mark.parametrize("number", list(RUNGS)[1:])
+def test_what_a_send_did_not_take_is_lost_by_rung_2_only(rung: Callable[..., Rung], number: int) -> None:
+    client = rung(number, "-c", STINGY).client()
+    client.say(b"x" * 1000)
+    client.finish()
+    assert len(client.everything()) == (1001 if number > 2 else 100)
+
+
+@pytest.mark.parametrize("number", RUNGS)
+def test_a_reset_ends_all_but_rung_7(rung: Callable[..., Rung], number: int) -> None:
+    server = rung(number)
+    rude = server.client()
+    assert echoes(rude, b"I am off")
+    rude.reset()
+    if number < 7:
+        assert "ConnectionResetError" in server.dying_words()
+    else:
+        server.errors.expect("ConnectionResetError")
+        assert "task echo" in server.errors.text()
+        assert echoes(server.client(), b"still there")
+
+
+# NOTES.md: the rest.
 
 
 def test_no_word_is_used_before_it_is_explained() -> None:
@@ -220,122 +266,78 @@ def test_the_house_names_every_file() -> None:
         assert f"`{path}`" in house, f"NOTES.md, The house: what is {path} for?"
 
 
-@pytest.mark.parametrize("number", RUNGS)
-def test_rung(number: int, stack: ExitStack, tmp_path: Path) -> None:
-    for rung, text in RUNGS.items():
-        (tmp_path / f"rung{rung}.py").write_text(text)
-    server = Program(stack, tmp_path, f"rung{number}.py")
-    one, two = server.client(), server.client()
-    assert echoes(one, b"first")
-    if number == 1:  # one after the other
-        two.sendall(b"second")
-        assert echoes(one, b"again") and echoes(one, b"and again")
-        assert not select.select([two], [], [], 0)[0], "rung 1 serves two at once; then what is rung 2 for?"
-        one.close()
-        assert read_exactly(two, 6) == b"second"
-    else:
-        assert echoes(two, b"second") and echoes(one, b"again")
-    if sys.platform == "linux":
-        assert server.uses_the_processor() == (number in (2, 4))
-    two.shutdown(socket.SHUT_WR)
-    assert two.recv(1) == b"", "the server closes when the client does"
-
-    greedy = server.client()  # sends much, and reads nothing meanwhile
-    if number == 2:
-        with pytest.raises(OSError):
-            while True:
-                greedy.sendall(bytes(65536))
-        assert "BlockingIOError" in ending(server)
-        server = Program(stack, tmp_path, f"rung{number}.py")
-    else:
-        greedy.setblocking(False)
-        data, sent = os.urandom(65536) * 128, 0  # 8 MiB, more than the buffers between us hold
-        back = bytearray()
-        while sent < len(data) and select.select([], [greedy], [], 0.05)[1]:
-            sent += greedy.send(data[sent:])
-        while len(back) < sent:
-            assert select.select([greedy], [], [], PATIENCE)[0]
-            back += greedy.recv(1 << 20)
-        assert back == data[:sent]
-        greedy.close()
-
-    rude = server.client()
-    assert echoes(rude, b"I am off")
-    reset(rude)
-    if number < 7:
-        assert "ConnectionResetError" in ending(server)
-    else:
-        wait_until(lambda: "ConnectionResetError" in server.stderr.read_text(), "the failed task is told of")
-        assert "task echo" in server.stderr.read_text()
-        assert echoes(server.client(), b"still there")
-
-
-def ending(server: Program) -> str:
-    """What it says on stderr when it ends of its own accord."""
-    assert server.process.wait(PATIENCE) != 0
-    return server.stderr.read_text()
+def test_a_server_that_is_asked_tells_what_its_tasks_wait_for(chatsrv: Start) -> None:
+    shown = next(block.text for block in BLOCKS if block.kind == "text" and "Park" in block.text)
+    server = chatsrv()
+    server.client()
+    server.process.send_signal(signal.SIGUSR1)
+    server.complaints.expect("bytes behind")
+    told = re.sub(r"(\.py):\d+", r"\1", server.complaints.text())
+    server.finish(complaint=None)
+    assert re.sub(r"\d+", "N", shown) in re.sub(r"\d+", "N", told), told
 
 
 def test_one_messages_way_is_the_order_of_the_calls() -> None:
+    calls: list[tuple[str, str]] = []
+
+    def note(frame: FrameType, kind: str, _: object) -> None:
+        if kind == "call":
+            calls.append((frame.f_code.co_filename, frame.f_code.co_name))
+
     kernel = Kernel()
     with ExitStack() as stack:
         stack.callback(kernel.poller.close)
-        listener = stack.enter_context(socket.create_server((HOST, 0)))
-        prepare(listener)
+        listener = socket.create_server((HERE, 0))
+        prepare(listener, None)
         journal = Journal(stack.enter_context(open(os.devnull, "wb", buffering=0)))
         server = Server(kernel, [listener], journal, Options())
         kernel.spawn(server.run(), "server")
-        ann, ben = (
-            stack.enter_context(socket.create_connection(listener.getsockname()[:2], PATIENCE)) for _ in range(2)
-        )
         stack.callback(kernel.run)
         stack.callback(server.stop)
-        for sock in (ann, ben):
-            turn_until_line(kernel, sock, b"Welcome")
-
-        calls: list[tuple[str, str]] = []
-
-        def note(frame: FrameType, kind: str, _: object) -> None:
-            if kind == "call":
-                calls.append((frame.f_code.co_filename, frame.f_code.co_name))
-
+        ann, ben = (Client(listener.getsockname()[1]) for _ in range(2))
+        for client in (ann, ben):
+            stack.callback(client.close)
+            turn_until_heard(kernel, client)
+            client.expect(b"Welcome", starts=True)
+        ann.say(b"hi")
         sys.setprofile(note)
         try:
-            ann.sendall(b"hi\n")
-            for sock in (ann, ben):
-                turn_until_line(kernel, sock, b"127.0.0.1: hi\n")
+            for client in (ann, ben):
+                turn_until_heard(kernel, client)
         finally:
             sys.setprofile(None)
-        ann.close()
-        ben.close()
+        for client in (ann, ben):
+            client.expect(b"127.0.0.1: hi")
 
     way = re.findall(r"`((?:loop|chat)/[\w/.]*):(?:\w+\.)?(\w+)`", section("NOTES.md", "## 3. One message's way"))
     assert len(way) > 15
     at = 0
     for path, name in way:
-        try:
-            at = calls.index((str(ROOT / path), name), at) + 1
-        except ValueError:
-            pytest.fail(f"{path}:{name} is not called there; it goes on with {calls[at : at + 20]}")
+        called = (str(ROOT / path), name)
+        assert called in calls[at:], f"{path}:{name} is not called there; {calls[at : at + 20]} follow"
+        at = calls.index(called, at) + 1
 
 
-def turn_until_line(kernel: Kernel, sock: socket.socket, start: bytes) -> None:
-    while not select.select([sock], [], [], 0)[0]:
+def turn_until_heard(kernel: Kernel, client: Client) -> None:
+    while not select.select([client.sock], [], [], 0)[0]:
         kernel.turn()
-    line = b""
-    while not line.endswith(b"\n"):
-        line += sock.recv(1)
-    assert line.startswith(start)
+
+
+def test_the_hazards_have_the_tests_that_are_named() -> None:
+    tests = "".join(path.read_text() for path in ROOT.glob("tests/test_*.py"))
+    numbers = re.findall(r"^\*\*(\d+)\. ", section("NOTES.md", "## 6. What bit, and how it is handled"), re.MULTILINE)
+    assert numbers
+    for number in numbers:
+        assert f"def test_hazard_{int(number):02}_" in tests, f"no test is named after hazard {number}"
 
 
 # README.md
 
 
 def test_the_flags_are_those_of_the_program() -> None:
-    output = subprocess.run(
-        [sys.executable, str(ROOT / "chatsrv"), "--help"],
-        env={**os.environ, "COLUMNS": "1000"}, capture_output=True, text=True, timeout=PATIENCE, check=True,
-    ).stdout  # fmt: skip
+    command = [sys.executable, str(ROOT / "chatsrv"), "--help"]
+    wide = {**os.environ, "COLUMNS": "1000"}
+    output = subprocess.run(command, env=wide, stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=True).stdout
     flags = re.findall(r"^  (--\S+(?: \S+)?)\s{2,}(\S.*)$", output, re.MULTILINE)
     table = "| flag | |\n|---|---|\n" + "".join(f"| `{flag}` | {meaning} |\n" for flag, meaning in flags)
     assert table in section("README.md", "## Flags"), f"the table of flags in README.md should be\n\n{table}"
@@ -344,8 +346,9 @@ def test_the_flags_are_those_of_the_program() -> None:
 def test_commands_are_possible(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "names.py").write_text(HANDLERS[0])
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     for block in BLOCKS:
-        for line in block.text.splitlines() if block.language == "sh" else ():
+        for line in block.text.splitlines() if block.kind == "sh" else ():
             program, *words = shlex.split(line, comments=True)
             if program == "./chatsrv":
                 load_handler(parse(words).handler)
@@ -357,91 +360,68 @@ def test_commands_are_possible(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
                 assert words[0] == "test.py"
                 assert all(f"class {word}" in (ROOT / words[0]).read_text() for word in words[1:]), line
             else:
-                assert program in ("nc", "kill"), f"{line!r} has no test"  # nc has, below
+                assert program == "nc", f"{line!r} has no test"  # nc has, below
 
 
 needs_nc = pytest.mark.skipif(
     not (nc := shutil.which("nc"))
-    or " -N" not in subprocess.run([nc, "-h"], capture_output=True, text=True, check=False).stderr.replace("\t", " "),
+    or "-N\t" not in subprocess.run([nc, "-h"], stderr=subprocess.PIPE, text=True).stderr,
     reason="an nc that knows -N",
 )
 
 
 @needs_nc
-def test_nc_in_three_lines(chatsrv: Callable[..., Program], stack: ExitStack) -> None:
+def test_nc_in_three_lines(chatsrv: Start) -> None:
     first, *rest = next(block.text for block in BLOCKS if "\nnc " in block.text).splitlines()
     assert first == "./chatsrv"
     server = chatsrv()
-    windows = []
-    for line in rest:
-        command = shlex.split(line.replace("3100", str(server.port)))
-        window = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        stack.enter_context(window)
-        stack.callback(window.kill)
-        windows.append(window)
-        assert window.stdout is not None
-        assert window.stdout.readline().startswith(b"Welcome")
-    assert len(windows) == 2 and windows[0].stdin
-    windows[0].stdin.write(b"hello\n")
-    windows[0].stdin.flush()
-    for window in windows:
-        assert window.stdout and window.stdout.readline() == b"127.0.0.1: hello\n"
+    with ExitStack() as stack:
+        windows = []
+        for line in rest:
+            command = shlex.split(line.replace("3100", str(server.port)))
+            window = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            stack.callback(window.kill)
+            assert window.stdin and window.stdout
+            windows.append((window.stdin, window.stdout))
+            assert window.stdout.readline().startswith(b"Welcome")
+        typed = windows[0][0]
+        typed.write(b"hello\n")
+        typed.flush()
+        assert [shown.readline() for _, shown in windows] == [b"127.0.0.1: hello\n"] * 2
 
 
 @needs_nc
-def test_a_command_prints_what_it_says(chatsrv: Callable[..., Program]) -> None:
-    consoles = [block.text for block in BLOCKS if block.language == "console"]
+def test_a_command_prints_what_it_says(chatsrv: Start) -> None:
+    consoles = [block.text for block in BLOCKS if block.kind == "console"]
     assert consoles
     for console in consoles:
-        command, _, output = console.removeprefix("$ ").partition("\n")
-        command = command.replace("3100", str(chatsrv().port))
-        done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=PATIENCE, check=True)
+        command, _, output = console.partition("\n")
+        command = command[2:].replace("3100", str(chatsrv().port))
+        done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=True)
         assert done.stdout == output
 
 
-def test_the_journal_looks_like_this(chatsrv: Callable[..., Program]) -> None:
+def test_the_journal_looks_like_this(chatsrv: Start) -> None:
     server = chatsrv()
     client = server.client()
-    client.sendall(b"hi\n\x1b[31mred\n")
-    client.shutdown(socket.SHUT_WR)
-    log = server.read(rb"(?s).* connection terminated: .*\n")[0].decode()
-    shown = [block.text for block in BLOCKS if "accepted connection" in block.text]
-    assert [re.sub(r"\d{4,}", "PORT", text) for text in shown] == [re.sub(r"\d{4,}", "PORT", log)]
+    client.say(b"hi", b"\x1b[31mred")
+    client.finish()
+    server.terminated()
+    assert server.journal
+    log = server.journal.text()
+    (shown,) = (block.text for block in BLOCKS if "accepted connection" in block.text)
+    assert re.sub(r"\d{4,}", "PORT", shown) == re.sub(r"\d{4,}", "PORT", log)
 
 
-def test_the_nickname_handler(chatsrv: Callable[..., Program], tmp_path: Path) -> None:
+def test_the_nickname_handler(chatsrv: Start, tmp_path: Path) -> None:
     (tmp_path / "names.py").write_text(HANDLERS[0])
-    server = chatsrv("--handler", "names.py:names")
-    ann, ben = Talker(server), Talker(server)
-    assert ann.hears("Welcome") and ben.hears("Welcome")
-    ann.says("/nick Ann")
-    assert ann.hears("* 127.0.0.1 is now Ann") and ben.hears("* 127.0.0.1 is now Ann")
-    ben.says("/nick Ann")
-    assert ben.hears("That did not work")
-    ben.says("/nick Ben\nhello\n/who")
-    for who in (ann, ben):
-        assert who.hears("* 127.0.0.1 is now Ben") and who.hears("Ben: hello")
-    assert ben.hears("Here: Ann, Ben")
-    ben.says("/quit\nnobody hears this")
-    assert ben.hears("* Ben has left") and ben.file.readline() == ""
-    assert ann.hears("* Ben has left")
-    for who in (ben, ann):
-        who.file.close()  # it holds the socket open
-        reset(who.socket)
-        server.read(rb"connection terminated.*\n")
-        server.log = b""
-    assert server.stderr.read_text() == ""
-
-
-class Talker:
-    def __init__(self, server: Program) -> None:
-        self.socket = server.client()
-        self.file = server.stack.enter_context(self.socket.makefile(newline="\n"))
-
-    def says(self, text: str) -> None:
-        self.socket.sendall(text.encode() + b"\n")
-
-    def hears(self, start: str) -> bool:
-        line = self.file.readline()
-        assert line.startswith(start), line
-        return True
+    server = chatsrv("--handler", "names.py:names", cwd=tmp_path)
+    ann, ben = server.client(), server.client()
+    ann.say("/nick Ann")
+    for client in (ann, ben):
+        client.expect(b"* 127.0.0.1 is now Ann")
+    ben.say("/nick Ann", "/nick Ben", "hello", "/who", "/nick", "/what", "/quit", "nobody hears this")
+    ben.expect(b"That did not work.", b"* 127.0.0.1 is now Ben", b"Ben: hello", b"Here: Ann, Ben")
+    ben.expect(b"That did not work.", b"That did not work.", b"* Ben has left")
+    assert ben.everything() == b""
+    ann.expect(b"* 127.0.0.1 is now Ben", b"Ben: hello", b"* Ben has left")
