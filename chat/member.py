@@ -62,7 +62,11 @@ class Member:
         """
         options = self.room.options
         while True:
-            yield from readable(self.socket, options.idle_timeout)  # not recv(): the share is what it is only then
+            try:
+                yield from readable(self.socket, options.idle_timeout)  # not recv(): the share is what it is only then
+            except TimedOut:
+                self.dismiss(f"silent for {options.idle_timeout:g} s")
+                raise
             while self.room.held:
                 yield from self.room.released.wait()
             try:

@@ -192,11 +192,12 @@ class Server:
                 yield from self.room.cluster.returned(FAREWELL)
         except Cancelled:
             pass  # kicked, or the server is ending
-        except TimedOut:
-            member.dismiss(f"silent for {self.options.idle_timeout:g} s")
         except Exception as error:
-            if isinstance(error, OSError) and member.reason and not member.peer_ended:
-                raise  # the connection's own failure, which receive() noted; any other is the handler's
+            if member.reason and not member.peer_ended:  # receive() has noted why: it is not the handler that failed
+                if isinstance(error, TimedOut):
+                    return
+                if isinstance(error, OSError):
+                    raise
             member.reason = "its handler failed"
             report(f"the handler of {member.name} failed")
 

@@ -384,6 +384,23 @@ def test_a_handler_that_fails_ends_its_own_member_only(chatsrv: Start, tmp_path:
     server.finish(complaint=None)
 
 
+def test_a_handler_whose_own_wait_times_out_has_failed_and_was_not_silent(chatsrv: Start, tmp_path: Path) -> None:
+    path = tmp_path / "waiting.py"
+    path.write_text(
+        "from loop import WaitQueue\n"
+        "def waiting(member, room):\n"
+        "    member.tell('Welcome')\n"
+        "    yield from WaitQueue().wait(0.01)\n"
+    )
+    server = chatsrv("--handler", f"{path}:waiting")
+    client = server.client()
+    assert client.everything() == b""
+    server.terminated("its handler failed")
+    server.complaints.expect(f"the handler of {client.name} failed")
+    server.complaints.expect("TimedOut")
+    server.finish(complaint=None)
+
+
 # The end.
 
 
