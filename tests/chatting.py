@@ -114,13 +114,20 @@ class Chatsrv:
         self.complaints = Output(self.process.stderr)
         self.journal: Output | None = Output(self.process.stdout) if self.process.stdout else None
         self.port = port
-        if not port:
-            assert self.journal is not None
-            try:
+        try:
+            if self.journal is not None:
                 self.port = int(self.journal.expect("listens on port")[0].split()[-1])
-            except BaseException:
-                self.destroy()
-                raise
+            else:
+                eventually(self.answers, "an answer")
+        except BaseException:
+            self.destroy()
+            raise
+
+    def answers(self) -> bool:
+        """Whether one can connect."""
+        with socket.socket() as probe:
+            probe.settimeout(PATIENCE)
+            return probe.connect_ex((HERE, self.port)) == 0
 
     def client(self, **more: Any) -> Client:
         """A client that is in, and has been greeted."""
@@ -166,18 +173,20 @@ class Chatsrv:
             assert complaint is None or (said.count("\n") == bool(complaint) and complaint in said), said
             if self.journal is not None:
                 self.journal.close()
-                check_journal(self.journal.text())
-            with socket.socket() as probe:
-                probe.settimeout(PATIENCE)
-                assert probe.connect_ex((HERE, self.port)) != 0, "somebody still listens on its port"
-            try:
-                os.killpg(self.pid, 0)
-            except ProcessLookupError:
-                pass
-            else:
-                raise AssertionError("a process of its session is left")
+                if status == 0:
+                    check_journal(self.journal.text())
+            assert not self.answers(), "somebody still listens on its port"
+            eventually(self.has_left, "the end of the last process of its session")
         finally:
             self.destroy()
+
+    def has_left(self) -> bool:
+        """Whether no process is left of those it was started with."""
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
 
     def destroy(self) -> None:
         """Whatever happened: let nothing of it remain."""
@@ -408,9 +417,11 @@ class Crowd:
     def close(self) -> None:
         for task in list(self.kernel.tasks):
             task.cancel()
-        self.kernel.turn()
+        if self.kernel.tasks:
+            self.kernel.turn()
         for visitor in self.visitors:
             visitor.close()
+        self.visitors.clear()
         self.kernel.poller.close()
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from chatting import GREETING, HERE, PREFIX, ROOT, Chatsrv, Client, eventually
+from chatting import GREETING, HERE, PREFIX, ROOT, Chatsrv, Client, Crowd, eventually
 
 from chat.server import listen, prepare
 
@@ -87,6 +87,13 @@ def test_a_port_in_use_is_one_line_and_status_1(chatsrv: Start) -> None:
         status, out, err = run("--port", str(server.port), *host)
         assert (status, out, err.count("\n")) == (1, "", 1)
         assert str(server.port) in err and "in use" in err.lower()
+
+
+@needs_ipv6
+def test_a_port_in_use_by_ipv6_alone_is_in_use() -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6) as other:
+        status, _, err = run("--port", str(other.getsockname()[1]))
+    assert status == 1 and "in use" in err.lower()
 
 
 def test_an_address_that_is_not_ours_is_one_line_and_status_1() -> None:
@@ -174,29 +181,25 @@ def test_half_close_hears_everything_that_is_due(chatsrv: Start) -> None:
 
 
 def test_a_large_answer_survives_the_half_close(chatsrv: Start) -> None:
-    client = chatsrv("--quiet", "--no-prefix").client()
-    said = b"".join(b"%06d" % number + b"." * 1000 + b"\n" for number in range(3000))
-    client.sock.setblocking(False)
-    sent, heard = 0, bytearray()
+    client = chatsrv("--quiet", "--no-prefix").client(buffer=4096)
+    said = b"".join(b"%06d" % number + b"." * 1000 + b"\n" for number in range(8000))
+    client.send(said)
+    client.finish()
+    assert client.everything() == said
 
-    def pump() -> bool:
-        nonlocal sent
-        if sent < len(said):
-            try:
-                sent += client.sock.send(said[sent : sent + 65536])
-            except BlockingIOError:
-                pass
-            if sent == len(said):
-                client.finish()
-        try:
-            data = client.sock.recv(1 << 16)
-        except BlockingIOError:
-            return False
-        heard.extend(data)
-        return not data
 
-    eventually(pump, "the end of the stream")
-    assert heard == said
+def test_what_a_reset_leaves_unfinished_is_no_message(chatsrv: Start) -> None:
+    """Also when it is a send that learns of the reset: the system tells it once, and recv then says end of stream."""
+    server = chatsrv("--max-rate", "1k")
+    observer, rude = server.client(), server.client()
+    rude.say("first", "." * 600)
+    rude.send(b"unfinished" * 90)  # above the rate: it is not read from for a while
+    observer.wait_for(b"first")
+    rude.reset()
+    observer.say("something to send")
+    server.terminated("connection reset by peer")
+    observer.finish()
+    assert observer.everything() == PREFIX + b"." * 600 + b"\n" + PREFIX + b"something to send\n"
 
 
 # The journal.
@@ -414,3 +417,18 @@ def test_a_signal_ends_it_in_order(chatsrv: Start, number: signal.Signals) -> No
     assert client.everything() == b""
     assert server.process.wait(15) == 0
     server.terminated("the server is ending")
+
+
+def test_a_second_signal_ends_it_at_once(chatsrv: Start, crowd: Crowd) -> None:  # hazard 35
+    server = chatsrv("--quiet")
+    observer, talker = crowd.enter(server.port, "observer", "talker")
+    crowd.enter(server.port, "stuck", buffer=4096)
+    observer.listen()
+    crowd.run(talker.talk(8000, padding=1000))
+    server.process.send_signal(signal.SIGTERM)
+    crowd.run(observer.to_the_end(), talker.to_the_end())
+    assert server.process.poll() is None
+    start = time.monotonic()
+    assert server.end() == 1
+    assert time.monotonic() - start < 4  # the first signal alone gives five seconds
+    server.finish(status=1)
