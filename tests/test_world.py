@@ -1,0 +1,550 @@
+"""The world outside: the real process under everything that happens to servers. The numbers are those of HAZARDS."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from chatting import (
+    HERE,
+    PATIENCE,
+    PREFIX,
+    RUDE,
+    Chatsrv,
+    Client,
+    Crowd,
+    Visitor,
+    all_of,
+    check_oracle,
+    cpu_seconds,
+    descriptors,
+    free_port,
+    memory,
+    tagged,
+)
+
+from loop import send, sleep
+
+if TYPE_CHECKING:
+    from loop.traps import Coroutine
+
+Start = Callable[..., Chatsrv]
+LINUX = sys.platform == "linux"
+linux = pytest.mark.skipif(not LINUX, reason="this looks into /proc, or at what only Linux does")
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+MIB = 1 << 20
+SMALL = 4096  # a receive buffer that is soon full
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Enough of them for a thousand clients in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip(f"only {hard} descriptors are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def converse(*clients: Client, text: bytes) -> None:
+    """One says something, all of them hear it."""
+    clients[0].say(text)
+    for client in clients:
+        client.wait_for(text)
+
+
+# Where the journal goes.
+
+
+def test_a_journal_nobody_reads_stops_nobody_and_says_later_what_was_left_out(chatsrv: Start, crowd: Crowd) -> None:
+    """Hazard 28: a print that blocks stops a server after 64 kB."""
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb") as reader:
+        server = chatsrv(port=free_port(), stdout=write_end)
+        os.close(write_end)
+        (talker,) = crowd.enter(server.port, "talker")
+        crowd.run(talker.talk(12_000, padding=1000))
+        crowd.run(talker.leave())
+        check_oracle(talker.heard, {}, {"talker": 12_000})
+        journal = b""
+        while b"<talker 2000>" not in journal:  # now there is room again
+            journal += os.read(reader.fileno(), 1 << 16)
+        (late,) = crowd.enter(server.port, "late")
+        crowd.run(late.talk(1), late.leave())
+        while b"<late 0>" not in journal:
+            journal += os.read(reader.fileno(), 1 << 16)
+        server.finish()
+        lines = (journal + reader.read()).decode().splitlines()
+    lost = [int(line[1:].split()[0]) for line in lines if "lines were left out here" in line]
+    assert sum(lost) > 1000
+    assert len(lines) - len(lost) + sum(lost) == 1 + 3 * 2 + 12_000 + 1  # port, three connections, messages
+
+
+def test_an_end_with_a_journal_nobody_reads(chatsrv: Start) -> None:
+    """Hazards 28 and 35: the exit does not wait for a reader either."""
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb"):
+        server = chatsrv(port=free_port(), stdout=write_end)
+        os.close(write_end)
+        client = server.client()
+        client.say(*(b"." * 1000 for _ in range(200)))
+        client.expect(*(PREFIX + b"." * 1000 for _ in range(200)))
+        server.finish()
+
+
+def test_a_journal_piped_into_head(chatsrv: Start) -> None:
+    """Hazard 28: `./chatsrv | head -1`."""
+    with subprocess.Popen(["head", "-1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as head:
+        assert head.stdin and head.stdout
+        server = chatsrv(port=free_port(), stdout=head.stdin.fileno())
+        head.stdin.close()
+        assert head.stdout.read() == b"chatsrv listens on port %d\n" % server.port
+    converse(server.client(), server.client(), text=b"nobody writes this down")
+    server.complaints.expect("Broken pipe")
+    converse(server.client(), server.client(), text=b"nor this")
+    server.finish(complaint="the journal on stdout cannot be written (Broken pipe); the chat goes on")
+
+
+@linux
+def test_a_journal_on_a_full_disk(chatsrv: Start) -> None:
+    """Hazard 28: /dev/full."""
+    with open("/dev/full", "wb") as full:
+        server = chatsrv(port=free_port(), stdout=full.fileno())
+    converse(server.client(), server.client(), text=b"nobody writes this down")
+    server.complaints.expect("No space left")
+    converse(server.client(), server.client(), text=b"nor this")
+    server.finish(complaint="the journal on stdout cannot be written (No space left on device); the chat goes on")
+
+
+@linux
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_server_started_with_closed_descriptors(chatsrv: Start, closed: str) -> None:
+    """Hazard 18: a socket would get the number 1, and the journal with it."""
+    server = chatsrv(port=free_port(), stdout=subprocess.DEVNULL, through=["sh", "-c", f'exec "$@" {closed}', "sh"])
+    converse(server.client(), server.client(), text=b"nobody writes this down")
+    assert os.readlink(f"/proc/{server.pid}/fd/1") == os.devnull
+
+
+# Not enough descriptors.
+
+
+@linux
+def test_out_of_descriptors(chatsrv: Start, crowd: Crowd) -> None:
+    """Hazard 25: accept fails for as long as there are no descriptors; who is in must not notice, nor the processor."""
+    forty = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))  # noqa: E731
+    server = chatsrv("--max-clients", "1000", preexec_fn=forty)
+    crowd_outside = [crowd.visitor(f"v{number}") for number in range(80)]
+    entering = [crowd.kernel.spawn(visitor.enter(server.port)) for visitor in crowd_outside]
+    crowd.until(lambda: server.complaints.lines("cannot accept connections"))
+    crowd.until(lambda: len(server.journal.lines("accepted")) == sum(bool(v.heard) for v in crowd_outside))  # type: ignore[union-attr]
+    inside = [visitor for visitor in crowd_outside if visitor.heard]
+    assert 25 < len(inside) < 40
+    before, start = cpu_seconds(server.pid), time.monotonic()
+    rounds = 0
+    while time.monotonic() < start + 2:
+        for visitor in inside[:2]:
+            crowd.run(visitor.talk(1))
+        last = tagged(inside[1].name, rounds)
+        crowd.until(lambda: inside[0].heard.endswith(last))  # noqa: B023
+        rounds += 1
+        crowd.run(sleep(0.2))
+    assert (cpu_seconds(server.pid) - before) / (time.monotonic() - start) < 0.05
+    while inside:
+        for visitor in inside:
+            crowd.run(visitor.leave())
+        crowd_outside = [visitor for visitor in crowd_outside if visitor not in inside]
+        crowd.until(lambda: len([v for v in crowd_outside if v.heard]) >= min(len(crowd_outside), 25))  # noqa: B023
+        inside = [visitor for visitor in crowd_outside if visitor.heard]
+    assert all(task.outcome == "returned" for task in entering)
+    server.terminated("end of stream", 80)
+    server.finish(complaint="cannot accept connections: Too many open files; trying on")
+
+
+@linux
+def test_the_descriptor_limit_leaves_room_to_refuse(chatsrv: Start) -> None:
+    """By default, --max-clients is what the limit allows, less a reserve: who comes too late is told so."""
+    forty = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (20, 40))  # noqa: E731
+    server = chatsrv(preexec_fn=forty)
+    inside = [server.client() for _ in range(8)]
+    for _ in range(72):
+        assert Client(server.port).everything() == b"* You are disconnected: the server is full.\n"
+    converse(*inside, text=b"we are eight")
+
+
+# Rude clients.
+
+
+def test_five_thousand_connect_and_reset(chatsrv: Start) -> None:
+    """Hazards 24 and 26: a peer that is gone before it is accepted, or greeted, costs nothing but its own lines."""
+    server = chatsrv()
+    client = server.client()
+    for number in range(1, 5001):
+        sock = socket.create_connection((HERE, server.port), 15)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RUDE)
+        sock.close()
+        if number % 500 == 0:  # no faster than they are accepted: a full backlog makes connect() wait for a second
+            server.accepted(number + 1)
+    server.terminated(count=5000)
+    converse(client, text=b"was something?")
+    if LINUX:
+        assert descriptors(server.pid) < 16
+
+
+@linux
+def test_what_was_said_before_a_reset_is_heard(chatsrv: Start) -> None:
+    """Hazard 20: the greeting fails, yet what the peer had sent is still there to be read. (BSD throws it away.)"""
+    server = chatsrv("--no-prefix")
+    client = server.client()
+    for number in range(300):
+        rude = socket.create_connection((HERE, server.port), 15)
+        rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RUDE)
+        rude.send(b"last words %d\n" % number)
+        rude.close()
+    client.expect(*(b"last words %d" % number for number in range(300)))
+
+
+def test_four_hundred_who_send_anything_and_end_anyhow(chatsrv: Start, crowd: Crowd) -> None:
+    """Hazards 20, 24, 27, 30. The seed is in the failure's output."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    server = chatsrv()
+    a, b = crowd.enter(server.port, "a", "b")
+    a.listen()
+    b.listen()
+
+    def rave(visitor: Visitor) -> Coroutine[None]:
+        try:
+            yield from visitor.enter(server.port)
+            for _ in range(dice.randrange(4)):
+                yield from send(visitor.sock, dice.randbytes(dice.choice((1, 10, 1000, 5000))))
+                yield from sleep(dice.choice((0, 0.01)))
+            if dice.random() < 0.3:
+                yield from visitor.leave()
+            elif dice.random() < 0.5:
+                visitor.reset()
+        except OSError:
+            pass
+        visitor.close()
+
+    crowd.run(*(rave(crowd.visitor(f"v{number}")) for number in range(400)))
+    crowd.until(lambda: len(server.over()) == 400)
+    crowd.run(a.talk(1), b.leave(), a.leave())
+    longer, shorter = sorted((bytes(a.heard), bytes(b.heard)), key=len, reverse=True)
+    assert longer.startswith(shorter)
+    assert all(line.startswith(PREFIX) for line in longer.split(b"\n")[1:-1])
+
+
+def test_telnets_interrupt_is_bytes(chatsrv: Start) -> None:
+    """Hazard 30: Ctrl-C in telnet."""
+    server = chatsrv()
+    client = server.client()
+    client.send(b"\xff\xf4\xff\xfd\x06\n")
+    client.expect(PREFIX + b"\xff\xf4\xff\xfd\x06")
+
+
+def test_a_thousand_half_lines(chatsrv: Start, crowd: Crowd, many_descriptors: None) -> None:
+    """Hazard 31: a line that is not complete is held, costs next to nothing, and is whole in the end."""
+    server = chatsrv()
+    (observer,) = crowd.enter(server.port, "observer")
+    observer.listen()
+    visitors = crowd.enter(server.port, *(f"v{number}" for number in range(1000)))
+    crowd.run(*(send(visitor.sock, tagged(visitor.name, 0, 600)[:500]) for visitor in visitors))
+    crowd.run(*(send(visitor.sock, tagged(visitor.name, 0, 600)[500:]) for visitor in visitors[:500]))
+    crowd.until(lambda: observer.heard.count(b"<") == 500)
+    for visitor in visitors[::2]:
+        visitor.reset()
+    crowd.run(*(send(visitor.sock, tagged(visitor.name, 0, 600)[500:]) for visitor in visitors[501::2]))
+    crowd.run(*(visitor.leave() for visitor in visitors[1::2]), observer.leave())
+    said = {visitor.name: 1 for visitor in [*visitors[:500], *visitors[501::2]]}
+    streams = {visitor.name: visitor.heard for visitor in visitors[1::2]}
+    assert check_oracle(observer.heard, streams, said) == 500 * 750  # what a reset leaves unfinished is no message
+
+
+def test_a_line_of_100_megabytes(chatsrv: Start) -> None:
+    """Hazard 31: a line without an end passes through in parts; nobody keeps it."""
+    server = chatsrv("--quiet", "--no-prefix")
+    client = server.client()
+    piece = bytes(range(32, 127)) * 1000  # 95,000 bytes: no multiple of 1024
+    count = 100_000_000 // len(piece)
+    before = memory(server.pid) if LINUX else 0
+    client.sock.setblocking(False)
+    sent = heard = 0
+    rest = b""
+    total = count * len(piece)
+    while heard < total:
+        if sent < total:
+            try:
+                sent += client.sock.send(piece[sent % len(piece) :])
+                if sent == total:
+                    client.send(b"\n")
+            except BlockingIOError:
+                pass
+        try:
+            rest += client.sock.recv(1 << 20)
+        except BlockingIOError:
+            continue
+        *parts, rest = rest.split(b"\n")
+        for part in parts:
+            assert len(part) == 1024 or heard + len(part) == total
+            at = heard % len(piece)
+            assert part == (piece[at : at + 1024] + piece)[: len(part)]
+            heard += len(part)
+    assert rest == b""
+    if LINUX:
+        assert memory(server.pid) - before < 32 * MIB
+
+
+LISTENER = """
+import socket, sys
+sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+while data := sock.recv(1 << 20):
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+"""
+
+
+def test_frozen_clients(chatsrv: Start, crowd: Crowd, tmp_path: Path) -> None:
+    """Hazards 23 and 32: who was stopped and goes on misses nothing; who stays stopped is dropped, nobody notices."""
+    server = chatsrv("--quiet", "--max-lag", "64M", "--stall-timeout", "2")
+    observer, talker = crowd.enter(server.port, "observer", "talker")
+    observer.listen()
+    files = [tmp_path / name for name in ("thawed", "frozen")]
+    with files[0].open("wb") as thawed_out, files[1].open("wb") as frozen_out:
+        processes = [
+            subprocess.Popen([sys.executable, "-c", LISTENER, str(server.port)], stdout=out)
+            for out in (thawed_out, frozen_out)
+        ]
+    try:
+        thawed, frozen = processes
+        crowd.until(lambda: all(path.stat().st_size for path in files))
+        for process in processes:
+            process.send_signal(signal.SIGSTOP)
+        crowd.run(talker.talk(12_000, padding=1000))
+        thawed.send_signal(signal.SIGCONT)
+        crowd.until(lambda: server.over("took nothing for 2 s"))
+        frozen.send_signal(signal.SIGCONT)
+        crowd.run(talker.talk(1))
+        crowd.run(talker.leave(), observer.leave())
+        crowd.until(lambda: frozen.poll() is not None and server.over("end of stream"))
+        server.process.send_signal(signal.SIGTERM)
+        assert thawed.wait(15) == 0
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    streams = {path.name: path.read_bytes() for path in files}
+    assert check_oracle(observer.heard, streams, {"talker": 12_001}, torn=["frozen"]) > 12_001
+    assert streams["thawed"].endswith(tagged("talker", 12_000))
+
+
+@linux
+def test_a_reset_of_somebody_who_is_not_read_from_wakes_nobody(chatsrv: Start) -> None:
+    """Hazard 21: an error cannot be masked; a lasting registration reported it 266,168 times in 0.2 s."""
+    server = chatsrv("--max-rate", "1024")
+    client = server.client()
+    client.send(b"." * 2500)  # read within two seconds
+    client.expect(b"127.0.0.1: ....", starts=True)
+    before = switches(server.pid)
+    client.reset()
+    time.sleep(0.5)  # that nothing happens cannot be waited for
+    assert switches(server.pid) - before < 20
+    server.terminated()
+
+
+def switches(pid: int) -> int:
+    """How often this process has waited for something."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+def test_who_is_sent_away_while_talking_still_learns_why(chatsrv: Start) -> None:
+    """Hazard 27: closing with unread input sends a reset, which can destroy what was just sent."""
+    server = chatsrv("--max-clients", "1")
+    server.client()
+    for _ in range(30):
+        client = Client(server.port)
+        for _ in range(10):
+            client.send(b"." * 10_000)
+        assert client.everything() == b"* You are disconnected: the server is full.\n"
+
+
+# A system that fails.
+
+
+FAULTS = [
+    "accept4:error=ECONNABORTED:when=2+2",
+    "accept4:error=EAGAIN:when=1+3",
+    "accept4:error=EMFILE:when=2..4",
+    "accept4:error=ENOBUFS:when=3",
+    "accept4:error=EPROTO:when=1+2",
+    "recvfrom:error=EAGAIN:when=1+2",
+    "recvfrom:error=EINTR:when=1+3",
+    "recvfrom:error=ECONNRESET:when=9",
+    "recvfrom:error=ETIMEDOUT:when=14",
+    "sendto:error=EAGAIN:when=1+2",
+    "sendto:error=EINTR:when=1+3",
+    "sendto:error=EPIPE:when=17",
+    "sendto:error=ECONNRESET:when=31",
+    "sendto:error=ENOBUFS:when=25",
+    "epoll_wait:error=EINTR:when=2+3",
+    "write:error=EINTR:when=2+2",
+    "write:error=EAGAIN:when=1..9+2",
+    "write:error=ENOSPC:when=3..6",
+]
+
+
+@needs_strace
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.replace(":error=", "-").replace(":when=", "-"))
+def test_a_system_call_that_fails_costs_at_most_the_one_connection(
+    chatsrv: Start, crowd: Crowd, tmp_path: Path, fault: str
+) -> None:
+    trace = tmp_path / "trace"
+    call = fault.partition(":")[0]
+    strace = ["strace", "-DDD", "-qq", "-o", str(trace), "-e", f"trace={call}", "-e", f"inject={fault}"]
+    if subprocess.run([*strace, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this strace cannot inject faults here")
+    server = chatsrv(through=strace)
+    visitors = crowd.enter(server.port, *(f"v{number}" for number in range(10)))
+    for visitor in visitors:
+        visitor.listen()
+    for number in range(5):
+        crowd.run(*(say_if_possible(visitor) for visitor in visitors))
+        crowd.until(lambda: sum(heard_round(visitor, visitors, number) for visitor in visitors) >= 9)  # noqa: B023
+    order = max((visitor.heard for visitor in visitors), key=len)
+    check_oracle(order, {visitor.name: visitor.heard for visitor in visitors}, torn=[v.name for v in visitors])
+    assert sum(visitor.heard == order for visitor in visitors) >= 9
+    assert "INJECTED" in trace.read_text()
+    crowd.close()
+    server.finish(complaint=None)
+
+
+def heard_round(visitor: Visitor, visitors: list[Visitor], number: int) -> bool:
+    """Whether this one has heard message `number` of all who are still there."""
+    present = [other for other in visitors if other.listening and other.listening.outcome is None]
+    return all(tagged(other.name, number) in visitor.heard for other in present)
+
+
+def say_if_possible(visitor: Visitor) -> Coroutine[None]:
+    try:
+        yield from visitor.say(1)
+    except OSError:
+        pass
+
+
+# The end.
+
+
+def test_an_end_under_load_delivers_what_was_accepted(chatsrv: Start, crowd: Crowd) -> None:
+    server = chatsrv()
+    visitors = crowd.enter(server.port, *(f"v{number}" for number in range(20)))
+
+    def chatter(visitor: Visitor) -> Coroutine[None]:
+        try:
+            while True:
+                yield from visitor.talk(30, padding=50)
+        except OSError:
+            pass
+
+    talking = [crowd.kernel.spawn(chatter(visitor)) for visitor in visitors]
+    crowd.until(lambda: len(visitors[0].heard) > MIB)
+    server.process.send_signal(signal.SIGTERM)
+    crowd.until(lambda: server.process.poll() is not None)
+    crowd.run(*(visitor.to_the_end() for visitor in visitors), all_of(talking))
+    first, *others = (visitor.heard for visitor in visitors)
+    check_oracle(first, {str(number): heard for number, heard in enumerate(others)})
+    last_words = {bytes(heard[-200:]) for heard in (first, *others)}
+    assert len(last_words) == 1
+    assert server.journal
+    server.finish()
+    assert len(server.journal.lines("> <v")) == first.count(b"<v")
+
+
+def test_an_end_with_somebody_who_does_not_read(chatsrv: Start, crowd: Crowd) -> None:
+    """Hazard 35: the others are not kept waiting, and everything is over after five seconds."""
+    server = chatsrv("--quiet", "--stall-timeout", "off")
+    reader, talker = crowd.enter(server.port, "reader", "talker")
+    crowd.enter(server.port, "stuck", buffer=SMALL)
+    reader.listen()
+    crowd.run(talker.talk(8000, padding=1000))
+    crowd.run(talker.leave())
+    start = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    crowd.run(reader.to_the_end())
+    assert reader.heard.endswith(tagged("talker", 7999, 1000))
+    assert server.process.poll() is None
+    assert server.process.wait(PATIENCE) == 0
+    assert time.monotonic() - start >= 5
+    server.finish()
+    assert len(server.over("the server is ending")) == 2
+
+
+def test_a_restart_on_the_same_port_with_fifty_connected(chatsrv: Start) -> None:
+    port = 0
+    for number in signal.SIGTERM, signal.SIGKILL, signal.SIGTERM:
+        server = chatsrv(port=port)
+        port = server.port
+        clients = [server.client() for _ in range(50)]
+        converse(*clients, text=b"here we are")
+        server.process.send_signal(number)
+        if number == signal.SIGTERM:
+            for client in clients:
+                client.everything()
+            assert server.process.wait(15) == 0
+        else:
+            server.process.wait(15)
+            server.finished = True
+
+
+# A network that fails.
+
+
+def enter_network_of(pid: int) -> bool:
+    """Make the sockets this process creates from now on those of another's network namespace."""
+    with open(f"/proc/{pid}/ns/net") as namespace:
+        return bool(ctypes.CDLL(None).setns(namespace.fileno(), 0x40000000) == 0)  # CLONE_NEWNET
+
+
+@linux
+def test_a_peer_that_vanishes_with_data_on_its_way_is_noticed(chatsrv: Start) -> None:
+    """Hazard 22: keepalive does not run while data is unacknowledged; TCP_USER_TIMEOUT does."""
+    if subprocess.run(["unshare", "-n", "ip", "link", "set", "lo", "up"], capture_output=True, check=False).returncode:
+        pytest.skip("making a network namespace is not permitted here, or unshare or ip is missing")
+    in_a_network = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    server = chatsrv("--stall-timeout", "1", through=in_a_network)
+
+    def loopback(state: str) -> None:
+        subprocess.run(["ip", "link", "set", "lo", state], check=True)
+
+    home = os.getpid()
+    with open(f"/proc/{home}/ns/net") as namespace:
+        if not enter_network_of(server.pid):
+            pytest.skip("entering a network namespace is not permitted here")
+        try:
+            vanished, talker = server.client(), server.client()
+            server.process.send_signal(signal.SIGSTOP)
+            talker.say("is anybody there?")
+            loopback("down")
+            server.process.send_signal(signal.SIGCONT)
+            start = time.monotonic()
+            server.terminated(count=2)
+            assert time.monotonic() - start < 10
+            loopback("up")
+            converse(server.client(), server.client(), text=b"the net is back")
+            vanished.close()
+            server.finish()
+        finally:
+            ctypes.CDLL(None).setns(namespace.fileno(), 0x40000000)
