@@ -24,6 +24,7 @@ from loop import (
 )  # fmt: skip
 
 from . import service
+from .feed import Cursor
 from .handlers.chat import chat
 from .journal import Journal, standard_output
 from .member import Member, deliver
@@ -185,6 +186,7 @@ class Server:
 
     def converse(self, member: Member) -> Coroutine[None]:
         """COROUTINE. Run the handler to its end. Raises OSError if the connection has failed."""
+        member.cursor = Cursor(self.room.feed)  # only now: what was said since it was accepted is not to come first
         try:
             yield from self.handler(member, self.room)
             member.reason = member.reason or "left"

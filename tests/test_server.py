@@ -128,6 +128,20 @@ def test_the_greeting_comes_first_and_what_one_says_all_hear(chatsrv: Start) -> 
         client.expect(PREFIX + b"\x00\xff\xf4\xff\xfd\x06 \x1b[2J caf\xc3\xa9")
 
 
+def test_the_greeting_comes_first_even_if_somebody_talks_at_that_moment(chatsrv: Start) -> None:
+    server = chatsrv()
+    talker = server.client()
+    server.process.send_signal(signal.SIGSTOP)
+    newcomer = Client(server.port)
+    server.clients.append(newcomer)
+    talker.say("now")
+    server.process.send_signal(signal.SIGCONT)  # it finds both in one turn
+    talker.expect(PREFIX + b"now")
+    talker.say("later")
+    newcomer.expect(GREETING)
+    assert newcomer.wait_for(b"later")
+
+
 def test_telnet_line_ends(chatsrv: Start) -> None:
     client = chatsrv().client()
     client.send(b"one\r\ntwo\n\r\nthr\ree\r\r\n")
