@@ -186,7 +186,8 @@ class Server:
 
     def converse(self, member: Member) -> Coroutine[None]:
         """COROUTINE. Run the handler to its end. Raises OSError if the connection has failed."""
-        member.cursor = Cursor(self.room.feed)  # only now: what was said since it was accepted is not to come first
+        if not member.leaving:
+            member.cursor = Cursor(self.room.feed)  # only now: what was said since it was accepted is not to come first
         try:
             yield from self.handler(member, self.room)
             member.reason = member.reason or "left"
