@@ -1,7 +1,7 @@
 """The terminal client: the keyboard and the socket, each read by a coroutine of its own, on select.
 
-At a terminal there is a line editor (editor.py) below the conversation. Anywhere else the bytes of stdin go to the
-server as they are, and what comes back is printed, one line of plain text a message.
+At a terminal there is a line editor (editor.py) below the conversation, and a third coroutine paints it. Anywhere else
+the bytes of stdin go to the server as they are, and what comes back is printed as lines of plain text.
 """
 
 from __future__ import annotations
@@ -13,21 +13,7 @@ import time
 from collections import deque
 from zlib import crc32
 
-from loop import (
-    Kernel,
-    SelectPoller,
-    Signals,
-    TimedOut,
-    WaitQueue,
-    complain,
-    connect,
-    read,
-    recv,
-    report,
-    send,
-    sleep,
-    writable,
-)
+from loop import Kernel, SelectPoller, Signals, TimedOut, WaitQueue, complain, connect, read, recv, report, send, sleep
 
 from .editor import Editor
 from .framing import split
@@ -42,16 +28,15 @@ if TYPE_CHECKING:
     from loop import Task
     from loop.traps import Coroutine
 
-    Address = tuple[int, Any]  # the family, and what connect() takes
+    Address = tuple[int, Any]  # the family, and what connect(2) takes
 
-ESCAPE = 0.1  # seconds after which Esc was a key of its own, not the beginning of another key's sequence
+ESCAPE = 0.1  # seconds after which Esc was a key, not the beginning of one
 SLOW = 1.0  # seconds of connecting after which that is said
-FAREWELL = 1.0  # seconds for the last line to reach the server
+FAREWELL = 1.0  # seconds after Ctrl-D for the server to take the last line and close the connection
 LONGEST_PAUSE = 30  # seconds between two attempts to reach the server again
-PIECE = 64 << 10  # bytes read or sent at once
-BACKLOG = 1000  # lines that may wait for a slow terminal before the socket has to wait, too
-LONGEST = 64 << 10  # bytes after which a line from the server is shown although it goes on
-COLOURS = 31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96  # readable on dark and on light
+PIECE = 64 << 10  # bytes read or sent at once; as many of a line without an end are shown as one
+BACKLOG = 1000  # lines not shown yet, from which nothing more is read from the server
+COLOURS = 31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96  # to be read on dark and on light
 
 
 class Options:
@@ -65,38 +50,36 @@ class Options:
 
 
 class Client:
-    """One run of the client. `addresses` are tried in turn; `editor` is None where there is no terminal."""
+    """One run. `addresses` are those of the server, tried in turn."""
 
-    def __init__(self, options: Options, addresses: list[Address], terminal: Terminal, editor: Editor | None) -> None:
+    def __init__(self, options: Options, addresses: list[Address]) -> None:
         self.options = options
         self.addresses = addresses
-        self.terminal = terminal
-        self.editor = editor
         self.kernel = Kernel(SelectPoller())
-        self.colour = editor is not None and not os.environ.get("NO_COLOR")
+        self.terminal = Terminal()
+        self.editor = Editor(*self.terminal.size()) if self.terminal.interactive() else None
+        self.colour = self.editor is not None and not os.environ.get("NO_COLOR")
         self.outgoing = bytearray()  # for the server
         self.said: deque[bytes] = deque(maxlen=1000)  # one's own messages that have not come back yet
         self.ended = False  # there is no more to send
         self.status: int | None = None  # the exit status, once it is known
-        self.farewell = ""  # what is to be said then
-        self.due = WaitQueue()  # talk() waits here for something to send
-        self.sent = WaitQueue()  # and stdin for it to be sent
-        self.changed = WaitQueue()  # paint() waits here for something to show
-        self.shown = WaitQueue()  # and the socket for it to be shown
-        self.hurry = WaitQueue()  # the pause before another attempt
+        self.farewell = ""  # the line that goes with it
+        self.news = WaitQueue()  # here wait all who wait for one of these, or for the editor, to change
+        self.hurry = WaitQueue()  # here, in vain or not, the pause before another attempt to connect
 
     def run(self) -> int:
         """Run to the end; returns the exit status."""
-        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") + ("SIGWINCH", "SIGCONT") * (self.editor is not None)
-        signals = Signals(*(getattr(signal, name) for name in names))
-        self.spawn(self.obey(signals), "signals")
-        self.spawn(self.converse(), "socket")
+        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
         if self.editor:
+            numbers += [signal.SIGWINCH, signal.SIGCONT]
+        self.spawn(self.obey(Signals(*numbers)))
+        self.spawn(self.converse())
+        if self.editor:
+            self.spawn(self.type(self.editor))
+            self.spawn(self.paint(self.editor))
             self.terminal.take()
-            self.spawn(self.type(), "keyboard")
-            self.spawn(self.paint(), "screen")
         else:
-            self.spawn(self.pipe(), "stdin")
+            self.spawn(self.pipe())
         try:
             self.kernel.run()
         finally:
@@ -105,11 +88,11 @@ class Client:
             complain(f"chatclient: {self.farewell}")
         return self.status or 0
 
-    def spawn(self, coroutine: Coroutine[None], name: str) -> Task:
-        return self.kernel.spawn(self.watch(coroutine), name)
+    def spawn(self, coroutine: Coroutine[None]) -> Task:
+        return self.kernel.spawn(self.watch(coroutine), getattr(coroutine, "__name__", ""))
 
     def watch(self, coroutine: Coroutine[None]) -> Coroutine[None]:
-        """COROUTINE. Runs another. Its failing is a bug, and ends the client, with a traceback one can read."""
+        """COROUTINE. Runs another. A failure is a bug: it ends the client, and its traceback is shown afterwards."""
         try:
             yield from coroutine
         except Exception:
@@ -118,87 +101,84 @@ class Client:
             self.leave(1)
 
     def leave(self, status: int, farewell: str = "") -> None:
-        """End the client after this turn. The first to call this is right."""
+        """End the client after this turn. The first reason counts."""
         if self.status is None:
             self.status, self.farewell = status, farewell
         self.kernel.stop()
 
     def restore(self) -> None:
+        """Make the terminal what it was."""
         if self.editor:
-            self.terminal.give_back(self.editor.finish().encode("utf-8", "backslashreplace"))
-
-    def end(self) -> None:
-        """There is no more to send. Tell the server so, once it has got everything, and wait for its end."""
-        self.ended = True
-        self.due.wake()
+            self.terminal.give_back(self.editor.finish())
 
     def obey(self, signals: Signals) -> Coroutine[None]:
         """COROUTINE. Does what signals say."""
         while True:
             for number in (yield from signals.wait()):
-                if number not in (signal.SIGWINCH, signal.SIGCONT):
+                if self.editor is None or number not in (signal.SIGWINCH, signal.SIGCONT):
                     self.leave(128 + number)
-                elif self.editor:
-                    if number == signal.SIGCONT:
-                        self.terminal.take()
-                    self.editor.resize(*self.terminal.size())
-                    self.changed.wake()
+                    return
+                if number == signal.SIGCONT:
+                    self.terminal.take()
+                self.editor.resize(*self.terminal.size())
+            self.news.wake_all()
 
     # The keyboard.
 
     def pipe(self) -> Coroutine[None]:
-        """COROUTINE. Passes stdin on to the server."""
+        """COROUTINE. Passes stdin on to the server, no faster than it goes out."""
         try:
             while data := (yield from read(0, PIECE)):
                 self.outgoing += data
-                self.due.wake()
-                while len(self.outgoing) > PIECE:
-                    yield from self.sent.wait()
+                self.news.wake_all()
+                while len(self.outgoing) >= PIECE:
+                    yield from self.news.wait()
         except OSError as error:
             self.leave(1, f"cannot read stdin: {why(error)}")
         self.end()
 
-    def type(self) -> Coroutine[None]:
+    def type(self, editor: Editor) -> Coroutine[None]:
         """COROUTINE. Passes keys on to the editor, and does what it makes of them."""
-        editor = self.editor
-        assert editor is not None
         while True:
+            self.news.wake_all()
             try:
-                data = yield from read(0, PIECE, ESCAPE if editor.undecided and not editor.pasting else None)
+                keys = yield from read(0, PIECE, ESCAPE if editor.undecided else None)
             except TimedOut:
                 editor.settle()
-                self.changed.wake()
                 continue
             except OSError:
-                data = b""
-            if not data:
-                self.leave(128 + signal.SIGHUP)  # the terminal is gone
-                return
-            for what, text in editor.press(data):
+                keys = b""
+            if not keys:
+                return self.leave(128 + signal.SIGHUP)  # the terminal is gone
+            for what, text in editor.press(keys):
                 if what == "say":
                     self.say(text)
                 elif what == "again":
                     self.hurry.wake()
                 elif what == "suspend":
-                    self.terminal.suspend(editor.hide().encode())
+                    self.terminal.suspend(editor.hide())
                     editor.resize(*self.terminal.size())
                 elif what == "interrupt":
                     self.leave(128 + signal.SIGINT)
                 elif what == "end":
                     self.end()
-                    self.spawn(self.give_up(), "farewell")
-            self.changed.wake()
+                    self.spawn(self.give_up())
 
     def say(self, text: str) -> None:
-        """Send what was entered, a message a line; a pasted text's last newline begins no further one."""
-        for line in (text[:-1] if text.endswith("\n") else text).split("\n"):
+        """Send what was entered, a message a line. A newline at its end, from a paste, begins no further one."""
+        for line in text[: -1 if text.endswith("\n") else None].split("\n"):
             message = line.encode("utf-8", "surrogateescape")
             self.outgoing += message + b"\n"
             self.said.extend(split(message))
-        self.due.wake()
+
+    def end(self) -> None:
+        """There is no more to send: the server is told so when it has got everything, and closes the connection."""
+        self.ended = True
+        self.news.wake_all()
+        self.hurry.wake()
 
     def give_up(self) -> Coroutine[None]:
-        """COROUTINE. Leaves, if the server has not ended the connection by then."""
+        """COROUTINE. Leaves if the server takes too long for that."""
         yield from sleep(FAREWELL)
         self.leave(0)
 
@@ -206,8 +186,7 @@ class Client:
 
     def converse(self) -> Coroutine[None]:
         """COROUTINE. Connects and shows what comes, again and again with --reconnect."""
-        told = ""
-        pause = 1
+        told, pause = "", 1
         while True:
             try:
                 sock = yield from self.connect()
@@ -215,31 +194,36 @@ class Client:
                 trouble = str(error)
             else:
                 if told:
-                    yield from self.tell("connected again")
-                pause, trouble = 1, (yield from self.listen(sock))
-            if self.ended:
-                return self.leave(0)
-            if not self.options.reconnect:
-                return self.leave(1, trouble)
-            if trouble != told:
+                    self.tell("connected again")
+                told, pause = "", 1
+                trouble = yield from self.listen(sock)
+            if self.ended or not self.options.reconnect:
+                return self.leave(*(0,) if self.ended else (1, trouble))
+            if not told:
                 told = trouble
-                yield from self.tell(f"{trouble}; trying again")
-            yield from self.wait(pause)
+                self.tell(f"{trouble}; trying again")
+            for left in range(pause, 0, -1):
+                self.prompt(f"again in {left} s")
+                try:
+                    yield from self.hurry.wait(1)
+                    break
+                except TimedOut:
+                    pass
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def connect(self) -> Coroutine[socket.socket]:
         """COROUTINE. Returns a socket connected to the first of the addresses that answers; raises OSError."""
-        slow = self.spawn(self.admit_slowness(), "slow")
-        trouble = "no address"
+        slow = self.spawn(self.admit_slowness())
         self.prompt("connecting")
+        trouble = ""
         try:
             for family, address in self.addresses:
                 try:
                     return (yield from self.reach(family, address))
-                except TimedOut:
-                    trouble = f"no answer within {self.options.connect_timeout:g} s"
                 except OSError as error:
                     trouble = why(error)
+                except TimedOut:
+                    trouble = f"no answer within {self.options.connect_timeout:g} s"
         finally:
             slow.cancel()
         raise OSError(f"cannot connect to {self.options.host} port {self.options.port}: {trouble}")
@@ -251,9 +235,9 @@ class Client:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in ("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6):
-                if hasattr(socket, name):  # a server that is gone without a word is noticed within two minutes
-                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            for name, seconds in ("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6):
+                if hasattr(socket, name):  # who is gone without a word is noticed within two minutes
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
             yield from connect(sock, address, self.options.connect_timeout)
             return sock
         except BaseException:
@@ -263,120 +247,112 @@ class Client:
     def admit_slowness(self) -> Coroutine[None]:
         """COROUTINE. Says that connecting takes long."""
         yield from sleep(SLOW)
-        yield from self.tell(f"connecting to {self.options.host} port {self.options.port}")
-
-    def wait(self, pause: int) -> Coroutine[None]:
-        """COROUTINE. Counts so many seconds down in the prompt; Enter ends it."""
-        for left in range(pause, 0, -1):
-            self.prompt(f"again in {left} s")
-            try:
-                return (yield from self.hurry.wait(1))
-            except TimedOut:
-                pass
+        self.tell(f"connecting to {self.options.host} port {self.options.port}")
 
     def listen(self, sock: socket.socket) -> Coroutine[str]:
         """COROUTINE. Shows what comes until the connection ends; returns how it did."""
         self.prompt("")
-        talker = self.spawn(self.talk(sock), "talk")
-        trouble = "the server has closed the connection"
-        rest = b""
+        talker = self.spawn(self.talk(sock))
+        trouble, rest = "the server has closed the connection", b""
         try:
             while data := (yield from recv(sock, PIECE)):
                 *lines, rest = (rest + data).split(b"\n")
-                if len(rest) > LONGEST:
+                if len(rest) >= PIECE:
                     lines.append(rest)
                     rest = b""
-                yield from self.show([self.dress(line) for line in lines])
+                yield from self.show(lines)
         except OSError as error:
             trouble = f"the connection has failed: {why(error)}"
         finally:
             talker.cancel()
             self.kernel.close(sock)
-        if rest:
-            yield from self.show([self.dress(rest)])
+        yield from self.show([rest] if rest else [])
         return trouble
 
     def talk(self, sock: socket.socket) -> Coroutine[None]:
-        """COROUTINE. The socket's one writer. What the system has not taken when it fails, the next connection gets."""
+        """COROUTINE. The socket's one writer. What it was sending when the connection failed, the next one gets."""
         try:
             while self.outgoing or not self.ended:
-                if self.outgoing:
+                while self.outgoing:
                     piece = bytes(self.outgoing[:PIECE])
                     yield from send(sock, piece)
                     del self.outgoing[: len(piece)]
-                    self.sent.wake()
-                else:
-                    yield from self.due.wait()
+                    self.news.wake_all()
+                if not self.ended:
+                    yield from self.news.wait()
             sock.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # listen() learns of it by its own recv, after all that has arrived before
+            pass  # listen() learns of it by its own recv, behind all that arrived before
 
     # The screen.
 
+    def show(self, lines: list[bytes]) -> Coroutine[None]:
+        """COROUTINE. Shows what the server has sent; waits while too much of it is not shown yet."""
+        if self.editor is None:
+            if lines:
+                yield from self.write("".join([self.stamp() + readable(line) + "\n" for line in lines]))
+            return
+        self.editor.show([self.stamp() + self.dress(line) for line in lines])
+        self.news.wake_all()
+        while len(self.editor.unseen) > BACKLOG:
+            yield from self.news.wait()
+
+    def stamp(self) -> str:
+        return time.strftime("%H:%M ") if self.options.timestamps else ""
+
     def dress(self, line: bytes) -> str:
-        """A received line as it is shown: nothing in it can do anything but be read."""
-        if line.endswith(b"\r"):
-            line = line[:-1]
-        text = line.decode() if plain(line) else "\t".join(map(visible, line.split(b"\t")))
-        if self.editor:
-            sender, colon, rest = text.partition(": ")
-            own = line in self.said or line.partition(b": ")[2] in self.said
-            if own:  # or somebody has said the same at the same time, which is no great harm
-                while self.said and self.said.popleft() not in (line, line.partition(b": ")[2]):
-                    pass
-            if self.colour:
-                if colon and " " not in sender and 0 < len(sender) <= 45:
-                    text = f"\x1b[{COLOURS[crc32(sender.encode()) % len(COLOURS)]}m{sender}\x1b[39m: {rest}"
-                if own:
-                    text = f"\x1b[1m{text}\x1b[m"
-        return time.strftime("%H:%M ") + text if self.options.timestamps else text
+        """A received line with its sender in a colour, and in bold if it is one's own.
 
-    def show(self, lines: list[str]) -> Coroutine[None]:
-        """COROUTINE. Shows lines of the conversation; waits while more than BACKLOG of them do."""
-        if self.editor:
-            self.editor.show(lines)
-            self.changed.wake()
-            while len(self.editor.unseen) > BACKLOG:
-                yield from self.shown.wait()
-        elif lines:
-            yield from self.write("\n".join([*lines, ""]))
+        Own is what was sent and has not come back yet; who says the same at the same moment is taken for oneself.
+        """
+        text = readable(line)
+        sender, colon, rest = text.partition(": ")
+        if self.colour and colon and sender and " " not in sender:
+            text = f"\x1b[{COLOURS[crc32(sender.encode()) % len(COLOURS)]}m{sender}\x1b[39m: {rest}"
+        message = line if line in self.said else line.partition(b": ")[2]
+        if message in self.said:
+            while self.said.popleft() != message:
+                pass  # those before it will not come any more: the server answers in order
+            text = f"\x1b[1m{text}\x1b[m" if self.colour else text
+        return text
 
-    def tell(self, what: str) -> Coroutine[None]:
-        """COROUTINE. Says something of the client's own."""
+    def tell(self, what: str) -> None:
+        """Say something of the client's own."""
         if self.editor:
-            yield from self.show([f"\x1b[2m* {what}\x1b[m" if self.colour else f"* {what}"])
+            self.editor.show([f"\x1b[2m* {what}\x1b[m" if self.colour else f"* {what}"])
+            self.news.wake_all()
         else:
             complain(f"chatclient: {what}")
 
     def prompt(self, trouble: str) -> None:
-        """Say in the prompt why nothing can be sent at the moment; empty if it can."""
+        """Say in the prompt why nothing can be sent; nothing if it can."""
         if self.editor:
-            self.editor.set_trouble(trouble)
-            self.changed.wake()
+            self.editor.trouble = trouble
+            self.editor.changed = True
+            self.news.wake_all()
 
-    def paint(self) -> Coroutine[None]:
-        """COROUTINE. Brings the screen up to date, all that has changed since the last time at once."""
-        assert self.editor is not None
+    def paint(self, editor: Editor) -> Coroutine[None]:
+        """COROUTINE. Brings the screen up to date: all that has changed since the last time, in one go."""
         while True:
-            if output := self.editor.refresh():
+            while output := editor.refresh():
                 yield from self.write(output)
-                self.shown.wake()
-            else:
-                yield from self.changed.wait()
+                self.news.wake_all()
+            yield from self.news.wait()
 
     def write(self, text: str) -> Coroutine[None]:
-        """COROUTINE. Writes to stdout, as fast as it takes it. A failure ends the client."""
-        terminal = self.terminal
-        terminal.rest = text.encode("utf-8", "backslashreplace")
+        """COROUTINE. Writes to stdout; a failure ends the client, without a word if only the reader is gone."""
         try:
-            while terminal.rest:
-                yield from writable(terminal.output)
-                taken = terminal.output.write(terminal.rest[: terminal.most]) or 0
-                terminal.rest = terminal.rest[taken:]
+            yield from self.terminal.write(text)
         except BrokenPipeError:
             self.leave(128 + signal.SIGPIPE)
         except OSError as error:
             self.leave(1, f"cannot write to stdout: {why(error)}")
+
+
+def readable(line: bytes) -> str:
+    """A received line, in which nothing can do anything but be read. A tab may stay one."""
+    line = line[:-1] if line.endswith(b"\r") else line
+    return line.decode() if plain(line) else "\t".join(map(visible, line.split(b"\t")))
 
 
 def why(error: OSError) -> str:
@@ -386,8 +362,8 @@ def why(error: OSError) -> str:
 def resolve(host: str, port: int) -> list[Address]:
     """All addresses of a host. Raises OSError.
 
-    This blocks, as long as the resolver needs, which is the one place in this program that does. So it is called once,
-    before there is anything to keep alive; an address that changes while the client runs is not noticed.
+    This is the one call in the client that blocks, for as long as the resolver takes. So it is made once, before there
+    is a screen to keep alive, and --reconnect does not learn of an address that has changed.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -400,17 +376,17 @@ def parse(arguments: list[str] | None = None) -> Options:
     """The options in `arguments` (None: the command line's). A mistake ends the program: status 2 and one line."""
     parser = Parser(
         prog="chatclient",
-        description="A chat in the terminal. Enter sends the line, Ctrl-D or Ctrl-C leaves.",
-        epilog="Exit status: 0 after Ctrl-D or the end of stdin, 1 without a server, 2 for a mistake here, 130 after "
-        "Ctrl-C, 128 + N after signal N.",
+        description="A chat in the terminal. Enter sends the line; Ctrl-D or Ctrl-C leaves.",
+        epilog="Exit status: 0 after Ctrl-D or the end of stdin, 1 without a server, 2 after a mistake on the command "
+        "line, 130 after Ctrl-C.",
         allow_abbrev=False,
     )
     flag = parser.add_argument
     flag("host", metavar="HOST", nargs="?", default=Options.host, help="a name or an address (default: 127.0.0.1)")
-    flag("port", metavar="PORT", nargs="?", type=whole(1, 65535), default=Options.port, help="default: 3100")
-    flag("--reconnect", action="store_true", help="when the server goes away, try again, every 1 to 30 s")
+    flag("port", metavar="PORT", nargs="?", default=Options.port, type=whole(1, 65535), help="default: 3100")
+    flag("--reconnect", action="store_true", help="if the server goes away, try again, every 1 to 30 s")
     flag("--timestamps", action="store_true", help="the time, HH:MM, before each message")
-    flag("--connect-timeout", metavar="SECONDS", type=seconds, default=Options.connect_timeout,
+    flag("--connect-timeout", metavar="SECONDS", default=Options.connect_timeout, type=seconds,
          help="for each of the host's addresses (default: 10; off)")  # fmt: skip
     flag("--version", action="version", version=f"chatclient {VERSION}")
     return parser.parse_args(arguments, namespace=Options())
@@ -418,7 +394,7 @@ def parse(arguments: list[str] | None = None) -> Options:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the client; returns the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the loop runs, Ctrl-C need not wait for the resolver
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run(): Ctrl-C shall not wait for the resolver
     for fd in 0, 1, 2:  # started with one of them closed, a socket would get its number
         try:
             os.fstat(fd)
@@ -430,5 +406,4 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         complain(f"chatclient: cannot find {options.host}: {why(error)}")
         return 1
-    terminal = Terminal()
-    return Client(options, addresses, terminal, Editor(*terminal.size()) if terminal.interactive() else None).run()
+    return Client(options, addresses).run()
