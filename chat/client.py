@@ -190,15 +190,17 @@ class Client:
         while True:
             try:
                 sock = yield from self.connect()
-            except OSError as error:
-                trouble = str(error)
-            else:
                 if told:
                     self.tell("connected again")
                 told, pause = "", 1
-                trouble = yield from self.listen(sock)
-            if self.ended or not self.options.reconnect:
-                return self.leave(*(0,) if self.ended else (1, trouble))
+                yield from self.listen(sock)
+                trouble, done = "the server has closed the connection", self.ended
+            except OSError as error:
+                trouble, done = str(error), self.ended and self.editor is not None
+            if done:
+                return self.leave(0)
+            if not self.options.reconnect:
+                return self.leave(1, trouble)
             if not told:
                 told = trouble
                 self.tell(f"{trouble}; trying again")
@@ -249,11 +251,11 @@ class Client:
         yield from sleep(SLOW)
         self.tell(f"connecting to {self.options.host} port {self.options.port}")
 
-    def listen(self, sock: socket.socket) -> Coroutine[str]:
-        """COROUTINE. Shows what comes until the connection ends; returns how it did."""
+    def listen(self, sock: socket.socket) -> Coroutine[None]:
+        """COROUTINE. Shows what comes until the server closes the connection; raises OSError if it fails."""
         self.prompt("")
         talker = self.spawn(self.talk(sock))
-        trouble, rest = "the server has closed the connection", b""
+        rest = b""
         try:
             while data := (yield from recv(sock, PIECE)):
                 *lines, rest = (rest + data).split(b"\n")
@@ -262,12 +264,12 @@ class Client:
                     rest = b""
                 yield from self.show(lines)
         except OSError as error:
-            trouble = f"the connection has failed: {why(error)}"
+            raise OSError(f"the connection has failed: {why(error)}") from None
         finally:
             talker.cancel()
             self.kernel.close(sock)
-        yield from self.show([rest] if rest else [])
-        return trouble
+        if rest:
+            yield from self.show([rest])
 
     def talk(self, sock: socket.socket) -> Coroutine[None]:
         """COROUTINE. The socket's one writer. What it was sending when the connection failed, the next one gets."""

@@ -1,0 +1,225 @@
+"""A real server, and the real client in a real terminal: a pseudo-terminal read by the test, or tmux."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Callable
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 15.0  # seconds for what must happen
+CLIENT = [sys.executable, str(ROOT / "chatclient")]
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TMUX", "TMUX_PANE")},
+    "TERM": "xterm-256color",
+    "LC_ALL": "C.UTF-8",
+}
+
+
+def wait_for(condition: Callable[[], Any], what: Callable[[], object] = lambda: "") -> Any:
+    """Wait until `condition` is true, and return what it said; `what` tells in a failure how things are instead."""
+    end = time.monotonic() + PATIENCE
+    while not (result := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"it never came true; instead: {what()}")
+        time.sleep(0.01)
+    return result
+
+
+class Server:
+    """A chatsrv process. `port` 0 lets it take a free one."""
+
+    def __init__(self, *flags: str, port: int = 0) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "chatsrv"), "--port", str(port), *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        self.log = b""
+        said = self.wait_for_log(rb"listens on port (\d+)\n")
+        self.port = int(said.group(1))
+
+    def wait_for_log(self, pattern: bytes) -> re.Match[bytes]:
+        """Wait for a line in the journal."""
+        assert self.process.stdout is not None
+        while not (found := re.search(pattern, self.log)):
+            ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+            data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            assert data, f"{pattern!r} never came: {self.log!r}"
+            self.log += data
+        return found
+
+    def connect(self) -> socket.socket:
+        """A client of the test's own, greeted."""
+        sock = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        assert sock.recv(4096).startswith(b"Welcome")
+        return sock
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Pty:
+    """A program in a pseudo-terminal of its own. `output` is all it has written."""
+
+    def __init__(self, command: list[str], columns: int = 60, rows: int = 12, **environment: str) -> None:
+        self.master, self.slave = os.openpty()
+        self.resize(columns, rows)
+        self.before = termios.tcgetattr(self.slave)
+        self.output = b""
+        self.process = subprocess.Popen(
+            command,
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            env={**ENVIRONMENT, **environment},
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def press(self, keys: str | bytes) -> None:
+        os.write(self.master, keys if isinstance(keys, bytes) else keys.encode())
+
+    def read(self) -> bool:
+        """Read what is there; whether there was anything."""
+        found = False
+        while select.select([self.master], [], [], 0)[0]:
+            self.output += os.read(self.master, 65536)
+            found = True
+        return found
+
+    def wait_for(self, what: str, since: int = 0) -> int:
+        """Wait until `what` is written behind the byte `since`; returns where it ends."""
+
+        def found() -> bool:
+            self.read()
+            return what.encode() in self.output[since:]
+
+        wait_for(found, lambda: self.output[since:])
+        return self.output.index(what.encode(), since) + len(what.encode())
+
+    def exit_status(self) -> int:
+        """Wait for the program's end."""
+
+        def ended() -> bool:
+            self.read()
+            return self.process.poll() is not None
+
+        wait_for(ended, lambda: self.output)
+        self.read()
+        return self.process.returncode
+
+    def restored(self) -> bool:
+        """Whether the terminal is what it was."""
+        return termios.tcgetattr(self.slave) == self.before and self.output.count(b"\x1b[?2004h") == self.output.count(
+            b"\x1b[?2004l"
+        )
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(PATIENCE)
+        os.close(self.master)
+        os.close(self.slave)
+
+    def __enter__(self) -> Pty:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Tmux:
+    """A tmux server of the test's own with one window, in which `command` (of the shell) runs."""
+
+    def __init__(self, command: str, columns: int = 60, rows: int = 12, **environment: str) -> None:
+        if shutil.which("tmux") is None:
+            pytest.skip("tmux is not installed; it is the terminal of this test")
+        self.name = f"chat-{uuid.uuid4().hex[:12]}"
+        self.call("new-session", "-d", "-x", str(columns), "-y", str(rows),
+                  *[part for name in environment for part in ("-e", f"{name}={environment[name]}")],
+                  f"exec {command}")  # fmt: skip
+
+    def call(self, *arguments: str) -> str:
+        return subprocess.run(
+            ["tmux", "-u", "-f", os.devnull, "-L", self.name, *arguments],
+            check=True,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            timeout=PATIENCE,
+            text=True,
+        ).stdout
+
+    def press(self, *keys: str) -> None:
+        """Keys by tmux's names: Enter, C-a, M-b, Left. What is no name is typed."""
+        self.call("send-keys", *keys)
+
+    def write(self, text: str) -> None:
+        self.call("send-keys", "-l", text)
+
+    def resize(self, columns: int, rows: int) -> None:
+        self.call("resize-window", "-x", str(columns), "-y", str(rows))
+
+    def screen(self) -> list[str]:
+        """The rows of the screen, without the empty ones at its end."""
+        return [row.rstrip() for row in self.call("capture-pane", "-p").rstrip("\n").split("\n")]
+
+    def history(self) -> str:
+        """All that was ever shown, styles included."""
+        return self.call("capture-pane", "-p", "-e", "-S", "-")
+
+    def cursor(self) -> tuple[int, int]:
+        """Column and row, from 0."""
+        column, row = self.call("display-message", "-p", "#{cursor_x} #{cursor_y}").split()
+        return int(column), int(row)
+
+    def wait_for(self, *rows: str) -> list[str]:
+        """Wait until the last rows of the screen are these; returns all of them."""
+
+        def last() -> list[str] | None:
+            screen = self.screen()
+            return screen if screen[-len(rows) :] == list(rows) else None
+
+        screen: list[str] = wait_for(last, lambda: "\n".join(self.screen()))
+        return screen
+
+    def close(self) -> None:
+        subprocess.run(
+            ["tmux", "-L", self.name, "kill-server"], env=ENVIRONMENT, stderr=subprocess.DEVNULL, timeout=PATIENCE
+        )
+
+    def __enter__(self) -> Tmux:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
