@@ -4,86 +4,27 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import select
 import shutil
-import socket
 import struct
 import subprocess
 import sys
 import termios
-import time
 import uuid
-from pathlib import Path
 
 import pytest
+from chatting import PATIENCE, ROOT, eventually
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Callable
 
-ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 15.0  # seconds for what must happen
 CLIENT = [sys.executable, str(ROOT / "chatclient")]
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TMUX", "TMUX_PANE")},
     "TERM": "xterm-256color",
     "LC_ALL": "C.UTF-8",
 }
-
-
-def wait_for(condition: Callable[[], Any], what: Callable[[], object] = lambda: "") -> Any:
-    """Wait until `condition` is true, and return what it said; `what` tells in a failure how things are instead."""
-    end = time.monotonic() + PATIENCE
-    while not (result := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"it never came true; instead: {what()}")
-        time.sleep(0.01)
-    return result
-
-
-class Server:
-    """A chatsrv process. `port` 0 lets it take a free one."""
-
-    def __init__(self, *flags: str, port: int = 0) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "chatsrv"), "--port", str(port), *flags],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-        )
-        assert self.process.stdout is not None
-        self.log = b""
-        said = self.wait_for_log(rb"listens on port (\d+)\n")
-        self.port = int(said.group(1))
-
-    def wait_for_log(self, pattern: bytes) -> re.Match[bytes]:
-        """Wait for a line in the journal."""
-        assert self.process.stdout is not None
-        while not (found := re.search(pattern, self.log)):
-            ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
-            data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
-            assert data, f"{pattern!r} never came: {self.log!r}"
-            self.log += data
-        return found
-
-    def connect(self) -> socket.socket:
-        """A client of the test's own, greeted."""
-        sock = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
-        assert sock.recv(4096).startswith(b"Welcome")
-        return sock
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait(PATIENCE)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
 class Pty:
@@ -125,7 +66,7 @@ class Pty:
             self.read()
             return what.encode() in self.output[since:]
 
-        wait_for(found, lambda: self.output[since:])
+        eventually(found, f"{what!r}")
         return self.output.index(what.encode(), since) + len(what.encode())
 
     def exit_status(self) -> int:
@@ -135,7 +76,7 @@ class Pty:
             self.read()
             return self.process.poll() is not None
 
-        wait_for(ended, lambda: self.output)
+        eventually(ended, "the end of the program")
         self.read()
         return self.process.returncode
 
@@ -210,8 +151,11 @@ class Tmux:
             screen = self.screen()
             return screen if screen[-len(rows) :] == list(rows) else None
 
-        screen: list[str] = wait_for(last, lambda: "\n".join(self.screen()))
-        return screen
+        try:
+            screen: list[str] = eventually(last)
+            return screen
+        except AssertionError:
+            raise AssertionError("\n".join(["the screen is", *self.screen(), "and should end with", *rows])) from None
 
     def close(self) -> None:
         subprocess.run(

@@ -7,19 +7,25 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from terminals import CLIENT, ENVIRONMENT, PATIENCE, ROOT, Server, wait_for
+from chatting import HERE, PATIENCE, ROOT, Chatsrv, free_port
+from terminals import CLIENT, ENVIRONMENT
 
 WELCOME = "Welcome to the chat: each line you send goes to everybody here.\n"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as server:
+def server() -> Iterator[Chatsrv]:
+    server = Chatsrv()
+    try:
         yield server
+        server.finish()
+    finally:
+        server.destroy()
 
 
 def run(*arguments: object, stdin: str | bytes = b"", prefix: str = "", suffix: str = "") -> tuple[int, str, str]:
@@ -41,20 +47,14 @@ def start(*arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*CLIENT, *map(str, arguments)], stdin=pipe, stdout=pipe, stderr=pipe, env=ENVIRONMENT)
 
 
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
-
-
 # Pipes.
 
 
-def test_hazard_47_a_pipe_gets_greeting_and_echo(server: Server) -> None:
+def test_hazard_47_a_pipe_gets_greeting_and_echo(server: Chatsrv) -> None:
     assert run("127.0.0.1", server.port, prefix="echo hi |") == (0, f"{WELCOME}127.0.0.1: hi\n", "")
 
 
-def test_a_file_without_a_last_newline_is_sent_whole(server: Server, tmp_path: Path) -> None:
+def test_a_file_without_a_last_newline_is_sent_whole(server: Chatsrv, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("one\n\ntwo")
     status, out, complaints = run("localhost", server.port, suffix=f"< {tmp_path / 'text'}")
     prefix = out.splitlines()[1].split(": ")[0]
@@ -62,7 +62,7 @@ def test_a_file_without_a_last_newline_is_sent_whole(server: Server, tmp_path: P
     assert out == f"{WELCOME}{prefix}: one\n{prefix}: \n{prefix}: two\n"
 
 
-def test_a_tee_behind_and_timestamps(server: Server, tmp_path: Path) -> None:
+def test_a_tee_behind_and_timestamps(server: Chatsrv, tmp_path: Path) -> None:
     status, out, _ = run("127.0.0.1", server.port, "--timestamps", stdin="hi\n", suffix=f"| tee {tmp_path / 'log'}")
     assert status == 0
     assert [line[5:] for line in out.splitlines(True)] == [f" {WELCOME}", " 127.0.0.1: hi\n"]
@@ -71,22 +71,22 @@ def test_a_tee_behind_and_timestamps(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stdin", ["<&-", "< /dev/null"])
-def test_without_stdin_the_greeting_is_all(server: Server, stdin: str) -> None:
+def test_without_stdin_the_greeting_is_all(server: Chatsrv, stdin: str) -> None:
     assert run("127.0.0.1", server.port, suffix=stdin) == (0, WELCOME, "")
 
 
-def test_a_closed_stdout_is_nobody_to_talk_to(server: Server) -> None:
+def test_a_closed_stdout_is_nobody_to_talk_to(server: Chatsrv) -> None:
     assert run("127.0.0.1", server.port, stdin="hi\n", suffix=">&-") == (0, "", "")
 
 
-def test_a_full_disk_is_said_in_one_line(server: Server) -> None:
+def test_a_full_disk_is_said_in_one_line(server: Chatsrv) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     status, _, complaints = run("127.0.0.1", server.port, stdin="hi\n", suffix="> /dev/full")
     assert (status, complaints) == (1, "chatclient: cannot write to stdout: no space left on device\n")
 
 
-def test_a_reader_that_has_gone_is_no_reason_for_words(server: Server) -> None:
+def test_a_reader_that_has_gone_is_no_reason_for_words(server: Chatsrv) -> None:
     with start("127.0.0.1", server.port) as client:
         assert client.stdin and client.stdout and client.stderr
         assert client.stdout.readline() == WELCOME.encode()
@@ -97,18 +97,18 @@ def test_a_reader_that_has_gone_is_no_reason_for_words(server: Server) -> None:
         assert client.stderr.read() == b""
 
 
-def test_a_stdin_that_cannot_be_read_is_said_in_one_line(server: Server) -> None:
+def test_a_stdin_that_cannot_be_read_is_said_in_one_line(server: Chatsrv) -> None:
     status, _, complaints = run("127.0.0.1", server.port, suffix="0> /dev/null")
     assert (status, complaints) == (1, "chatclient: cannot read stdin: bad file descriptor\n")
 
 
-def test_hazard_45_what_comes_is_shown_and_cannot_do_anything(server: Server) -> None:
+def test_hazard_45_what_comes_is_shown_and_cannot_do_anything(server: Chatsrv) -> None:
     bad = "a\x1b[31mb\x07\x9b\u202ec\td".encode() + b"\xff\r\n"
     _, out, _ = run("127.0.0.1", server.port, stdin=bad)
     assert out.splitlines()[1] == r"127.0.0.1: a\x1b[31mb\x07\x9b\u202ec" + "\td\\xff"
 
 
-def test_hazard_46_stdin_and_socket_do_not_starve_each_other(server: Server) -> None:
+def test_hazard_46_stdin_and_socket_do_not_starve_each_other(server: Chatsrv) -> None:
     count = 20000
     lines = "".join(f"line {number}\n" for number in range(count))
     status, out, complaints = run("127.0.0.1", server.port, stdin=lines)
@@ -116,7 +116,7 @@ def test_hazard_46_stdin_and_socket_do_not_starve_each_other(server: Server) -> 
     assert out == WELCOME + "".join(f"127.0.0.1: line {number}\n" for number in range(count))
 
 
-def test_hazard_42_lines_come_while_stdin_is_open(server: Server) -> None:
+def test_hazard_42_lines_come_while_stdin_is_open(server: Chatsrv) -> None:
     with start("127.0.0.1", server.port) as client:
         assert client.stdin and client.stdout and client.stderr
         client.stdin.write(b"one\ntwo\n")
@@ -126,7 +126,7 @@ def test_hazard_42_lines_come_while_stdin_is_open(server: Server) -> None:
         assert client.wait(PATIENCE) == 0
 
 
-def test_a_dumb_terminal_and_no_terminal_get_no_escapes(server: Server) -> None:
+def test_a_dumb_terminal_and_no_terminal_get_no_escapes(server: Chatsrv) -> None:
     _, out, _ = run("127.0.0.1", server.port, stdin="hi\n")
     assert "\x1b" not in out
 
@@ -173,7 +173,7 @@ def test_version_and_help() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_with_its_number(server: Server, number: signal.Signals) -> None:
+def test_a_signal_ends_it_with_its_number(server: Chatsrv, number: signal.Signals) -> None:
     with start("127.0.0.1", server.port) as client:
         assert client.stdout and client.stderr
         assert client.stdout.readline() == WELCOME.encode()
@@ -182,40 +182,41 @@ def test_a_signal_ends_it_with_its_number(server: Server, number: signal.Signals
         assert client.stderr.read() == b""
 
 
-def test_the_end_of_the_server_is_said_and_status_1() -> None:
-    with Server() as server, start("127.0.0.1", server.port) as client:
+def test_the_end_of_the_server_is_said_and_status_1(chatsrv: Callable[..., Chatsrv]) -> None:
+    server = chatsrv()
+    with start("127.0.0.1", server.port) as client:
         assert client.stdout and client.stderr
         assert client.stdout.readline() == WELCOME.encode()
-        server.stop()
+        server.end()
         assert client.wait(PATIENCE) == 1
         assert client.stderr.read() == b"chatclient: the server has closed the connection\n"
 
 
-def test_with_reconnect_it_waits_for_the_server() -> None:
+def test_with_reconnect_it_waits_for_the_server(chatsrv: Callable[..., Chatsrv]) -> None:
     port = free_port()
-    with start("127.0.0.1", port, "--reconnect") as client:
+    with start(HERE, port, "--reconnect") as client:
         assert client.stdin and client.stdout and client.stderr
         refused = f"chatclient: cannot connect to 127.0.0.1 port {port}: connection refused; trying again\n"
         assert client.stderr.readline() == refused.encode()
-        with Server(port=port) as server:
-            assert client.stderr.readline() == b"chatclient: connected again\n"
-            client.stdin.write(b"hi\n")
-            client.stdin.flush()
-            assert client.stdout.readline() == WELCOME.encode()
-            assert client.stdout.readline() == b"127.0.0.1: hi\n"
-            server.stop()
-            lost = b"chatclient: the server has closed the connection; trying again\n"
-            assert client.stderr.readline() == lost
-            with Server(port=port):
-                assert client.stderr.readline() == b"chatclient: connected again\n"
-                client.stdin.close()
-                assert client.wait(PATIENCE) == 0
+        server = chatsrv(port=port)
+        assert client.stderr.readline() == b"chatclient: connected again\n"
+        client.stdin.write(b"hi\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == WELCOME.encode()
+        assert client.stdout.readline() == b"127.0.0.1: hi\n"
+        server.end()
+        assert client.stderr.readline() == b"chatclient: the server has closed the connection; trying again\n"
+        server.finish()
+        chatsrv(port=port)
+        assert client.stderr.readline() == b"chatclient: connected again\n"
+        client.stdin.close()
+        assert client.wait(PATIENCE) == 0
 
 
 # Connecting.
 
 
-def test_addresses_are_tried_in_turn(server: Server) -> None:
+def test_addresses_are_tried_in_turn(server: Chatsrv) -> None:
     """The second of two addresses answers; the first is refused."""
     program = """
 import socket, sys
@@ -237,14 +238,13 @@ sys.exit(client.main(sys.argv[1:3]))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{WELCOME}127.0.0.1: hi\n".encode(), b"")
 
 
-def test_ipv6() -> None:
+def test_ipv6(server: Chatsrv) -> None:
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             pass
     except OSError:
         pytest.skip("this system has no IPv6 loopback")
-    with Server() as server:
-        assert run("::1", server.port, stdin="hi\n") == (0, f"{WELCOME}::1: hi\n", "")
+    assert run("::1", server.port, stdin="hi\n") == (0, f"{WELCOME}::1: hi\n", "")
 
 
 def test_no_answer_is_said_after_a_second_and_ends_with_the_timeout() -> None:
@@ -288,21 +288,24 @@ def test_a_line_without_an_end_is_shown_before_memory_ends() -> None:
             assert client.wait(PATIENCE) == 0
 
 
-def test_a_silent_client_uses_no_processor(server: Server) -> None:
-    if not os.path.exists("/proc/self/stat"):
-        pytest.skip("processor time is read from /proc")
-    with start("127.0.0.1", server.port) as client:
+def test_a_silent_client_does_nothing(chatsrv: Callable[..., Chatsrv]) -> None:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("what a process does is read from /proc")
+    server = chatsrv()
+    with start(HERE, server.port) as client:
         assert client.stdout and client.stdin
         assert client.stdout.readline() == WELCOME.encode()
+        other = server.client()
 
-        def switches() -> int:
+        def waits() -> int:
             text = Path(f"/proc/{client.pid}/status").read_text()
             return int(text.split("voluntary_ctxt_switches:")[1].split()[0])
 
-        wait_for(lambda: Path(f"/proc/{client.pid}/wchan").exists())
-        before = switches()
-        with server.connect():
-            pass  # something else happens meanwhile
-        assert switches() - before <= 2
+        other.say("one")
+        client.stdout.readline()
+        before = waits()
+        time.sleep(0.3)
+        assert waits() - before <= 1  # at most the one in which it goes to sleep
         client.stdin.close()
         assert client.wait(PATIENCE) == 0
