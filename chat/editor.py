@@ -303,7 +303,11 @@ class Editor:
             lines = [self.unseen.popleft() for _ in range(min(len(self.unseen), MOST))]
             self.seen.extend(lines)
             output = self.hide()
-        top = max(0, min(row, len(rows) - self.rows))  # not 0 only if the line has more rows than the screen
+        if len(rows) > self.rows > 1:  # the part around the cursor, and the prompt above it
+            top = max(0, min(row - 1, len(rows) - self.rows))
+            rows[top] = lay_out(prompt, self.columns)[0][0] if top else rows[0]
+        else:
+            top = max(0, row - self.rows + 1)
         rows = rows[top : top + self.rows]
         self.row, self.height = row - top, len(rows)
         up = self.height - 1 - self.row
@@ -320,8 +324,8 @@ class Editor:
     def finish(self) -> str:
         """What to write at the end. A line that was not entered stays to be read."""
         output = ""
-        while self.unseen:
-            output += self.refresh()
+        while (self.unseen or self.row is not None) and (more := self.refresh()):
+            output += more
         if self.row is not None and self.text:
             return output + "\r" + "\n" * (self.height - self.row)
         return output + self.hide()

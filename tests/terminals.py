@@ -18,6 +18,7 @@ from chatting import PATIENCE, ROOT, eventually
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Any
 
 CLIENT = [sys.executable, str(ROOT / "chatclient")]
 ENVIRONMENT = {
@@ -85,6 +86,14 @@ class Pty:
         return termios.tcgetattr(self.slave) == self.before and self.output.count(b"\x1b[?2004h") == self.output.count(
             b"\x1b[?2004l"
         )
+
+    def set_mode(self, mode: list[Any]) -> None:
+        termios.tcsetattr(self.slave, termios.TCSANOW, mode)
+
+    def hang_up(self) -> None:
+        """What a terminal does whose window is closed."""
+        os.close(self.master)
+        self.master = os.open(os.devnull, os.O_RDWR)
 
     def close(self) -> None:
         if self.process.poll() is None:

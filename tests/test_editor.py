@@ -95,6 +95,8 @@ class World:
             assert start >= 0
             assert display[start:] == rows + [""] * (editor.rows - start - len(rows))
         else:
+            if start < 0 and editor.rows > 1:
+                rows[-start] = expected(prompt, editor.columns, 0)[0][0]
             assert display == rows[-start : editor.rows - start]
             start = 0
         above: list[str] = []
