@@ -9,6 +9,8 @@ help:
 	@echo "make run        the server on port 3100 (FLAGS='--port 4000 ...' for more)"
 	@echo "make test       the tests: pytest, and the assignment's own (python test.py)"
 	@echo "make check      ruff, mypy --strict, then make test"
+	@echo "make bench      compare with others: 20 minutes, or 2 with QUICK=1; tables, JSON and charts"
+	@echo "make sweep      how the server grows with clients, rate and size, drawn"
 	@echo "make clean      remove what the others made"
 
 run:
@@ -30,8 +32,19 @@ $(VENV)/installed: pyproject.toml
 	$(PIP) --group check
 	touch $@
 
+# On a machine that does nothing else: the server needs one core for itself and the load another.
+bench: $(VENV)/bench
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+
+sweep: $(VENV)/bench
+	$(BIN)/python -m tests.bench sweep
+
+$(VENV)/bench: $(VENV)/installed
+	$(PIP) --group bench
+	touch $@
+
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test check clean
+.PHONY: help run test check bench sweep clean

@@ -1,88 +1,103 @@
 """The benchmark's command line.
 
+python -m tests.bench                 everything: some twenty minutes
+python -m tests.bench --quick         the short one: less than two minutes
+python -m tests.bench sweep           how the server grows
+python -m tests.bench chart KIND      draw the charts anew from the JSON of `full`, `quick` or `sweep`
+python -m tests.bench table KIND      print the table anew
 python -m tests.bench fanout --clients 100 --size 64 --server chatsrv,limit --rounds 5
+python -m tests.bench latency|churn|idle|start ...
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
-from statistics import median
-from typing import Any
 
-from .servers import PROJECT, Running, Server, find
+from . import measure
+from .measure import Case, carry_out
+from .report import Report, load, report, save, short_table, table
+
+MEASURES = {
+    "fanout": [measure.RATE, measure.COST, measure.PEAK],
+    "latency": measure.LATENCY,
+    "churn": measure.CHURN,
+    "idle": measure.IDLE,
+    "start": measure.START,
+}
 
 
-def cores() -> tuple[int | None, int | None]:
-    """One core for the server, another for the generator; None where processes cannot be pinned."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None, None
-    allowed = sorted(os.sched_getaffinity(0))
-    return allowed[0], allowed[-1]
-
-
-def run(server: Server, job: dict[str, Any], journal: bool = False) -> dict[str, Any]:
-    """Start the server, put the load on it, stop it. The generator's result."""
-    server_core, own_core = cores()
-    running = Running(server, server_core, journal)
-    try:
-        job = {**job, **running.job()}
-        if own_core is not None:
-            job["core"] = own_core
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.load", json.dumps(job)],
-            cwd=PROJECT, stdout=subprocess.PIPE, timeout=300,
-        )  # fmt: skip
-    finally:
-        running.stop()
-    if not done.stdout:
-        raise RuntimeError("the load generator failed")
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    flag = parser.add_argument
+    flag("what", nargs="?", default="all", choices=["all", "sweep", "chart", "table", *MEASURES])
+    flag("kind", nargs="?", default="full", choices=["full", "quick", "sweep"])
+    flag("--quick", action="store_true")
+    flag("--server", default="chatsrv,limit", help="names, with commas between; the first is compared with the others")
+    flag("--clients", type=int, default=100)
+    flag("--size", type=int, default=64, help="bytes of a message, at least 8")
+    flag("--seconds", type=float, default=1.0, help="of measuring, in each round")
+    flag("--samples", type=int, default=1000, help="messages, for latency")
+    flag("--starts", type=int, default=10, help="for start")
+    flag("--rate", type=float, default=0, help="messages a second; 0: as many as the server takes")
+    flag("--senders", type=int, default=10)
+    flag(
+        "--burst",
+        type=int,
+        default=0,
+        help="lines a sender has on their way at most; 0: as many as keep the server busy",
+    )
+    flag("--stuck", type=int, default=0, help="clients that never read")
+    flag("--rounds", type=int, default=3)
+    return parser.parse_args(arguments)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("workload", choices=["fanout", "latency", "churn", "idle"])
-    parser.add_argument("--server", default="chatsrv,limit")
-    parser.add_argument("--clients", type=int, default=100)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--stuck", type=int, default=0)
-    parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--rate", type=float, default=0)
-    parser.add_argument("--journal", action="store_true")
-    options = parser.parse_args()
-    servers, missing = find(options.server.split(","))
-    for reason in missing:
-        print("left out:", reason)
-    job = {key: getattr(options, key) for key in ("workload", "clients", "size", "seconds", "stuck", "samples", "rate")}
-    results: dict[str, list[dict[str, Any]]] = {server.name: [] for server in servers}
-    for _ in range(options.rounds):
-        for server in servers:
-            result = run(server, job, options.journal)
-            if "violation" in result:
-                print(f"{server.name}: VIOLATION: {result['violation']}")
-                return 1
-            results[server.name].append(result)
-    for name, runs in results.items():
-        print(name)
-        for key in runs[0]:
-            if key in ("server", "generator"):
-                print(f"    {key:24}{median(share(result[key]) for result in runs):14.0%}")
-            else:
-                values = [result[key] for result in runs]
-                print(f"    {key:24}{median(values):14,.1f}   {min(values):,.1f} .. {max(values):,.1f}")
+    options = parse()
+    if options.what == "chart":
+        return draw(options.kind)
+    if options.what == "table":
+        show(load(options.kind))
+        return 0
+    if options.what in MEASURES:
+        keys = ("clients", "size", "seconds", "samples", "starts", "rate", "senders", "burst", "stuck")
+        job = {"workload": options.what, **{key: getattr(options, key) for key in keys}}
+        cases = [Case(options.what, options.server.split(","), job, MEASURES[options.what], options.rounds)]
+        kind = ""
+    elif options.what == "sweep":
+        cases, kind = measure.sweep_plan(), "sweep"
+    elif options.quick:
+        cases, kind = measure.quick_plan(), "quick"
+    else:
+        cases, kind = measure.full_plan(), "full"
+    rows = carry_out(cases)
+    found = report(cases, rows, kind)
+    show(found)
+    if kind:
+        print(f"\nall of it: {save(found)}")
+        draw(kind)
+    wrong = [row for row in rows if "violation" in row and row["server"].startswith(("chatsrv", "limit"))]
+    return 1 if wrong else 0
+
+
+def show(found: Report) -> None:
+    print(table(found))
+    print("\nHow many times better chatsrv is (below 1: worse), the first figure of each workload:\n")
+    print(short_table(found))
+
+
+def draw(kind: str) -> int:
+    """The charts, if there is something to draw them with."""
+    try:
+        from . import chart
+    except ImportError:
+        print("matplotlib is not installed, so there are no charts")
+        return 1
+    for path in chart.draw(load(kind)):
+        print(f"a chart: {path}")
     return 0
-
-
-def share(busy: dict[str, float]) -> float:
-    """How much of a core a process wanted: what it used, and what it waited for because of others on this machine."""
-    return (busy["used"] + busy["waited"]) / busy["wall"]
 
 
 if __name__ == "__main__":

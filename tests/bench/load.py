@@ -109,7 +109,7 @@ def connect(job: Job, count: int, say: bytes = b"", greeting: bytes = b"") -> li
             poller.register(sock, select.EPOLLIN if greeting and not say else select.EPOLLOUT)
         for fd, mask in poller.poll(1.0):
             sock = waiting[fd]
-            if mask == select.EPOLLOUT:
+            if mask == select.EPOLLOUT:  # connected
                 if say:
                     sock.send(say)
                 if greeting:
@@ -222,19 +222,20 @@ class Audience:
 
 
 def fanout(job: Job, wire: Wire) -> Job:
-    """Ten clients say as much as the server takes, or `rate` lines a second; everybody hears all of it.
+    """Some clients say as much as the server takes, or `rate` lines a second; everybody hears all of it.
 
-    What is on its way is bounded, by what the slowest client has not got yet: enough that the server never waits, little
-    enough that nobody falls far behind. The bound finds itself: it grows while the server brings all of it to everybody
-    within 30 ms, and shrinks when that takes more than 150 ms.
+    What is on its way is bounded, by what the slowest client has not got yet: `burst` lines from each sender, or enough
+    that the server never waits, and little enough that nobody falls far behind. That bound finds itself: it grows while
+    the server brings all of it to everybody within 30 ms, and shrinks when that takes more than 150 ms.
     """
-    audience = Audience(job, wire, min(10, job["clients"]))
+    audience = Audience(job, wire, min(job.get("senders", 10), job["clients"]))
     cycles, said = audience.cycles, audience.said
     senders = len(said)
     ratio = cycles.hear_size / cycles.say_size
     least = senders * cycles.hear_size
-    window = 4 * least
-    most = window if wire.gentle else max(least, min(MOST, MEMORY // audience.count))
+    burst = job.get("burst") or (4 if wire.gentle else 0)
+    window = (burst or 4) * least
+    most = window if burst else max(window, min(MOST, MEMORY // audience.count))
     pace = Pace(job["rate"], cycles.say_size) if job.get("rate") else None
     floor = 0  # bytes that everybody has got
     mark, mark_time = 0.0, time.perf_counter()
@@ -247,8 +248,8 @@ def fanout(job: Job, wire: Wire) -> Job:
         now = time.perf_counter()
         sent = sum(said) * ratio
         chunk = min(CHUNK, max(cycles.say_size, int(window / ratio / senders)))
-        if pace:
-            chunk = cycles.say_size
+        if pace or burst:
+            chunk = cycles.say_size * (burst or 1)
         for _ in range(pace.due(now, sum(said)) if pace else senders):
             if sent + chunk * ratio > floor + window and sent > floor:
                 break
@@ -305,7 +306,7 @@ class Pace:
 
 
 def latency(job: Job, wire: Wire) -> Job:
-    """One message at a time: how long until its sender, and until the last client has it. The generator never sleeps."""
+    """One message at a time: how long until its sender has it, and until the last client has. Polls all the time."""
     audience = Audience(job, wire, 1)
     size = audience.cycles.hear_size
     own = audience.hearing[0].fileno()
@@ -368,15 +369,15 @@ def churn(job: Job, wire: Wire) -> Job:
             raise Violation(f"nobody was greeted for {PATIENCE:g} s")
         if warm is not None and now - began > warm:
             warm, start, server, own = None, done, Process(job["pid"]), Process(os.getpid())
-        elif warm is None and now - server.began > job["seconds"]:
+        elif warm is None and now - server.began > job["seconds"] and done > start:
             break
+    busy = server.busy()
     result = {
-        "connections_per_s": (done - start) / (now - server.began),
-        "server": server.busy(),
+        "connections_per_s": (done - start) / busy["wall"],
+        "cpu_us_per_connection": busy["used"] / (done - start) * 1e6,
+        "server": busy,
         "generator": own.busy(),
-        "connections": done,
     }
-    result["cpu_us_per_connection"] = server.busy()["used"] / (done - start) * 1e6
     for sock in waiting.values():
         sock.close()
     last = time.perf_counter()
@@ -432,7 +433,8 @@ def main() -> int:
         os.sched_setaffinity(0, {job["core"]})
     raise_descriptor_limit()
     gc.disable()
-    wire = Wire(**{key: value.encode() if isinstance(value, str) else value for key, value in job["wire"].items()})
+    told: Any = {key: value.encode() if isinstance(value, str) else value for key, value in job["wire"].items()}
+    wire = Wire(**told)
     try:
         result = WORKLOADS[job["workload"]](job, wire)
     except (Violation, ConnectionError) as violation:

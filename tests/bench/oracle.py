@@ -14,8 +14,8 @@ import zlib
 from dataclasses import dataclass
 
 CYCLE = 4096  # lines; a loss of a multiple of that many at once shows in the totals instead
-LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # the senders
-RUN = re.compile(b"|".join(b"%c+" % letter for letter in LETTERS))
+LETTERS = bytes(range(0x21, 0x7F))  # the senders
+RUN = re.compile(b"|".join(re.escape(b"%c" % letter) + b"+" for letter in LETTERS))
 
 
 class Violation(Exception):
@@ -43,7 +43,7 @@ class Wire:
 
 
 def payload(sender: int, number: int, size: int) -> bytes:
-    """`size` bytes, at least 8: the sender in one letter, the number, and padding that differs from line to line."""
+    """`size` bytes, at least 8: the sender as one character, the number, and padding that differs from line to line."""
     padding = (b"%d." % (number * 7919)) * (size // 2)
     return (b"%c%05d " % (LETTERS[sender], number) + padding)[:size]
 
@@ -52,8 +52,8 @@ class Cycles:
     """The lines of all senders, as they are said and as they are heard."""
 
     def __init__(self, wire: Wire, senders: int, size: int) -> None:
-        if not 1 <= senders <= 26 or size < 8:
-            raise ValueError("from 1 to 26 senders, and at least 8 bytes")
+        if not 1 <= senders <= len(LETTERS) or size < 8:
+            raise ValueError(f"from 1 to {len(LETTERS)} senders, and at least 8 bytes")
         said = [[payload(sender, number, size) for number in range(CYCLE)] for sender in range(senders)]
         say_head, hear_head = wire.around(wire.say_head, size), wire.around(wire.hear_head, size)
         self.said = [b"".join(say_head + line + wire.say_tail for line in lines) for lines in said]

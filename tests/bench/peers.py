@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import cast
+from typing import ClassVar, cast
 
 GREETING = b"Welcome to the peer.\n"
 BACKLOG = 1024
@@ -22,7 +22,7 @@ class Streams:
     def __init__(self) -> None:
         self.queues: set[asyncio.Queue[bytes]] = set()
 
-    async def listen(self) -> asyncio.AbstractServer:
+    async def listen(self) -> asyncio.Server:
         return await asyncio.start_server(self.client, "0.0.0.0", 0, backlog=BACKLOG)
 
     async def client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -55,7 +55,7 @@ class Streams:
 class Client(asyncio.Protocol):
     """A protocol that writes each line to each transport."""
 
-    everybody: set[asyncio.Transport] = set()
+    everybody: ClassVar[set[asyncio.Transport]] = set()
     rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from .oracle import Wire
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
-PYTHON = os.path.realpath(sys.executable)  # the program itself, no launcher in front of it
+PYTHON = sys.executable  # the program itself, no launcher in front of it
 START_TIME = 20.0  # seconds in which a server must accept
 
 REDIS = Wire(
@@ -75,19 +76,25 @@ class Running:
 
     def wait(self) -> None:
         """Until it listens."""
-        end = time.monotonic() + START_TIME
         if self.process.stdout is not None:
             words = self.process.stdout.readline().split()
             self.port = int(words[-1]) if words else 0
-        while True:
-            if self.output is not None and not self.port:
-                line, newline, _ = os.pread(self.output.fileno(), 1000, 0).partition(b"\n")
-                self.port = int(line.split()[-1]) if newline else 0
-            if self.port and (self.process.stdout is not None or listens(self.port)):
-                return
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"{self.server.name} did not start")
-            time.sleep(0.01)
+            ready = bool(words)
+        else:
+            end = time.monotonic() + START_TIME
+            while not (ready := self.ready()) and self.process.poll() is None and time.monotonic() < end:
+                time.sleep(0.01)
+        if not ready:
+            raise RuntimeError(f"{self.server.name} did not start")
+
+    def ready(self) -> bool:
+        """Whether it listens; where its stdout is a file, it is when the port stands there."""
+        if self.output is None:
+            return listens(self.port)
+        line, newline, _ = os.pread(self.output.fileno(), 1000, 0).partition(b"\n")
+        if newline:
+            self.port = int(line.split()[-1])
+        return bool(newline)
 
     def job(self) -> dict[str, Any]:
         """What the load generator has to know."""
@@ -151,7 +158,11 @@ def find(names: list[str]) -> tuple[list[Server], list[str]]:
 
 def chatsrv(quiet: bool = True) -> Server:
     flags = ["--port", "0"] + ["--quiet"] * quiet
-    return Server("chatsrv", [PYTHON, str(PROJECT / "chatsrv"), *flags], version=f"Python {sys.version.split()[0]}")
+    return Server(
+        "chatsrv" if quiet else "chatsrv-journal",
+        [PYTHON, str(PROJECT / "chatsrv"), *flags],
+        version=f"Python {sys.version.split()[0]}",
+    )
 
 
 def limit() -> Server:
@@ -161,7 +172,7 @@ def limit() -> Server:
     return Server("limit", [compiled(compiler)], version=first_line(compiler, "--version"))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def compiled(compiler: str) -> str:
     """The limit's program, in a directory that goes when this process ends."""
     directory = tempfile.TemporaryDirectory(prefix="chatsrv-bench-")
@@ -197,7 +208,7 @@ def redis() -> Server:
 def ncat() -> Server:
     if not shutil.which("ncat"):
         raise LookupError("ncat is not installed")
-    command = "ncat -l 127.0.0.1 {port} --broker --max-conns 1000".split()
+    command = ["ncat", "-l", "127.0.0.1", "{port}", "--broker", "--max-conns", "1000"]
     note = "--broker; few lines at a time from each sender, because it tears lines otherwise"
     return Server("ncat", command, NCAT, first_line("ncat", "--version"), note, most=900)
 
@@ -207,7 +218,7 @@ def first_line(*command: str) -> str:
     return next((line for line in done.stdout.splitlines() if line), "").strip()
 
 
-MAKERS = {
+MAKERS: dict[str, Callable[[], Server]] = {
     "limit": limit,
     "chatsrv": chatsrv,
     "chatsrv-journal": functools.partial(chatsrv, quiet=False),

@@ -1,0 +1,161 @@
+"""What was measured, as JSON and as a table."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from .measure import ALL, Case, Measure
+from .servers import find
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+Row = dict[str, Any]
+Report = dict[str, Any]
+
+
+def report(cases: list[Case], rows: list[Row], kind: str) -> Report:
+    """All there is to know about a run of the benchmark; nothing that tells whose machine it was."""
+    return {
+        "kind": kind,
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "versions": {server.name: server.version for server in find(ALL)[0]},
+        "notes": {server.name: server.note for server in find(ALL)[0] if server.note},
+        "measures": {
+            measure.key: {"unit": measure.unit, "more_is_better": measure.more_is_better, "scale": measure.scale}
+            for case in cases
+            for measure in case.measures
+        },
+        "rows": rows,
+    }
+
+
+def machine() -> dict[str, Any]:
+    processor = platform.machine()
+    memory = 0
+    try:
+        with open("/proc/cpuinfo") as file:
+            models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        processor = models[0] if models else processor
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
+    except (OSError, ValueError):
+        pass
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "memory_gib": memory,
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        "python": platform.python_version(),
+    }
+
+
+def save(found: Report) -> Path:
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{found['kind']}.json"
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    return path
+
+
+def load(kind: str) -> Report:
+    found: Report = json.loads((RESULTS / f"{kind}.json").read_text())
+    return found
+
+
+def ratio(ours: list[float], theirs: list[float], more_is_better: bool) -> float | None:
+    """How many times better than theirs ours is: the median over the rounds, each compared with its own neighbour."""
+    pairs = list(zip(ours, theirs))
+    if not more_is_better:
+        pairs = [(other, own) for own, other in pairs]
+    if not pairs or any(below == 0 for _, below in pairs):
+        return None
+    return median(above / below for above, below in pairs)
+
+
+def table(found: Report) -> str:
+    """Markdown: a line for each case, measure and server."""
+    measures = {key: Measure(key, **rest) for key, rest in found["measures"].items()}
+    cases: dict[str, list[Row]] = {}
+    for row in found["rows"]:
+        cases.setdefault(row["case"], []).append(row)
+    lines = ["| workload | figure | server | median | spread | chatsrv is better by | busy: server, generator |",
+             "|---|---|---|--:|--:|--:|--:|"]  # fmt: skip
+    for case, rows in cases.items():
+        own = next((row for row in rows if row["server"].startswith("chatsrv")), None)
+        for key in dict.fromkeys(key for row in rows for key in row["values"]):
+            measure = measures[key]
+            for row in rows:
+                lines.append(table_line(case, measure, row, own))
+        for row in rows:
+            if "violation" in row:
+                lines.append(f"| {case} | | {row['server']} | | | | {row['violation']} |")
+            if "journal_share" in row:
+                lines.append(f"| {case} | of all messages in the journal | {row['server']} | "
+                             f"{min(1.0, row['journal_share']):.1%} | | | |")  # fmt: skip
+    return "\n".join(line for line in lines if line)
+
+
+def table_line(case: str, measure: Measure, row: Row, own: Row | None) -> str:
+    values = [value * measure.scale for value in row["values"].get(measure.key, [])]
+    if not values:
+        return ""
+    times = None
+    if own is not None and row is not own and own["values"].get(measure.key):
+        times = ratio(own["values"][measure.key], row["values"][measure.key], measure.more_is_better)
+    cells = [
+        case,
+        measure.unit,
+        row["server"],
+        figure(median(values)),
+        f"{figure(min(values))} to {figure(max(values))}",
+        f"{figure(times)} x" if times is not None else "",
+        busy(row),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def busy(row: Row) -> str:
+    """How much of a core server and generator wanted.
+
+    The one with nearly all of it was the limit. If neither had, each waited for the other: one message at a time.
+    """
+    shares = [f"{row[name]:.0%}" for name in ("server_busy", "generator_busy") if name in row]
+    disturbed = max(row.get("server_kept_waiting", 0), row.get("generator_kept_waiting", 0))
+    return ", ".join(shares) + (f" (others took {disturbed:.0%})" if disturbed > 0.05 else "")
+
+
+def short_table(found: Report) -> str:
+    """Markdown: a line for each case with its first figure, a column for each server that chatsrv is compared with."""
+    measures = {key: Measure(key, **rest) for key, rest in found["measures"].items()}
+    others = [name for name in ALL if name != "chatsrv" and any(row["server"] == name for row in found["rows"])]
+    lines = ["| workload | chatsrv | " + " | ".join(f"to {name}" for name in others) + " |",
+             "|---|--:|" + "--:|" * len(others)]  # fmt: skip
+    for case in dict.fromkeys(row["case"] for row in found["rows"]):
+        rows = {row["server"]: row for row in found["rows"] if row["case"] == case}
+        own = next((row for name, row in rows.items() if name.startswith("chatsrv")), None)
+        if own is None or not own["values"]:
+            continue
+        key = "last_p50_us" if "last_p50_us" in own["values"] else next(iter(own["values"]))
+        measure = measures[key]
+        cells = [case, f"{figure(median(own['values'][key]) * measure.scale)} {measure.unit}"]
+        for name in others:
+            values = rows[name]["values"].get(key, []) if name in rows else []
+            times = ratio(own["values"][key], values, measure.more_is_better)
+            cells.append("" if times is None else figure(times))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def figure(value: float) -> str:
+    """Three digits that mean something."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+    return f"{value:.{digits}f}" if abs(value) >= 0.1 else f"{value:.2g}"

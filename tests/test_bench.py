@@ -1,0 +1,104 @@
+"""The benchmark's oracle sees what it must see, and the benchmark runs."""
+
+from __future__ import annotations
+
+import json
+import select
+
+import pytest
+from bench.measure import Case, carry_out, fanout, latency, run
+from bench.oracle import CYCLE, Cycles, Oracle, Violation, Wire
+from bench.report import ratio, report, short_table, table
+from bench.servers import chatsrv
+
+
+def heard(cycles: Cycles, *lines: tuple[int, int]) -> bytes:
+    """The stream of these lines, (sender, number) each."""
+    size = cycles.hear_size
+    return b"".join(cycles.heard[sender][number % CYCLE * size :][:size] for sender, number in lines)
+
+
+def check(cycles: Cycles, stream: bytes, piece: int = 1 << 17) -> Oracle:
+    """An oracle that has got all of `stream`, in pieces."""
+    oracle = Oracle(cycles)
+    for start in range(0, len(stream), piece):
+        data = stream[start : start + piece]
+        oracle.buffer[oracle.kept : oracle.kept + len(data)] = data
+        oracle.check(oracle.kept + len(data))
+    oracle.finish()
+    return oracle
+
+
+CYCLES = Cycles(Wire(), 3, 16)
+GOOD = heard(CYCLES, (0, 0), (1, 0), (0, 1), (0, 2), (2, 0), (1, 1))
+
+
+@pytest.mark.parametrize("piece", range(1, 60))
+def test_a_good_stream_passes_however_it_is_cut(piece: int) -> None:
+    assert check(CYCLES, GOOD, piece).next == [3, 2, 1]
+
+
+def test_the_cycle_goes_round() -> None:
+    assert check(CYCLES, CYCLES.heard[0] * 3).next == [3 * CYCLE, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        heard(CYCLES, (0, 0), (0, 2)),  # a gap
+        heard(CYCLES, (0, 0), (0, 0)),  # a repeat
+        heard(CYCLES, (1, 0), (0, 1)),  # a gap at the beginning
+        GOOD[:-1],  # half a line
+        GOOD[1:],
+        GOOD[:40] + GOOD[41:],
+        GOOD[:40] + b"x" + GOOD[41:],
+        GOOD[:27] + heard(CYCLES, (2, 0)) + GOOD[27:],  # a line in the middle of another
+        b"127.0.0.1: \xff0000000000000000\n",  # a sender there is not
+        b"127.0.0.1: zzzzzzzzzzzzzzzz\n",
+    ],
+)
+def test_a_bad_stream_is_a_violation(stream: bytes) -> None:
+    with pytest.raises(Violation):
+        check(CYCLES, stream)
+
+
+def test_two_receivers_of_different_orders_differ() -> None:
+    one = check(CYCLES, heard(CYCLES, (0, 0), (1, 0)))
+    other = check(CYCLES, heard(CYCLES, (1, 0), (0, 0)))
+    assert one.next == other.next and one.order != other.order
+
+
+def test_a_ratio_compares_neighbours_and_tells_how_much_better() -> None:
+    assert ratio([10, 20, 90], [5, 10, 10], more_is_better=True) == 2
+    assert ratio([10, 20, 90], [5, 10, 10], more_is_better=False) == 0.5
+    assert ratio([1.0], [0.0], more_is_better=True) is None
+
+
+linux = pytest.mark.skipif(not hasattr(select, "epoll"), reason="the load generator needs Linux")
+
+
+@linux
+def test_each_workload_runs_and_is_reported() -> None:
+    servers = ["chatsrv"]
+    cases = [
+        fanout(12, 64, servers, 0.1, 1, warm=0.05),
+        fanout(12, 64, servers, 0.1, 1, warm=0.05, rate=1000, stuck=1, title="paced"),
+        latency(12, servers, 20, 1),
+        Case("idle", servers, {"workload": "idle", "clients": 12, "seconds": 0.05}, [], 1),
+        Case("churn", servers, {"workload": "churn", "seconds": 0.05}, [], 1),
+        Case("start", servers, {"workload": "start", "starts": 1}, [], 1),
+    ]
+    rows = carry_out(cases)
+    assert not [row for row in rows if "violation" in row]
+    found = report(cases, rows, "test")
+    assert "| fan-out, 12 clients, 64 B | M deliveries/s | chatsrv |" in table(json.loads(json.dumps(found)))
+    assert "fan-out, 12 clients, 64 B" in short_table(found)
+
+
+@linux
+def test_a_server_that_breaks_the_promise_is_found_out() -> None:
+    """Without the prefix, what comes is not what was asked for."""
+    server = chatsrv()
+    server.command.append("--no-prefix")
+    job = {"workload": "fanout", "clients": 3, "size": 64, "seconds": 0.05, "warm": 0.05}
+    assert "no lines of ours" in run(server, job)["violation"]
