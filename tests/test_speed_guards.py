@@ -1,0 +1,318 @@
+"""What keeps the server fast, as counts: nothing here looks at a clock.
+
+A real server runs in this process on real sockets, which count the calls that are made on them.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from chat.framing import LIMIT, Framer
+from chat.journal import Journal
+from chat.options import Options
+from chat.server import Server
+from loop import Kernel
+from loop.poller import default_poller
+
+GREETING = b"Welcome to the chat: each line you send goes to everybody here.\n"
+PREFIX = b"127.0.0.1: "
+
+
+class CountingSocket(socket.socket):
+    """A socket that counts calls in `calls`; what it accepts counts there too."""
+
+    __slots__ = ("calls",)
+    calls: Counter[str]
+
+    def accept(self) -> tuple[CountingSocket, Any]:
+        self.calls["accept"] += 1
+        fd, address = self._accept()  # type: ignore[attr-defined]
+        sock = CountingSocket(self.family, self.type, self.proto, fileno=fd)
+        sock.calls = self.calls
+        return sock, address
+
+    def recv(self, *arguments: Any) -> bytes:
+        self.calls["recv"] += 1
+        return super().recv(*arguments)
+
+    def send(self, *arguments: Any) -> int:
+        self.calls["send"] += 1
+        return super().send(*arguments)
+
+    def sendmsg(self, *arguments: Any) -> int:
+        self.calls["send"] += 1
+        return super().sendmsg(*arguments)
+
+
+class CountingPoller:
+    """The system's poller; polling never waits for long, so that a turn is one step of a test."""
+
+    def __init__(self, calls: Counter[str]) -> None:
+        self.calls = calls
+        self.poller = default_poller()
+        self.close = self.poller.close
+
+    def arm(self, fd: int, want: int) -> None:
+        self.calls["arm"] += 1
+        self.poller.arm(fd, want)
+
+    def forget(self, fd: int) -> None:
+        self.calls["forget"] += 1
+        self.poller.forget(fd)
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        self.calls["poll"] += 1
+        return self.poller.poll(0.01 if timeout is None else min(timeout, 0.01))
+
+
+class Nowhere:
+    """An output for a journal that nobody reads."""
+
+    def fileno(self) -> int:
+        return 1
+
+    def write(self, data: memoryview) -> int:
+        return len(data)
+
+
+class World:
+    """A server, its clients, and the calls the server has made."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        listener = CountingSocket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.calls = self.calls
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1024)
+        listener.setblocking(False)
+        self.listener = listener
+        self.kernel = Kernel(CountingPoller(self.calls))
+        self.journal = Journal(Nowhere(), quiet=True)
+        self.journal.say = lambda who, what: None  # type: ignore[method-assign]
+        self.server = Server(self.kernel, [listener], self.journal, Options())
+        self.kernel.spawn(self.server.run(), "server")
+        self.clients: list[socket.socket] = []
+        self.settle()
+
+    def settle(self) -> None:
+        """Turn until nothing happens any more."""
+        for _ in range(10_000):
+            before = self.calls - Counter({"poll": self.calls["poll"]})
+            self.kernel.turn()
+            if before == self.calls - Counter({"poll": self.calls["poll"]}) and not self.kernel.ready:
+                return
+        raise AssertionError("the server does not come to rest")
+
+    def join(self, count: int) -> None:
+        """Connect clients, and take their greetings."""
+        fresh = [socket.create_connection(self.listener.getsockname(), timeout=5) for _ in range(count)]
+        self.settle()
+        for client in fresh:
+            assert client.recv(1 << 16) == GREETING
+        self.clients += fresh
+
+    def during(self) -> Counter[str]:
+        """The calls the server makes until it rests."""
+        before = self.calls.copy()
+        self.settle()
+        return self.calls - before
+
+    def close(self) -> None:
+        for member in list(self.server.sessions):
+            member.socket.close()
+        for sock in [*self.clients, self.listener]:
+            sock.close()
+        self.kernel.poller.close()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    world.close()
+
+
+def take(client: socket.socket, size: int) -> bytes:
+    got = b""
+    while len(got) < size:
+        data = client.recv(size - len(got))
+        assert data
+        got += data
+    return got
+
+
+@pytest.mark.parametrize("clients", [1, 20, 100])
+@pytest.mark.parametrize("messages", [1, 300])
+def test_a_burst_costs_a_send_for_each_client_however_many_messages_it_has(
+    world: World, clients: int, messages: int
+) -> None:
+    world.join(clients)
+    lines = [b"message %d" % number for number in range(messages)]
+    world.clients[0].sendall(b"".join(line + b"\n" for line in lines))
+    calls = world.during()
+    assert calls["send"] == clients
+    assert calls["recv"] == 1
+    expected = b"".join(PREFIX + line + b"\n" for line in lines)
+    for client in world.clients:
+        assert take(client, len(expected)) == expected
+
+
+def test_what_all_say_in_one_turn_costs_a_send_for_each_client(world: World) -> None:
+    world.join(50)
+    for number, client in enumerate(world.clients):
+        client.sendall(b"from %02d\n" % number)
+    calls = world.during()
+    assert calls["send"] == 50, "50 messages to 50 clients must not be 2500 sends"
+    assert calls["recv"] == 50
+    assert len({take(client, 50 * len(PREFIX + b"from 00\n")) for client in world.clients}) == 1
+
+
+def test_a_message_costs_one_arming_and_few_polls(world: World) -> None:
+    world.join(20)
+    world.clients[0].sendall(b"hi\n")
+    calls = world.during()
+    assert calls["arm"] == 1, "only the socket that was read is armed anew"
+    assert calls["poll"] <= 4  # it is found, its writers run, nobody is ready, and one more of the test's own
+
+
+def test_an_idle_turn_makes_one_system_call(world: World) -> None:
+    world.join(100)
+    before = world.calls.copy()
+    world.kernel.turn()
+    assert world.calls - before == Counter(poll=1)
+
+
+def test_connecting_costs_few_calls(world: World) -> None:
+    """accept, greet, wait for both directions: what a connection cannot do without."""
+    world.join(1)
+    fresh = [socket.create_connection(world.listener.getsockname(), timeout=5) for _ in range(50)]
+    world.clients += fresh
+    calls = world.during()
+    assert calls["send"] == 50
+    assert calls["recv"] == 0
+    assert calls["arm"] <= 50 + 3
+    assert calls["accept"] <= 50 + 3
+
+
+class Touched:
+    """A member that counts how often it is looked at."""
+
+    times = 0
+
+    def __getattr__(self, name: str) -> Any:
+        Touched.times += 1
+        return lambda *arguments: None
+
+
+def test_publish_touches_no_member_but_to_look_for_laggards_once_a_mebibyte(world: World) -> None:
+    world.join(1)
+    room = world.server.room
+    (member,) = room.members
+    Touched.times = 0
+    for _ in range(100):
+        room.members[Touched()] = None  # type: ignore[index]
+    start = room.feed.end
+    while room.feed.end - start < 4 << 20:
+        room.publish(member, [b"x" * 1000] * 10)
+    room.members.clear()
+    room.members[member] = None
+    looks = (room.feed.end - start) // (room.options.max_lag // 16) + 1
+    assert Touched.times <= 100 * looks
+
+
+@pytest.mark.parametrize("members", [2, 200])
+def test_publish_again_in_a_turn_makes_the_same_calls_for_two_as_for_two_hundred(world: World, members: int) -> None:
+    world.join(members)
+    room = world.server.room
+    member = next(iter(room.members))
+    room.publish(member, [b"the first wakes the writers"])
+    calls = 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        room.publish(member, [b"one", b"two"])
+    finally:
+        sys.setprofile(None)
+    assert calls < 30
+
+
+def test_the_objects_of_an_idle_client_are_few(world: World) -> None:
+    """What the server allocates for each, its socket included: blocks of memory, and objects the collector visits."""
+    world.join(20)
+    fresh = [socket.create_connection(world.listener.getsockname(), timeout=5) for _ in range(200)]
+    world.clients += fresh
+    gc.collect()
+    blocks, objects = sys.getallocatedblocks(), len(gc.get_objects())
+    world.settle()
+    gc.collect()
+    assert len(world.server.room.members) == 220
+    frames = 7 if sys.version_info < (3, 11) else 0  # there, each generator's frame is an object of its own
+    assert (sys.getallocatedblocks() - blocks) / 200 <= 21 + frames
+    assert (len(gc.get_objects()) - objects) / 200 <= 17 + frames
+
+
+# Framing.
+
+
+class Counted(bytes):
+    """Bytes that count how many of them were copied."""
+
+    copied = 0
+
+    @classmethod
+    def tally(cls, data: bytes) -> Counted:
+        Counted.copied += len(data)
+        return Counted(data)
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        return Counted.tally(found) if isinstance(found, bytes) else found
+
+    def __add__(self, other: Any) -> Counted:
+        return Counted.tally(bytes(self) + bytes(other))
+
+    def __radd__(self, other: Any) -> Counted:
+        return Counted.tally(bytes(other) + bytes(self))
+
+    def split(self, *arguments: Any) -> Any:
+        return [Counted.tally(piece) for piece in super().split(*arguments)]
+
+
+STREAMS = {
+    "lines": b"a line of text\n" * 1100,
+    "returns": b"a line of text\r\n" * 1024,
+    "empty lines": b"\n" * 16384,
+    "full lines": (b"x" * LIMIT + b"\n") * 16,
+    "an endless line": b"x" * 16384,
+    "endless UTF-8": "\N{EURO SIGN}".encode() * 5500,
+    "endless rubbish": b"\xe2\x82" * 8192,
+}
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 7, 100, LIMIT - 1, LIMIT, LIMIT + 1, 5000, 1 << 20])
+@pytest.mark.parametrize("kind", STREAMS)
+def test_framing_costs_the_same_for_each_byte_however_long_the_stream(kind: str, cut: int) -> None:
+    short = framing_cost(STREAMS[kind], cut)
+    long = framing_cost(STREAMS[kind] * 4, cut)
+    assert long <= short * 4.4 + 10 * LIMIT, "four times the bytes must not cost more than four times as much"
+
+
+def framing_cost(stream: bytes, cut: int) -> int:
+    """Bytes copied for all of the stream, fed in pieces."""
+    framer = Framer()
+    Counted.copied = 0
+    for start in range(0, len(stream), cut):
+        framer.feed(Counted(stream[start : start + cut]))
+        assert len(framer.rest) <= LIMIT + 2
+    return Counted.copied
