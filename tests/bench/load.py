@@ -31,6 +31,7 @@ MOST = 1 << 20  # bytes on their way to one client: far fewer than the server's 
 CHUNK = 32 << 10  # bytes a sender says at once
 PER_ADDRESS = 8000  # connections from one source address: there are no more than some 28,000 ports
 BIND_ADDRESS_NO_PORT = 24  # Linux: choose the port at connect, when the destination is known
+WARMING = 10.0  # seconds for finding out how much may be on its way
 PATIENCE = 60.0  # seconds without any progress, then the run has failed
 
 Job = dict[str, Any]
@@ -225,8 +226,9 @@ def fanout(job: Job, wire: Wire) -> Job:
     """Some clients say as much as the server takes, or `rate` lines a second; everybody hears all of it.
 
     What is on its way is bounded, by what the slowest client has not got yet: `burst` lines from each sender, or enough
-    that the server never waits, and little enough that nobody falls far behind. That bound finds itself: it grows while
-    the server brings all of it to everybody within 30 ms, and shrinks when that takes more than 150 ms.
+    that the server never waits, and little enough that nobody falls far behind. That bound finds itself: it grows until
+    the server works for some time (30 ms, and 40 us for each client) to bring all of it to everybody, and the figures
+    count from then on.
     """
     audience = Audience(job, wire, min(job.get("senders", 10), job["clients"]))
     cycles, said = audience.cycles, audience.said
@@ -238,11 +240,13 @@ def fanout(job: Job, wire: Wire) -> Job:
     most = window if burst else max(window, min(MOST, MEMORY // audience.count))
     pace = Pace(job["rate"], cycles.say_size) if job.get("rate") else None
     floor = 0  # bytes that everybody has got
-    mark, mark_time = 0.0, time.perf_counter()
+    enough = 0.03 + 40e-6 * audience.count  # seconds of the server's work
+    mark, mark_time = 0.0, 0.0
     total = turn = had = 0
-    warm_until = mark_time + job.get("warm", 0.5)
-    last = mark_time
-    server = own = Process(os.getpid())
+    settled = False
+    last = began = time.perf_counter()
+    server = Process(job["pid"])
+    own = Process(os.getpid())
     start_total: int | None = None
     while True:
         now = time.perf_counter()
@@ -265,14 +269,16 @@ def fanout(job: Job, wire: Wire) -> Job:
         if had * 8 >= audience.count or not events:
             had = 0
             floor = min(audience.got)
-        if floor >= mark:
-            if now - mark_time < 0.03:
+        if floor >= mark and start_total is None:
+            work = server.busy()["used"]
+            settled = window == most or work - mark_time > enough
+            if not settled:
                 window = min(most, window * 2)
-            elif now - mark_time > 0.15:
+            elif work - mark_time > 5 * enough:
                 window = max(least, window // 2)
-            mark, mark_time = sent, now
+            mark, mark_time = sent, work
         if start_total is None:
-            if now > warm_until:
+            if now - began > job.get("warm", 0.5) and (settled or pace or now - began > WARMING):
                 start_total, server, own = total, Process(job["pid"]), Process(os.getpid())
         elif now - server.began >= job["seconds"]:
             break

@@ -200,7 +200,7 @@ def peer(kind: str, uvloop: bool) -> Server:
 def redis() -> Server:
     if not shutil.which("redis-server"):
         raise LookupError("redis-server is not installed")
-    command = "redis-server --port {port} --bind 127.0.0.1 --appendonly no --maxclients 15000 --loglevel warning"
+    command = "redis-server --port {port} --bind 127.0.0.1 --protected-mode no --appendonly no --maxclients 15000 --loglevel warning"
     version = first_line("redis-server", "--version").partition(" sha=")[0]
     return Server("redis", [*command.split(), "--save", ""], REDIS, version)
 
