@@ -200,9 +200,11 @@ def peer(kind: str, uvloop: bool) -> Server:
 def redis() -> Server:
     if not shutil.which("redis-server"):
         raise LookupError("redis-server is not installed")
-    command = "redis-server --port {port} --bind 127.0.0.1 --protected-mode no --appendonly no --maxclients 15000 --loglevel warning"
+    command = "redis-server --port {port} --bind 127.0.0.1 --protected-mode no --appendonly no"
     version = first_line("redis-server", "--version").partition(" sha=")[0]
-    return Server("redis", [*command.split(), "--save", ""], REDIS, version)
+    return Server(
+        "redis", [*command.split(), "--maxclients", "15000", "--loglevel", "warning", "--save", ""], REDIS, version
+    )
 
 
 def ncat() -> Server:
