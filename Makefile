@@ -11,6 +11,7 @@ help:
 	@echo "make check      ruff, mypy --strict, then make test"
 	@echo "make bench      compare with others: 20 minutes, or 2 with QUICK=1; tables, JSON and charts"
 	@echo "make sweep      how the server grows with clients, rate and size, drawn"
+	@echo "make simulate   the server in a simulated world (SEEDS=10000; SEED=123 shows one)"
 	@echo "make clean      remove what the others made"
 
 run:
@@ -19,6 +20,9 @@ run:
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
 	$(BIN)/python test.py
+
+simulate: $(VENV)/installed
+	PYTHONPATH=.:tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
 
 check: $(VENV)/installed
 	$(BIN)/ruff check
@@ -47,4 +51,4 @@ clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test check bench sweep clean
+.PHONY: help run test check simulate bench sweep clean

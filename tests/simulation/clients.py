@@ -1,0 +1,221 @@
+"""Who talks to the server, and everything that goes wrong on their side.
+
+A client's life is a generator: each step does one thing and yields the seconds until the next. Whatever it says carries
+its name and a number, so that one can see in a history whose message is missing.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from .network import Socket, show
+from .world import once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .network import Listener
+    from .world import World
+
+NICK_COMMANDS = [b"/who", b"/nick anna", b"/nick bert", b"/nick two words", b"/me waves", b"/away", b"/quit"]
+BINARY = bytes([0, 0xFF, 0xF4, 0x1B, 0x5B, 0x32, 0x4A, 0x0D, 0xC3, 0x28, 0x7F]) + "\u202e\x85é".encode()
+
+
+class Client:
+    """One client; what it has sent, received and gone through is kept for the oracle."""
+
+    def __init__(self, world: World, number: int, listener: Listener, host: str, talkative: int) -> None:
+        pick, chance = world.pick, world.chance
+        self.world = world
+        self.name = f"c{number}"
+        self.listener = listener
+        self.address = (host, 40000 + number) if ":" not in host else (host, 40000 + number, 0, 0)
+        self.link: Socket | None = None
+        self.messages = [] if chance() < 0.2 else [self.text(n, talkative) for n in range(1 + world.below(talkative))]
+        self.cut = pick("lines", "lines", "whole", "random", "drip")  # how its stream is cut into pieces
+        self.tempo = pick(0.0, 0.0, 0.01, 2.0)  # seconds between two pieces, at most
+        self.ending = pick("fin", "fin", "fin", "stay", "stay", "close", "reset", "reset")
+        self.rest = pick(b"", b"", b"an unfinished rest", b"r\r")  # what it sends last, without a separator
+        self.attentive = chance() < 0.6  # reads whatever comes at once, and to the end
+        self.reading = True
+        self.lossy = chance() < 0.3  # its reset destroys what the server has yet to read, as on BSD
+        self.sent = bytearray()
+        self.received = bytearray()
+        self.eof = False  # it has read to the server's end
+        self.broken = False  # the server's side has reset the connection
+        self.fin = False
+        self.reset = False  # its side has
+        self.closed = False  # so it can receive nothing any more
+        self.finished = False  # its life is over; it may still read
+        self.meddled = False  # it was kicked or cancelled by the world
+        self.had_eof_due = False
+
+    def text(self, number: int, talkative: int) -> bytes:
+        """A message with its separator."""
+        world = self.world
+        tag = b"%s.%d" % (self.name.encode(), number)
+        kind = world.chance()
+        if kind < 0.75:
+            text = tag + b" said so"[: world.below(9)]
+        elif kind < 0.80:
+            text = b""
+        elif kind < 0.86:
+            text = tag + BINARY[: world.below(len(BINARY) + 1)]
+        elif kind < 0.92:
+            size = world.pick(1022, 1023, 1024, 1025, 2048, 2049, 3000)
+            text = (tag + b"".join(b" %d" % n for n in range(999)))[:size]
+            world.hit("message of about 1024 bytes or more")
+        elif kind < 0.95:
+            text = tag + b"-" * world.below(4) + world.pick("é", "€", "😀").encode() * 600
+            world.hit("long message of UTF-8")
+        else:
+            text = tag + b" " * 200
+        if kind > 0.6 and world.chance() < 0.5:
+            return text + b"\r\n"
+        return text + b"\n"
+
+    def speak_nick(self) -> None:
+        """Put commands of the nick handler among the messages."""
+        world = self.world
+        for place in range(len(self.messages)):
+            if world.chance() < 0.3:
+                self.messages[place] = world.pick(*NICK_COMMANDS) + b"\n"
+
+    # Its life.
+
+    def live(self) -> Iterator[float]:
+        world = self.world
+        chance, pick = world.chance, world.pick
+        if self.listener.closed:
+            self.finished = True
+            return
+        link = self.link = Socket(world, self, pick(10, 500, 10000, 10000), pick(5, 100, 3000, 10000))
+        self.listener.backlog.append(link)
+        if world.history is not None:
+            world.note(f"{self.name}: connects from {self.address[0]}")
+        if self.ending == "reset" and chance() < 0.4:
+            yield pick(0, 0, 0, 0.001)
+            self.abort()
+            return
+        yield pick(0, 0, 0.01, 1.0)
+        for piece in self.pieces():
+            wait = 0.01
+            while piece:
+                if self.eof or self.broken or self.closed:
+                    self.finished = True
+                    return
+                sent = link.push(piece)
+                if sent:
+                    if world.history is not None:
+                        world.note(f"{self.name}: sends {show(piece[:sent])}")
+                    self.sent += piece[:sent]
+                    piece = piece[sent:]
+                    wait = 0.01
+                    yield chance() * self.tempo
+                else:
+                    yield wait
+                    wait *= 2
+            if not self.attentive and chance() < 0.3:
+                self.turn_away(not self.reading)
+            if self.ending == "reset" and chance() < 0.3:
+                break
+        self.finished = True
+        if self.eof or self.broken or self.closed:
+            return
+        if self.ending == "reset":
+            self.abort()
+        elif self.ending == "close":
+            self.close()
+        elif self.ending == "fin":
+            self.fin = link.fin = True
+            world.hit("half-close")
+            world.hit("FIN with a rest" if self.sent and self.sent[-1] != 10 else "FIN without a rest")
+            if world.history is not None:
+                world.note(f"{self.name}: ends its stream")
+            if not self.reading:
+                yield pick(0.1, 3.0, 20.0, 200.0)
+                self.turn_away(True)
+
+    def pieces(self) -> Iterator[bytes]:
+        stream = b"".join(self.messages) + self.rest
+        if self.cut == "lines":
+            yield from self.messages
+            yield self.rest
+        elif self.cut == "whole":
+            yield stream
+        else:
+            most = 3 if self.cut == "drip" and len(stream) < 100 else 300
+            if most == 3:
+                self.world.hit("slow drip")
+            start = 0
+            while start < len(stream):
+                size = 1 + self.world.below(most)
+                yield stream[start : start + size]
+                start += size
+
+    def abort(self) -> None:
+        """Reset the connection, or lose it."""
+        link, world = self.link, self.world
+        assert link is not None
+        self.finished = self.reset = self.closed = True
+        if self.eof or self.broken or link.closed:
+            return
+        if link.fd >= 0:
+            if not self.received and not link.outgoing:
+                world.hit("reset between accept and greeting")
+            if self.sent and self.sent[-1] != 10:
+                world.hit("reset inside a message")
+        number = world.pick(0, 0, 0, errno.ETIMEDOUT, errno.EHOSTUNREACH)
+        world.hit("reset" if not number else "connection lost")
+        if world.history is not None:
+            world.note(f"{self.name}: resets its connection" if not number else f"{self.name}: is lost")
+        link.abort(number)
+
+    def close(self) -> None:
+        """Close at once, read or not."""
+        link, world = self.link, self.world
+        assert link is not None
+        if world.history is not None:
+            world.note(f"{self.name}: closes")
+        self.fin = self.closed = link.fin = True
+        if link.outgoing and not link.closed:
+            world.hit("closed with something unread")
+            link.abort()
+        else:
+            world.hit("closed at once")
+
+    def turn_away(self, reading: bool) -> None:
+        self.reading = reading
+        self.world.hit("reader went on" if reading else "reader stopped")
+        if self.world.history is not None:
+            self.world.note(f"{self.name}: {'reads on' if reading else 'stops reading'}")
+
+    def read(self, everything: bool = False) -> None:
+        """Read what has come, or some of it; at the server's end, go."""
+        link = self.link
+        if self.closed or self.eof or link is None:
+            return
+        if link.outgoing:
+            size = len(link.outgoing) if everything else self.world.part(len(link.outgoing))
+            self.received += link.outgoing[:size]
+            if self.world.history is not None:
+                self.world.note(f"{self.name}: reads {show(link.outgoing[:size])}")
+            del link.outgoing[:size]
+            self.world.work += 1
+        if not link.outgoing and not self.broken and (link.ended or link.closed) and not link.reset:
+            self.eof = True
+            if self.world.history is not None:
+                self.world.note(f"{self.name}: reads to the end")
+            if self.attentive or self.world.chance() < 0.5:
+                self.world.at(self.world.pick(0, 0.001, 0.5), once(self.go))
+
+    def go(self) -> None:
+        """The server has ended: so do we."""
+        if not self.closed and self.link is not None:
+            self.fin = self.closed = self.link.fin = True
+
+    def turned_away(self) -> None:
+        """The listener was closed before we were accepted."""
+        if not self.closed:
+            self.broken = self.closed = True

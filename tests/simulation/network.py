@@ -1,0 +1,347 @@
+"""Sockets, listeners and stdout, as faithful to TCP and pipes as the server can tell.
+
+What the server can see of TCP, and what is easily forgotten:
+
+- A send only fills the system's buffer, which is bounded; what the peer never reads is lost without a word.
+- A reset throws away what the server has yet to send. What the peer had sent before can still be read on Linux; on
+  other systems it may be gone. The error is told once, to whoever asks first, send or recv: then recv says end of
+  stream, and send EPIPE. After a FIN the error is EPIPE, and recv never tells it.
+- A peer that has closed, not just half-closed, answers what it is sent with a reset.
+- Closing a socket with something unread in it sends a reset, which may destroy what the peer has yet to read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from .world import ERR, HUP, IN, OUT, Failure, World, once
+
+if TYPE_CHECKING:
+    from .clients import Client
+
+
+def error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+class Socket:
+    """The server's end of a connection, and what is on its way in both directions."""
+
+    always = False
+
+    def __init__(self, world: World, client: Client, window: int, room: int) -> None:
+        self.world = world
+        self.client = client
+        self.window = window  # bytes the server's side holds until they are read
+        self.room = room  # bytes that are on their way to the client, at most
+        self.fd = -1
+        self.blocking = True
+        self.incoming = bytearray()
+        self.outgoing = bytearray()
+        self.taken = bytearray()  # what the server has read
+        self.first_read = 0.0
+        self.last_read = 0.0
+        self.fin = False  # the client has ended its stream
+        self.fin_seen = False  # and the server knows
+        self.reset = False
+        self.error = 0  # told to the next who asks
+        self.failed_send = False
+        self.ended = False  # the server has ended its stream
+        self.closed = False
+
+    # What the client does.
+
+    def push(self, data: bytes) -> int:
+        """The client sends; returns how much fits. Nothing does once the connection is gone."""
+        if self.reset:
+            return 0
+        if self.closed:
+            self.bounce()
+            return 0
+        sent = min(len(data), self.window - len(self.incoming))
+        self.incoming += data[:sent]
+        return sent
+
+    def abort(self, number: int = 0) -> None:
+        """The connection is reset, or fails with another error, and what was due to the client is lost."""
+        if self.reset or self.closed:
+            return
+        world = self.world
+        if self.outgoing:
+            world.hit("reset with something unsent")
+        self.reset = True
+        self.error = number or (errno.EPIPE if self.fin else errno.ECONNRESET)
+        self.outgoing.clear()
+        if self.incoming and self.client.lossy:
+            world.hit("reset destroyed what was unread")
+            del self.incoming[world.below(len(self.incoming)) :]
+            self.fin = False
+            self.error = number or errno.ECONNRESET
+
+    def bounce(self) -> None:
+        """The server's side sends a reset: what the client has yet to read may be destroyed."""
+        client = self.client
+        if not client.broken:
+            client.broken = True
+            if self.outgoing:
+                del self.outgoing[self.world.below(len(self.outgoing) + 1) :]
+            if self.world.history is not None:
+                self.world.note(f"{client.name}: gets a reset")
+
+    # The socket's own face.
+
+    def mask(self) -> int:
+        if self.reset:
+            return IN | OUT | HUP | (ERR if self.error else 0)
+        mask = 0
+        if self.incoming or self.fin:
+            mask = IN
+        if self.ended:
+            mask |= OUT | (HUP if self.fin else 0)
+        elif len(self.outgoing) * 3 <= self.room * 2:
+            mask |= OUT
+        return mask
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def setblocking(self, flag: bool) -> None:
+        self.blocking = flag
+
+    def enter(self, what: str) -> None:
+        if self.closed:
+            raise error(errno.EBADF)
+        if self.blocking:
+            raise Failure(f"{what} on a blocking socket")
+        self.world.enter()
+
+    def recv(self, most: int) -> bytes:
+        self.enter("recv")
+        world = self.world
+        if self.incoming:
+            if world.chance() < world.balk:
+                world.hit("recv would block after all")
+                raise BlockingIOError(errno.EAGAIN, "again")
+            have = min(most, len(self.incoming))
+            size = world.part(have)
+            if size < have:
+                world.hits["short recv"] = world.hits.get("short recv", 0) + 1
+            data = bytes(self.incoming[:size])
+            del self.incoming[:size]
+            if not self.taken:
+                self.first_read = world.now
+            self.last_read = world.now
+            self.taken += data
+            world.work += 1
+            if self.failed_send:
+                world.hit("text read after a failed send")
+            if world.history is not None:
+                world.note(f"{self.client.name}: the server reads {show(data)}")
+            return data
+        if self.fin:
+            self.fin_seen = True
+        elif self.error:
+            number, self.error = self.error, 0
+            raise error(number)
+        elif not self.reset:
+            raise BlockingIOError(errno.EAGAIN, "again")
+        if world.history is not None:
+            world.note(f"{self.client.name}: the server reads the end")
+        return b""
+
+    def send(self, data: bytes | memoryview) -> int:
+        self.enter("send")
+        world = self.world
+        if self.error:
+            number, self.error = self.error, 0
+            self.failed_send = True
+            if world.history is not None:
+                world.note(f"{self.client.name}: the server's send fails: {os.strerror(number)}")
+            raise error(number)
+        if self.reset or self.ended:
+            raise error(errno.EPIPE)
+        size = min(len(data), self.room - len(self.outgoing))
+        if size <= 0 and len(data):
+            raise BlockingIOError(errno.EAGAIN, "again")
+        if world.chance() < world.balk:
+            world.hit("send would block after all")
+            raise BlockingIOError(errno.EAGAIN, "again")
+        size = world.part(size)
+        if size < len(data):
+            world.hits["short send"] = world.hits.get("short send", 0) + 1
+        self.outgoing += data[:size]
+        world.work += 1
+        if world.history is not None:
+            world.note(f"{self.client.name}: the server sends {show(data[:size])}, {len(data) - size} left")
+        if self.client.closed:
+            world.hit("sent to a peer that had closed")
+            world.at(world.pick(0, 0, 0.01), once(self.abort))
+        return size
+
+    def shutdown(self, how: int) -> None:
+        self.enter("shutdown")
+        if self.reset:
+            raise error(errno.ENOTCONN)
+        self.ended = True
+        self.world.work += 1
+        if self.world.history is not None:
+            self.world.note(f"{self.client.name}: the server ends its stream")
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        fd, self.fd = self.fd, -1
+        if self.world.history is not None:
+            self.world.note(f"{self.client.name}: the server closes descriptor {fd}")
+        if fd >= 0:
+            self.world.close(fd)
+        if not self.reset and self.incoming:
+            self.world.hit("the server closed with something unread")
+            self.bounce()
+
+
+class Listener:
+    """Where clients wait. `failures`: what accept fails with next; `short_until`: when there are descriptors again."""
+
+    always = False
+
+    def __init__(self, world: World, port: int) -> None:
+        self.world = world
+        self.port = port
+        self.fd = world.open(self)
+        self.backlog: list[Socket] = []
+        self.failures: list[int] = []
+        self.short_until = 0.0
+        self.short_of = errno.EMFILE
+        self.tried_at = 0.0
+        self.accepted = 0
+        self.closed = False
+
+    def mask(self) -> int:
+        return IN if self.backlog or self.failures else 0
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def getsockname(self) -> tuple[str, int]:
+        return "", self.port
+
+    def setblocking(self, flag: bool) -> None:
+        pass
+
+    def accept(self) -> tuple[Socket, Any]:
+        world = self.world
+        world.enter()
+        if self.closed:
+            raise error(errno.EBADF)
+        if self.failures:
+            number = self.failures.pop(0)
+            self.tried_at = world.now
+            world.hit(f"accept failed: {errno.errorcode[number]}")
+            if world.history is not None:
+                world.note(f"accept fails: {os.strerror(number)}")
+            raise error(number)
+        if not self.backlog or world.chance() < world.balk:
+            if self.backlog:
+                world.hit("accept would block after all")
+            raise BlockingIOError(errno.EAGAIN, "again")
+        if world.now < self.short_until:
+            self.tried_at = world.now
+            name = f"accept failed: {errno.errorcode[self.short_of]}"
+            world.hits[name] = world.hits.get(name, 0) + 1  # no work: who tries at once again is spinning
+            raise error(self.short_of)
+        sock = self.backlog.pop(0)
+        sock.fd = world.open(sock)
+        self.accepted += 1
+        world.work += 3
+        if sock.reset:
+            world.hit("reset before accept")
+        if world.history is not None:
+            world.note(f"{sock.client.name}: accepted as descriptor {sock.fd}")
+        return sock, sock.client.address
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            fd, self.fd = self.fd, -1
+            self.world.close(fd)
+            if self.world.history is not None:
+                self.world.note(f"the server closes its listener, {len(self.backlog)} left at the door")
+            for sock in self.backlog:
+                sock.client.turned_away()
+            self.backlog.clear()
+
+
+class Output:
+    """stdout: a pipe that somebody reads, or not; a terminal; a file on a disk that may be full."""
+
+    def __init__(self, world: World, always: bool) -> None:
+        self.world = world
+        self.always = always
+        self.fd = world.open(self, 1)
+        self.text = bytearray()
+        self.stalled = False
+        self.gone = False  # nobody will ever read it again
+        self.full = 0  # how many writes fail yet
+        self.ever = {"stalled": False, "gone": False, "full": False}
+        self.rate = world.pick(1.0, 1.0, 0.1)
+
+    def mask(self) -> int:
+        if self.gone:
+            return ERR
+        return 0 if self.stalled else OUT
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def write(self, data: memoryview) -> int | None:
+        world = self.world
+        world.enter()
+        world.work += 1
+        if self.gone:
+            world.hit("stdout closed")
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        if self.full:
+            self.full -= 1
+            world.hit("stdout full")
+            raise error(errno.ENOSPC)
+        if self.stalled:
+            return None
+        if world.chance() < world.balk and not self.always:
+            world.hit("stdout would block after all")
+            return None
+        size = world.part(len(data))
+        if size < len(data):
+            world.hits["short write on stdout"] = world.hits.get("short write on stdout", 0) + 1
+        self.text += data[:size]
+        return size
+
+
+class Bell:
+    """A descriptor that a task of the world reads, to act where tasks act: as signals are read in production."""
+
+    always = False
+
+    def __init__(self, world: World) -> None:
+        self.fd = world.open(self)
+        self.rings = 0
+
+    def mask(self) -> int:
+        return IN if self.rings else 0
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def recv(self, most: int) -> bytes:
+        if not self.rings:
+            raise BlockingIOError(errno.EAGAIN, "again")
+        self.rings -= 1
+        return b"!"
+
+
+def show(data: bytes | memoryview) -> str:
+    data = bytes(data)
+    return repr(data) if len(data) <= 60 else f"{data[:40]!r}... ({len(data)} bytes)"

@@ -1,0 +1,333 @@
+"""What must be true, whatever happened.
+
+The stream of every client is a contiguous slice of one global order, cut only at message borders (who was reset may
+lose its tail). What the server read from a client is published once, in order, with nothing left out. Accepted and
+terminated agree with the sockets. What was taken is given back.
+
+The journal is asked for what the server believes: it hears of each connection and of each message in the order in which
+they went into the feed. The clients are asked for what came of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+from errno import ECONNRESET, EHOSTUNREACH, EPIPE, ETIMEDOUT
+from os import strerror
+from typing import TYPE_CHECKING, Any
+
+import chat.feed
+from chat.handlers.chat import GREETING
+from chat.journal import Journal
+from chat.text import visible
+
+from .network import show
+from .reference import frames, settled
+from .world import Failure
+
+if TYPE_CHECKING:
+    from chat.options import Options
+    from chat.server import Server
+
+    from .clients import Client
+    from .world import World
+
+LOST = {strerror(number).lower() for number in (ECONNRESET, EHOSTUNREACH, EPIPE, ETIMEDOUT)}
+ENDING = "the server is ending"
+REFUSED = re.compile("the server is full|too many connections from ")
+KICKED = re.compile(r"more than \d+ bytes behind|took nothing for |silent for |the world says so")
+PRIVATE = re.compile(rb"\* (Here: .*|Commands: .*|A name has .*|\S+ is taken)")
+LEFT_OUT = re.compile(rb"\((\d+) lines were left out here: nobody took them in time\)\Z")
+GREETINGS = {
+    "chat": re.compile(re.escape(GREETING.encode()) + rb"\n"),
+    "echo": re.compile(rb"Welcome to the echo[^\n]*\n"),
+    "nick": re.compile(rb"Welcome, guest\d+\. Commands: [^\n]*\n"),
+}
+
+
+class Feed(chat.feed.Feed):
+    """The feed as it is; `order` keeps all that was ever appended."""
+
+    def __init__(self) -> None:
+        self.order = bytearray()
+        super().__init__()
+
+    def append(self, data: bytes) -> None:
+        self.order += data
+        super().append(data)
+
+
+class Segment(chat.feed.Segment):
+    """A segment as it is, counted while it lives."""
+
+    __slots__ = ("count",)
+    living = [0]  # a list of its own for each run, because what a failed run leaves behind goes later
+
+    def __init__(self) -> None:
+        self.count = Segment.living
+        self.count[0] += 1
+        super().__init__()
+
+    def __del__(self) -> None:
+        self.count[0] -= 1
+
+
+class Witness(Journal):
+    """The journal as it is, which also keeps what it was told, and how long the global order was at that moment."""
+
+    feed: Feed
+
+    def __init__(self, output: Any, most: int, quiet: bool) -> None:
+        super().__init__(output, most, quiet)
+        self.lines: list[bytes] = []
+        self.accepted: dict[str, int] = {}
+        self.terminated: dict[str, tuple[int, str]] = {}
+        self.said: list[tuple[str, bytes]] = []
+        self.inside: list[tuple[str, int]] = []  # +1 for who came, -1 for who went
+
+    def say(self, who: str, what: str) -> None:
+        self.lines.append(f"{who} {what}\n".encode())
+        if what == "accepted connection":
+            if who in self.accepted:
+                raise Failure(f"{who} was accepted twice")
+            self.accepted[who] = len(self.feed.order)
+            self.inside.append((who, 1))
+        elif what.startswith("connection terminated: "):
+            if who not in self.accepted or who in self.terminated:
+                raise Failure(f"{who} was terminated, but it was not there")
+            self.terminated[who] = len(self.feed.order), what[23:]
+            self.inside.append((who, -1))
+        super().say(who, what)
+
+    def messages(self, who: str, messages: list[bytes]) -> None:
+        for message in messages:
+            self.said.append((who, message))
+            if not self.quiet:
+                self.lines.append(f"{who} > {visible(message)}\n".encode())
+        super().messages(who, messages)
+
+
+class Oracle:
+    """Asks all the questions about one run."""
+
+    def __init__(self, world: World, server: Server, witness: Witness, handler: str, options: Options) -> None:
+        self.world = world
+        self.server = server
+        self.witness = witness
+        self.handler = handler
+        self.options = options
+        self.stopped_at: float | None = None
+        self.stopped_in_order = 0  # how long the order was then
+
+    def name(self, client: Client) -> str:
+        """As the journal calls it."""
+        host = client.address[0].replace("::ffff:", "")
+        return f"[{host}]:{client.address[1]}" if ":" in host else f"{host}:{client.address[1]}"
+
+    # While it runs.
+
+    def idle(self) -> None:
+        """The server has nothing to do. Is that so?"""
+        world, order = self.world, len(self.server.room.feed.order)  # type: ignore[attr-defined]
+        if self.stopped_at is None:
+            for listener in self.server.listeners:
+                if listener.backlog and world.now > listener.tried_at + 0.11:  # type: ignore[attr-defined]
+                    raise Failure("idle, though connections wait at the door")
+        journal, output = self.witness, world.stdout
+        if journal.size and not (journal.closed or output.stalled or output.gone):
+            raise Failure("idle, though the journal has lines and stdout takes them")
+        if self.handler != "chat":
+            return
+        talking = {}
+        for member in self.server.sessions:
+            if not member.reason:
+                talking[member.name] = member
+        for client in world.clients:
+            link = client.link
+            if link is None or client.closed or client.meddled or not talking:
+                continue
+            name = self.name(client)
+            if name not in talking:
+                continue
+            if link.incoming and not self.options.max_rate:
+                raise Failure(f"idle, though {client.name} has sent what was not read: {show(link.incoming)}")
+            due = len(GREETING) + 1 + order - self.witness.accepted[name] - len(client.received)
+            if client.attentive and due:
+                raise Failure(f"idle, though {due} bytes are due to {client.name}, who reads")
+
+    # Afterwards.
+
+    def check(self) -> None:
+        self.check_ends()
+        self.check_journal()
+        self.check_order()
+        for client in self.world.clients:
+            try:
+                self.check_client(client)
+            except Failure as failure:
+                raise Failure(f"{client.name} ({self.name(client)}): {failure}") from None
+
+    def check_ends(self) -> None:
+        """Everything is given back."""
+        world, server, kernel = self.world, self.server, self.world.kernel
+        if kernel.tasks or kernel.ready or kernel.readers or kernel.writers:
+            raise Failure(f"tasks are left: {list(kernel.tasks)} {kernel.ready} {kernel.readers} {kernel.writers}")
+        if server.sessions or server.room.members or server.per_host or server.room.news.tasks or server.change.tasks:
+            raise Failure("somebody is left in the room")
+        open_files = [fd for fd, file in world.files.items() if file is not world.stdout and file is not world.bell]
+        if open_files:
+            raise Failure(f"descriptors are left open: {open_files}")
+        armed = getattr(world.backend, "armed", {}) or getattr(world.poller, "armed", {})
+        if any(armed.values()):
+            raise Failure(f"descriptors are left armed: {armed}")
+        accepted = sum(listener.accepted for listener in world.listeners)
+        if not accepted == len(self.witness.accepted) == len(self.witness.terminated):
+            raise Failure(
+                f"{accepted} connections accepted, the journal says {len(self.witness.accepted)}, and"
+                f" {len(self.witness.terminated)} terminated"
+            )
+        if Segment.living[0] != 1:
+            gc.collect()
+        if Segment.living[0] != 1:
+            raise Failure(f"{Segment.living[0] - 1} segments of the feed are left")
+        if "Traceback" in world.stderr.getvalue():
+            raise Failure(f"a task failed: {world.stderr.getvalue()}")
+        inside = 0
+        for who, change in self.witness.inside:
+            if not REFUSED.match(self.witness.terminated[who][1]):
+                inside += change
+                if self.options.max_clients and inside > self.options.max_clients:
+                    raise Failure(f"{inside} clients inside, --max-clients is {self.options.max_clients}")
+
+    def check_journal(self) -> None:
+        """Each line once, in order, unless it says that some were left out."""
+        output, lines = self.world.stdout, self.witness.lines
+        text = bytes(output.text)
+        if text == b"".join(lines):
+            return
+        full = output.ever["full"]  # what a full disk takes may end anywhere
+        cut = full or output.stalled or output.gone or self.world.leaps
+        *written, rest = text.split(b"\n")
+        if rest and not cut:
+            raise Failure(f"the journal ends inside a line: {rest!r}")
+        place = 0
+        for line in written:
+            told = LEFT_OUT.search(line)
+            if told and (full or not told.start()):
+                place += 0 if full else int(told[1])
+            elif full:
+                place = next((at + 1 for at in range(place, len(lines)) if lines[at] == line + b"\n"), place)
+            elif lines[place : place + 1] == [line + b"\n"]:
+                place += 1
+            else:
+                raise Failure(f"the journal has {line!r} where {lines[place : place + 1]} was said")
+        if len(lines) - place != self.witness.lost and not cut:
+            raise Failure(f"of the journal's last {len(lines) - place} lines, {self.witness.lost} are known to be lost")
+
+    def check_order(self) -> None:
+        """What the feed holds is what the journal was told, each with its prefix, whole."""
+        order = bytes(self.server.room.feed.order)  # type: ignore[attr-defined]
+        place = 0
+        self.last_of: dict[str, int] = {}
+        for who, message in self.witness.said:
+            end = order.find(b"\n", place)
+            line = order[place:end]
+            host = who.rpartition(":")[0].strip("[]")
+            prefix = f"{host}: ".encode() if self.options.prefix and who != "room" else b""
+            if end < 0 or (
+                line != prefix + message and not (self.handler == "nick" and line.endswith(b": " + message))
+            ):
+                raise Failure(f"the feed has {show(line)} where {who} said {show(message)}")
+            place = end + 1
+            self.last_of[who] = place
+        if place != len(order):
+            raise Failure(f"nobody said {order[place:]!r}")
+
+    def check_client(self, client: Client) -> None:
+        name = self.name(client)
+        if name not in self.witness.accepted:
+            if client.received:
+                raise Failure(f"never accepted, but it received {show(client.received)}")
+            return
+        _, reason = self.witness.terminated[name]
+        if not reason and not client.meddled:
+            raise Failure("terminated without a reason")
+        if REFUSED.match(reason):
+            notice = f"* You are disconnected: {reason}.\n".encode()
+            if not notice.startswith(client.received) or (self.strict(client) and len(client.received) < len(notice)):
+                raise Failure(f"refused, but it received {show(client.received)}")
+            return
+        self.check_heard(client, name, reason)
+        self.check_said(client, name, reason)
+
+    def strict(self, client: Client) -> bool:
+        """Whether nothing excuses a loss: it read all the time and to the end, and nobody interfered."""
+        return client.attentive and client.eof and not (client.broken or client.meddled or self.world.leaps)
+
+    def check_heard(self, client: Client, name: str, reason: str) -> None:
+        """Greeting, then a slice of the order that begins where it was accepted, then the reason if it was kicked."""
+        strict = self.strict(client)
+        received = bytes(client.received)
+        notice = f"* You are disconnected: {reason}.\n".encode() if KICKED.match(reason) else b""
+        greeting = GREETINGS[self.handler].match(received)
+        if greeting is None:
+            complete = received.endswith(b"\n")
+            if (complete and received != notice) or (strict and received != notice):
+                raise Failure(f"the greeting is missing: {show(received)}")
+            return
+        heard = received[greeting.end() :]
+        start = self.witness.accepted[name]
+        order = bytes(self.server.room.feed.order[start:])  # type: ignore[attr-defined]
+        least = self.last_of.get(name, 0) if reason == "end of stream" else 0
+        if reason == ENDING:
+            least = self.stopped_in_order
+        if self.handler == "echo":
+            order = b"".join(message + b"\n" for message in frames(bytes(client.sent)))
+            least = start + (len(order) if reason == "end of stream" else 0)
+        elif self.handler == "nick":
+            heard = b"".join(line for line in heard.splitlines(True) if not PRIVATE.match(line))
+        same = len(heard)
+        if not order.startswith(heard):
+            same = next((i for i, (a, b) in enumerate(zip(heard, order)) if a != b), min(len(heard), len(order)))
+            same = heard.rfind(b"\n", 0, same) + 1
+            tail = heard[same:]
+            if not (notice and notice.startswith(tail)) and not (
+                self.handler == "nick" and not strict and b"\n" not in tail
+            ):
+                raise Failure(f"after {same} bytes it heard {show(tail)} instead of {show(order[same : same + 60])}")
+        if not strict:
+            return
+        tail = heard[same:]
+        if notice and not reason.startswith("took nothing") and tail != notice:
+            raise Failure(f"it was not told why it is kicked ({reason}), but {show(tail)}")
+        if same and heard[same - 1] != 10:
+            raise Failure(f"its stream ends inside a message: {show(heard[-60:])}")
+        if start + same < least:
+            raise Failure(f"{least - start - same} bytes were due to it, when it ended ({reason}), and never came")
+
+    def check_said(self, client: Client, name: str, reason: str) -> None:
+        """What it said is published once, in order: all of it, or what came before somebody ended it."""
+        link = client.link
+        assert link is not None
+        sent, taken = bytes(client.sent), bytes(link.taken)
+        assert sent.startswith(taken), "the world is broken"
+        published = [message for who, message in self.witness.said if who == name]
+        natural = (reason == "end of stream" or reason in LOST) and not client.meddled
+        if natural:
+            if not (link.fin_seen if reason == "end of stream" else client.reset or client.closed):
+                raise Failure(f"terminated: {reason}; but that is not what happened")
+            if taken != sent and not client.lossy:
+                raise Failure(f"{len(sent) - len(taken)} bytes it had sent were never read")
+        if self.handler == "echo":
+            return
+        said = settled(taken) if reason in LOST else frames(sent)
+        if self.handler == "nick":
+            said = [message for message in said if not message.startswith(b"/")]
+        if not natural:
+            said = said[: len(published)]
+        if published != said:
+            wrong = next((i for i, (a, b) in enumerate(zip(published, said)) if a != b), min(len(said), len(published)))
+            raise Failure(
+                f"of what it said, {len(published)} messages were published instead of {len(said)}; number {wrong} is"
+                f" {show(b''.join(published[wrong : wrong + 1]))} instead of {show(b''.join(said[wrong : wrong + 1]))}"
+            )

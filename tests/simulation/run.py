@@ -1,0 +1,353 @@
+"""One seed: a world, the server in it, and the oracle's questions. Many seeds: progress, and what was covered."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import chat.feed
+import chat.journal
+import chat.member
+import chat.room
+import chat.server
+import loop.poller
+from chat.handlers.chat import chat as chat_handler
+from chat.handlers.echo import echo
+from chat.handlers.nick import nick
+from chat.options import Options
+from loop import EpollPoller, Kernel, KqueuePoller, SelectPoller, recv
+
+from . import oracle
+from .clients import Client
+from .network import Bell, Listener, Output
+from .oracle import ENDING, LOST, Oracle, Witness
+from .world import Epoll, Failure, Kqueue, Select, World, once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loop.traps import Coroutine
+
+POLLERS: dict[str, tuple[Any, Any]] = {
+    "epoll": (Epoll, EpollPoller),
+    "kqueue": (Kqueue, KqueuePoller),
+    "select": (Select, SelectPoller),
+}
+HANDLERS: dict[str, Any] = {"chat": chat_handler, "echo": echo, "nick": nick}
+
+
+@contextmanager
+def installed(*changes: tuple[Any, str, Any]) -> Iterator[None]:
+    """Put stand-ins where the production code looks things up, and everything back afterwards."""
+    before = [(place, name, getattr(place, name)) for place, name, _ in changes]
+    for place, name, standin in changes:
+        setattr(place, name, standin)
+    try:
+        yield
+    finally:
+        for place, name, original in before:
+            setattr(place, name, original)
+
+
+class Run:
+    """The life of one world."""
+
+    def __init__(self, seed: int, history: list[str] | None = None) -> None:
+        self.world = world = World(seed, history)
+        pick, chance = world.pick, world.chance
+        self.system = pick("epoll", "epoll", "kqueue", "select")
+        self.handler = pick("chat", "chat", "chat", "chat", "chat", "echo", "nick")
+        world.hits[f"the {self.system} poller"] = world.hits[f"the {self.handler} handler"] = 1
+        if self.system != "epoll":
+            world.bare = 0  # a mask of epoll's
+        self.options = options = Options()
+        options.max_lag = pick(16 << 20, 16 << 20, 3000, 100)
+        options.max_rate = pick(0, 0, 0, 0, 0, 0, 2000, 50)
+        options.max_clients = pick(None, None, None, 2)
+        options.max_per_ip = pick(0, 0, 0, 1)
+        options.stall_timeout = pick(60.0, 60.0, 2.0, None)
+        options.idle_timeout = pick(None, None, None, None, None, 30.0, 1.0)
+        options.prefix = chance() < 0.8
+        self.quiet = chance() < 0.05
+        self.constants = [
+            (chat.member, "RECEIVE", pick(64 << 10, 64 << 10, 700, 7)),
+            (chat.member, "BATCH", pick(64 << 10, 64 << 10, 100, 1)),
+            (chat.journal, "BACKLOG", pick(8 << 20, 8 << 20, 8 << 20, 300)),
+        ]
+        system, self.poller = POLLERS[self.system]
+        world.backend = system(world)
+        self.calm = chance() < 0.5  # the end comes when nobody has anything left to do
+        self.orders: list[str] = []  # for the task behind the bell
+
+    def go(self) -> None:
+        """Run to the end, and ask the oracle. Raises Failure."""
+        world = self.world
+        oracle.Segment.living = [0]
+        with installed(
+            (sys, "stderr", world.stderr),
+            (loop.poller, "select", world.backend),
+            (chat.feed, "Segment", oracle.Segment),
+            (chat.room, "Feed", oracle.Feed),
+            *self.constants,
+        ):
+            self.build()
+            try:
+                world.kernel.run(until=self.life)
+                if self.life.outcome != "returned":
+                    raise Failure(f"the server {self.life.outcome}: {world.stderr.getvalue()}")
+                took = world.now - (self.oracle.stopped_at or 0)
+                if took > 9 and not (world.leaps or world.spurious or world.balk):  # a false alarm begins a wait anew
+                    raise Failure(f"the end took {took:g} seconds")
+                self.bell_task.cancel()
+                world.kernel.run()
+                self.oracle.check()
+            except Failure:
+                for task in list(world.kernel.tasks):  # quietly, now: not by the garbage collector in another run
+                    try:
+                        task.coroutine.close()
+                    except BaseException:
+                        pass
+                raise
+        self.count_ends()
+
+    def build(self) -> None:
+        world = self.world
+        pick, chance = world.pick, world.chance
+        world.poller = self.poller()
+        world.kernel = kernel = Kernel(world.poller, world.clock)
+        world.stdout = output = Output(world, chance() < 0.2)
+        world.listeners = [Listener(world, 3100) for _ in range(pick(1, 1, 2))]
+        world.bell = Bell(world)
+        witness = Witness(output, pick(1 << 20, 100, 10), self.quiet)
+        self.server = server = chat.server.Server(
+            kernel,
+            list(world.listeners),
+            witness,
+            self.options,
+            HANDLERS[self.handler],  # type: ignore[arg-type]
+        )
+        witness.feed = server.room.feed  # type: ignore[assignment]
+        self.oracle = Oracle(world, server, witness, self.handler, self.options)
+        world.idle = self.oracle.idle
+        world.stuck = self.stuck
+        world.meddle = self.meddle
+        self.life = kernel.spawn(server.run(), "server")
+        self.bell_task = kernel.spawn(self.obey(), "the bell")
+        span = pick(0.0, 0.01, 1.0, 30.0)  # how long clients go on arriving
+        number = pick(1, 2, 3, 3, 4, 5, 8)
+        talkative = pick(3, 6, 6, 30) if number < 5 else 4
+        for serial in range(number):
+            host = pick("10.0.0.1", "::ffff:10.0.0.2", "2001:db8::3") if serial % 2 else f"10.0.1.{serial}"
+            client = Client(world, serial, pick(*world.listeners), host, talkative)
+            if self.handler == "nick":
+                client.speak_nick()
+            world.clients.append(client)
+            world.at(chance() * span, client.live())
+        self.trouble(span)
+        if not self.calm:
+            world.at(pick(0, chance(), chance() * span, chance() * span), once(lambda: self.ring("stop")))
+
+    # Trouble that no client makes.
+
+    def trouble(self, span: float) -> None:
+        world = self.world
+        pick, chance = world.pick, world.chance
+        for listener in world.listeners:
+            if chance() < 0.2:
+                listener.failures = [
+                    pick(errno.ECONNABORTED, errno.ENOBUFS, errno.EMFILE) for _ in range(pick(1, 2, 20))
+                ]
+            if chance() < 0.1:
+                listener.short_until = world.now + pick(0.05, 1.0, 5.0)
+                listener.short_of = pick(errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+        if chance() < 0.3:
+            world.at(chance() * span, self.stdout_trouble(pick("stalled", "stalled", "gone", "full")))
+        if chance() < 0.15:
+            for _ in range(pick(1, 3)):
+                world.at(chance() * span, once(lambda: self.ring("meddle")))
+        if chance() < 0.1:
+            world.meddling = pick(0.002, 0.02)
+            self.meddlings = 3
+
+    def stdout_trouble(self, kind: str) -> Iterator[float]:
+        world = self.world
+        output, pick = world.stdout, world.pick
+        if kind == "stalled":
+            if output.always:
+                return
+            output.stalled = output.ever["stalled"] = True
+            world.hit("stdout stalled")
+            if world.history is not None:
+                world.note("stdout stalls")
+            yield pick(0.1, 10.0, 1e6)
+            output.stalled = False
+            if world.history is not None:
+                world.note("stdout flows again")
+        elif kind == "gone":
+            output.gone = output.ever["gone"] = True
+            if world.history is not None:
+                world.note("nobody reads stdout any more")
+        else:
+            output.full, output.ever["full"] = pick(1, 3, 1000), True
+            if world.history is not None:
+                world.note("the disk under stdout is full")
+
+    def ring(self, what: str) -> None:
+        self.orders.append(what)
+        self.world.bell.rings += 1
+
+    def obey(self) -> Coroutine[None]:
+        """COROUTINE. Does what is wanted of a task: stops the server, kicks somebody."""
+        while True:
+            yield from recv(self.world.bell, 1)  # type: ignore[arg-type]
+            if self.orders.pop(0) == "stop":
+                self.stop()
+            else:
+                self.interfere()
+
+    def stop(self) -> None:
+        world, ask = self.world, self.oracle
+        if ask.stopped_at is None:
+            busy = any(not client.finished for client in world.clients)
+            world.hit("shutdown while clients talk" if busy else "shutdown at rest")
+            if world.history is not None:
+                world.note("the server is told to stop")
+            ask.stopped_at = world.now
+            ask.stopped_in_order = len(self.server.room.feed.order)  # type: ignore[attr-defined]
+            self.server.stop()
+
+    def meddle(self) -> None:
+        """Between two system calls, by way of whichever task makes them."""
+        self.meddlings -= 1
+        if not self.meddlings:
+            self.world.meddling = 0.0
+        self.interfere()
+
+    def interfere(self) -> None:
+        world = self.world
+        members = list(self.server.sessions)
+        if not members:
+            return
+        member = world.pick(*members)
+        way = world.pick("kick", "kick", "cancel its task", "cancel its writer")
+        client = next(client for client in world.clients if self.oracle.name(client) == member.name)
+        client.meddled = True
+        world.hit(f"meddling: {way}")
+        if world.history is not None:
+            world.note(f"{client.name}: {way}")
+        if way == "kick":
+            member.kick("the world says so")
+        elif way == "cancel its task":
+            member.task.cancel()
+        else:
+            member.writer.cancel()
+
+    def stuck(self) -> bool:
+        """Nothing will happen any more. At a calm end that is the moment to stop."""
+        if self.oracle.stopped_at is not None or self.orders:
+            return False
+        for client in self.world.clients:
+            if client.attentive and client.fin and not (client.eof or client.broken or client.closed):
+                raise Failure(f"{client.name} has ended its stream, reads, and waits for the server's end in vain")
+        self.ring("stop")
+        return True
+
+    def count_ends(self) -> None:
+        """What became of the connections, for the table."""
+        hits = self.world.hits
+        for _, reason in self.oracle.witness.terminated.values():
+            for text, name in (
+                ("more than", "kicked: too far behind"),
+                ("took nothing", "kicked: stalled"),
+                ("silent", "kicked: idle"),
+                ("the server is full", "refused: full"),
+                ("too many", "refused: address"),
+                (ENDING, "ended by shutdown"),
+                ("end of stream", "ended by FIN"),
+                ("left", "left by itself"),
+            ):
+                if reason.startswith(text):
+                    hits[name] = hits.get(name, 0) + 1
+            if reason in LOST:
+                hits["ended by an error"] = hits.get("ended by an error", 0) + 1
+        if self.oracle.witness.lost or b"lines were left out" in self.world.stdout.text:
+            hits["journal left lines out"] = hits.get("journal left lines out", 0) + 1
+
+
+# Many seeds.
+
+FAULTS = """
+accept failed: ECONNABORTED; accept failed: EMFILE; accept failed: ENOBUFS; accept would block after all;
+clock leaped; timers all at once; closed at once; closed with something unread; connection lost;
+descriptor number used again; ended by an error; ended by FIN; ended by shutdown; half-close; FIN with a rest;
+FIN without a rest; hang-up without IN or OUT; journal left lines out; kicked: idle; kicked: stalled;
+kicked: too far behind; refused: address; refused: full; left by itself; long message of UTF-8;
+message of about 1024 bytes or more; meddling: cancel its task; meddling: cancel its writer; meddling: kick;
+reader stopped; reader went on; readiness in any order; readiness told later; readiness without cause;
+recv would block after all; send would block after all; stdout would block after all; reset; reset before accept;
+reset between accept and greeting; reset inside a message; reset with something unsent;
+reset destroyed what was unread; sent to a peer that had closed; short recv; short send; short write on stdout;
+shutdown at rest; shutdown while clients talk; slow drip; something happened between two system calls; stdout closed;
+stdout full; stdout stalled; text read after a failed send; the server closed with something unread; the chat handler;
+the echo handler; the nick handler; the epoll poller; the kqueue poller; the select poller
+"""
+
+
+def failure_of(seed: int, history: list[str] | None = None) -> tuple[str, Counter[str]]:
+    """What the oracle says about a seed ("" if all is well), and how often which fault occurred."""
+    run = Run(seed, history)
+    try:
+        run.go()
+    except Failure as failure:
+        return str(failure), Counter(run.world.hits)
+    return "", Counter(run.world.hits)
+
+
+def replay(seed: int) -> int:
+    """Run one seed and print its history."""
+    history: list[str] = []
+    failure, _ = failure_of(seed, history)
+    print("\n".join(history))
+    print(f"seed {seed}: {failure or 'all is well'}")
+    return 1 if failure else 0
+
+
+def many(first: int, number: int) -> int:
+    """Run many seeds; stops at the first failure."""
+    covered: Counter[str] = Counter()
+    begin = told = time.monotonic()
+    for done in range(number):
+        failure, hits = failure_of(first + done)
+        if failure:
+            print("\r\x1b[K" if sys.stdout.isatty() else "", end="")
+            return replay(first + done)
+        covered += hits
+        now = time.monotonic()
+        if now - told > (0.2 if sys.stdout.isatty() else 10) or done + 1 == number:
+            told = now
+            pace = (done + 1) / (now - begin)
+            line = f"{done + 1} of {number} seeds, {pace:.0f} a second, {(number - done - 1) / pace:.0f} s left"
+            print(
+                f"\r\x1b[K{line}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True
+            )
+    print()
+    for fault, times in sorted(covered.items()):
+        print(f"{times:10}  {fault}")
+    never = [fault for fault in " ".join(FAULTS.split()).split("; ") if not covered[fault]]
+    if never:
+        print("never occurred:", ", ".join(never))
+    return 1 if never and number >= 1000 else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, help="run this one and print its history")
+    parser.add_argument("--seeds", type=int, default=1000, help="how many (default: 1000)")
+    parser.add_argument("--first", type=int, default=0, help="the first of them (default: 0)")
+    options = parser.parse_args()
+    return replay(options.seed) if options.seed is not None else many(options.first, options.seeds)
