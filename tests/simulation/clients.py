@@ -25,14 +25,16 @@ BINARY = bytes([0, 0xFF, 0xF4, 0x1B, 0x5B, 0x32, 0x4A, 0x0D, 0xC3, 0x28, 0x7F]) 
 class Client:
     """One client; what it has sent, received and gone through is kept for the oracle."""
 
-    def __init__(self, world: World, number: int, listener: Listener, host: str, talkative: int) -> None:
+    def __init__(self, world: World, number: int, listener: Listener, host: str, talkative: int, fine: bool) -> None:
         pick, chance = world.pick, world.chance
         self.world = world
         self.name = f"c{number}"
         self.listener = listener
         self.address = (host, 40000 + number) if ":" not in host else (host, 40000 + number, 0, 0)
-        self.link: Socket | None = None
-        self.messages = [] if chance() < 0.2 else [self.text(n, talkative) for n in range(1 + world.below(talkative))]
+        self.link: Socket
+        self.connected = False
+        number_of = 0 if chance() < 0.2 else 1 + world.below(talkative)
+        self.messages = [self.text(number, 0.8 if fine and number_of > 3 else 1.0) for number in range(number_of)]
         self.cut = pick("lines", "lines", "whole", "random", "drip")  # how its stream is cut into pieces
         self.tempo = pick(0.0, 0.0, 0.01, 2.0)  # seconds between two pieces, at most
         self.ending = pick("fin", "fin", "fin", "stay", "stay", "close", "reset", "reset")
@@ -51,16 +53,16 @@ class Client:
         self.meddled = False  # it was kicked or cancelled by the world
         self.had_eof_due = False
 
-    def text(self, number: int, talkative: int) -> bytes:
-        """A message with its separator."""
+    def text(self, number: int, reach: float) -> bytes:
+        """A message with its separator; a long one only with a `reach` of 1."""
         world = self.world
         tag = b"%s.%d" % (self.name.encode(), number)
-        kind = world.chance()
+        kind = world.chance() * reach
         if kind < 0.75:
             text = tag + b" said so"[: world.below(9)]
         elif kind < 0.80:
             text = b""
-        elif kind < 0.86:
+        elif kind < 0.85:
             text = tag + BINARY[: world.below(len(BINARY) + 1)]
         elif kind < 0.92:
             size = world.pick(1022, 1023, 1024, 1025, 2048, 2049, 3000)
@@ -90,7 +92,8 @@ class Client:
         if self.listener.closed:
             self.finished = True
             return
-        link = self.link = Socket(world, self, pick(10, 500, 10000, 10000), pick(5, 100, 3000, 10000))
+        link = self.link
+        self.connected = True
         self.listener.backlog.append(link)
         if world.history is not None:
             world.note(f"{self.name}: connects from {self.address[0]}")
@@ -157,7 +160,6 @@ class Client:
     def abort(self) -> None:
         """Reset the connection, or lose it."""
         link, world = self.link, self.world
-        assert link is not None
         self.finished = self.reset = self.closed = True
         if self.eof or self.broken or link.closed:
             return
@@ -175,7 +177,6 @@ class Client:
     def close(self) -> None:
         """Close at once, read or not."""
         link, world = self.link, self.world
-        assert link is not None
         if world.history is not None:
             world.note(f"{self.name}: closes")
         self.fin = self.closed = link.fin = True
@@ -194,7 +195,7 @@ class Client:
     def read(self, everything: bool = False) -> None:
         """Read what has come, or some of it; at the server's end, go."""
         link = self.link
-        if self.closed or self.eof or link is None:
+        if self.closed or self.eof:
             return
         if link.outgoing:
             size = len(link.outgoing) if everything else self.world.part(len(link.outgoing))
@@ -212,7 +213,7 @@ class Client:
 
     def go(self) -> None:
         """The server has ended: so do we."""
-        if not self.closed and self.link is not None:
+        if not self.closed:
             self.fin = self.closed = self.link.fin = True
 
     def turned_away(self) -> None:

@@ -31,16 +31,18 @@ class Socket:
 
     always = False
 
-    def __init__(self, world: World, client: Client, window: int, room: int) -> None:
+    def __init__(self, world: World, client: Client, window: int, room: int, rated: int) -> None:
         self.world = world
         self.client = client
         self.window = window  # bytes the server's side holds until they are read
+        self.rated = rated  # who reads at most so much at once keeps to --max-rate
         self.room = room  # bytes that are on their way to the client, at most
         self.fd = -1
         self.blocking = True
         self.incoming = bytearray()
         self.outgoing = bytearray()
         self.taken = bytearray()  # what the server has read
+        self.in_rate = 0  # bytes of it that count for --max-rate
         self.first_read = 0.0
         self.last_read = 0.0
         self.fin = False  # the client has ended its stream
@@ -130,9 +132,10 @@ class Socket:
                 world.hits["short recv"] = world.hits.get("short recv", 0) + 1
             data = bytes(self.incoming[:size])
             del self.incoming[:size]
-            if not self.taken:
-                self.first_read = world.now
-            self.last_read = world.now
+            if most <= self.rated:
+                self.first_read = self.first_read or world.now
+                self.last_read = world.now
+                self.in_rate += size
             self.taken += data
             world.work += 1
             if self.failed_send:
@@ -342,6 +345,6 @@ class Bell:
         return b"!"
 
 
-def show(data: bytes | memoryview) -> str:
+def show(data: bytes | bytearray | memoryview) -> str:
     data = bytes(data)
     return repr(data) if len(data) <= 60 else f"{data[:40]!r}... ({len(data)} bytes)"

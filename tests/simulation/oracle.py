@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import gc
 import re
+from collections import Counter
 from errno import ECONNRESET, EHOSTUNREACH, EPIPE, ETIMEDOUT
 from os import strerror
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import chat.feed
 from chat.handlers.chat import GREETING
@@ -61,7 +62,9 @@ class Segment(chat.feed.Segment):
     """A segment as it is, counted while it lives."""
 
     __slots__ = ("count",)
-    living = [0]  # a list of its own for each run, because what a failed run leaves behind goes later
+    living: ClassVar[list[int]] = [
+        0
+    ]  # a list of its own for each run, because what a failed run leaves behind goes later
 
     def __init__(self) -> None:
         self.count = Segment.living
@@ -144,7 +147,7 @@ class Oracle:
                 talking[member.name] = member
         for client in world.clients:
             link = client.link
-            if link is None or client.closed or client.meddled or not talking:
+            if client.closed or client.meddled or not talking:
                 continue
             name = self.name(client)
             if name not in talking:
@@ -192,12 +195,18 @@ class Oracle:
             raise Failure(f"{Segment.living[0] - 1} segments of the feed are left")
         if "Traceback" in world.stderr.getvalue():
             raise Failure(f"a task failed: {world.stderr.getvalue()}")
-        inside = 0
+        inside: Counter[str] = Counter()
         for who, change in self.witness.inside:
             if not REFUSED.match(self.witness.terminated[who][1]):
-                inside += change
-                if self.options.max_clients and inside > self.options.max_clients:
-                    raise Failure(f"{inside} clients inside, --max-clients is {self.options.max_clients}")
+                inside["all"] += change
+                inside[who.rpartition(":")[0]] += change
+                if self.options.max_clients and inside["all"] > self.options.max_clients:
+                    raise Failure(f"{inside['all']} clients are in, --max-clients is {self.options.max_clients}")
+                if (
+                    self.options.max_per_ip
+                    and max(inside[host] for host in inside if host != "all") > self.options.max_per_ip
+                ):
+                    raise Failure(f"too many clients from one address are in: {inside}")
 
     def check_journal(self) -> None:
         """Each line once, in order, unless it says that some were left out."""
@@ -228,18 +237,19 @@ class Oracle:
         """What the feed holds is what the journal was told, each with its prefix, whole."""
         order = bytes(self.server.room.feed.order)  # type: ignore[attr-defined]
         place = 0
-        self.last_of: dict[str, int] = {}
+        self.last_of: dict[str, int] = {}  # where in the order each one's last message ends
+        self.said_by: dict[str, list[bytes]] = {}
         for who, message in self.witness.said:
             end = order.find(b"\n", place)
             line = order[place:end]
             host = who.rpartition(":")[0].strip("[]")
             prefix = f"{host}: ".encode() if self.options.prefix and who != "room" else b""
-            if end < 0 or (
-                line != prefix + message and not (self.handler == "nick" and line.endswith(b": " + message))
-            ):
+            right = line == prefix + message or (self.handler == "nick" and line.endswith(b": " + message))
+            if end < 0 or not right:
                 raise Failure(f"the feed has {show(line)} where {who} said {show(message)}")
             place = end + 1
             self.last_of[who] = place
+            self.said_by.setdefault(who, []).append(message)
         if place != len(order):
             raise Failure(f"nobody said {order[place:]!r}")
 
@@ -291,9 +301,8 @@ class Oracle:
             same = next((i for i, (a, b) in enumerate(zip(heard, order)) if a != b), min(len(heard), len(order)))
             same = heard.rfind(b"\n", 0, same) + 1
             tail = heard[same:]
-            if not (notice and notice.startswith(tail)) and not (
-                self.handler == "nick" and not strict and b"\n" not in tail
-            ):
+            torn = self.handler == "nick" and not strict and b"\n" not in tail  # a private line, perhaps
+            if not torn and not (notice and notice.startswith(tail)):
                 raise Failure(f"after {same} bytes it heard {show(tail)} instead of {show(order[same : same + 60])}")
         if not strict:
             return
@@ -308,16 +317,20 @@ class Oracle:
     def check_said(self, client: Client, name: str, reason: str) -> None:
         """What it said is published once, in order: all of it, or what came before somebody ended it."""
         link = client.link
-        assert link is not None
         sent, taken = bytes(client.sent), bytes(link.taken)
         assert sent.startswith(taken), "the world is broken"
-        published = [message for who, message in self.witness.said if who == name]
+        published = self.said_by.get(name, [])
         natural = (reason == "end of stream" or reason in LOST) and not client.meddled
         if natural:
             if not (link.fin_seen if reason == "end of stream" else client.reset or client.closed):
                 raise Failure(f"terminated: {reason}; but that is not what happened")
             if taken != sent and not client.lossy:
                 raise Failure(f"{len(sent) - len(taken)} bytes it had sent were never read")
+        rate = self.options.max_rate
+        if rate and link.in_rate > rate * (link.last_read - link.first_read + 2) + 1:  # the first second is free
+            raise Failure(
+                f"{link.in_rate} bytes were read in {link.last_read - link.first_read:g} s, --max-rate is {rate}"
+            )
         if self.handler == "echo":
             return
         said = settled(taken) if reason in LOST else frames(sent)

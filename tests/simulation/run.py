@@ -24,7 +24,7 @@ from loop import EpollPoller, Kernel, KqueuePoller, SelectPoller, recv
 
 from . import oracle
 from .clients import Client
-from .network import Bell, Listener, Output
+from .network import Bell, Listener, Output, Socket
 from .oracle import ENDING, LOST, Oracle, Witness
 from .world import Epoll, Failure, Kqueue, Select, World, once
 
@@ -75,7 +75,7 @@ class Run:
         options.prefix = chance() < 0.8
         self.quiet = chance() < 0.05
         self.constants = [
-            (chat.member, "RECEIVE", pick(64 << 10, 64 << 10, 700, 7)),
+            (chat.member, "RECEIVE", pick(64 << 10, 64 << 10, 700, 100)),
             (chat.member, "BATCH", pick(64 << 10, 64 << 10, 100, 1)),
             (chat.journal, "BACKLOG", pick(8 << 20, 8 << 20, 8 << 20, 300)),
         ]
@@ -126,10 +126,10 @@ class Run:
         witness = Witness(output, pick(1 << 20, 100, 10), self.quiet)
         self.server = server = chat.server.Server(
             kernel,
-            list(world.listeners),
+            list(world.listeners),  # type: ignore[arg-type]
             witness,
             self.options,
-            HANDLERS[self.handler],  # type: ignore[arg-type]
+            HANDLERS[self.handler],
         )
         witness.feed = server.room.feed  # type: ignore[assignment]
         self.oracle = Oracle(world, server, witness, self.handler, self.options)
@@ -141,9 +141,12 @@ class Run:
         span = pick(0.0, 0.01, 1.0, 30.0)  # how long clients go on arriving
         number = pick(1, 2, 3, 3, 4, 5, 8)
         talkative = pick(3, 6, 6, 30) if number < 5 else 4
+        fine = chance() < 0.4  # short messages through tiny buffers, or longer ones through larger buffers
+        sizes = (5, 10, 50, 1000) if fine else (500, 3000, 10000)
         for serial in range(number):
             host = pick("10.0.0.1", "::ffff:10.0.0.2", "2001:db8::3") if serial % 2 else f"10.0.1.{serial}"
-            client = Client(world, serial, pick(*world.listeners), host, talkative)
+            client = Client(world, serial, pick(*world.listeners), host, talkative, fine)
+            client.link = Socket(world, client, pick(*sizes), pick(*sizes), self.options.max_rate)
             if self.handler == "nick":
                 client.speak_nick()
             world.clients.append(client)
@@ -159,9 +162,8 @@ class Run:
         pick, chance = world.pick, world.chance
         for listener in world.listeners:
             if chance() < 0.2:
-                listener.failures = [
-                    pick(errno.ECONNABORTED, errno.ENOBUFS, errno.EMFILE) for _ in range(pick(1, 2, 20))
-                ]
+                numbers = errno.ECONNABORTED, errno.ENOBUFS, errno.EMFILE
+                listener.failures = [pick(*numbers) for _ in range(pick(1, 2, 20))]
             if chance() < 0.1:
                 listener.short_until = world.now + pick(0.05, 1.0, 5.0)
                 listener.short_of = pick(errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -321,20 +323,19 @@ def many(first: int, number: int) -> int:
     """Run many seeds; stops at the first failure."""
     covered: Counter[str] = Counter()
     begin = told = time.monotonic()
+    terminal = sys.stdout.isatty()
     for done in range(number):
         failure, hits = failure_of(first + done)
         if failure:
-            print("\r\x1b[K" if sys.stdout.isatty() else "", end="")
+            print("\r\x1b[K" if terminal else "", end="")
             return replay(first + done)
-        covered += hits
+        covered.update(hits)
         now = time.monotonic()
-        if now - told > (0.2 if sys.stdout.isatty() else 10) or done + 1 == number:
+        if now - told > (0.2 if terminal else 10) or done + 1 == number:
             told = now
             pace = (done + 1) / (now - begin)
             line = f"{done + 1} of {number} seeds, {pace:.0f} a second, {(number - done - 1) / pace:.0f} s left"
-            print(
-                f"\r\x1b[K{line}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True
-            )
+            print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", flush=True)
     print()
     for fault, times in sorted(covered.items()):
         print(f"{times:10}  {fault}")

@@ -163,7 +163,7 @@ class World:
         while self.agenda and self.agenda[0][0] <= self.now and chance() < self.pace:
             self.step()
         for client in self.clients:
-            if client.link is not None and client.reading and chance() < 0.7:
+            if client.reading and client.connected and chance() < 0.7:
                 client.read()
         leaped = self.leap and self.leaps < 5 and chance() < self.leap
         if leaped:
@@ -174,7 +174,7 @@ class World:
         until = FOREVER if timeout is None else self.now + timeout
         while True:
             for client in self.clients:
-                if client.link is not None and client.reading:
+                if client.reading and client.connected:
                     client.read(everything=True)
             found = self.look(armed)
             if found:
