@@ -105,7 +105,7 @@ class Client:
         for piece in self.pieces():
             wait = 0.01
             while piece:
-                if self.eof or self.broken or self.closed:
+                if self.eof or self.broken or self.closed or wait > 10000:
                     self.finished = True
                     return
                 sent = link.push(piece)

@@ -42,6 +42,9 @@ class Socket:
         self.incoming = bytearray()
         self.outgoing = bytearray()
         self.taken = bytearray()  # what the server has read
+        self.accepted_at = 0.0
+        self.last_recv = 0.0
+        self.last_send = 0.0
         self.in_rate = 0  # bytes of it that count for --max-rate
         self.first_read = 0.0
         self.last_read = 0.0
@@ -132,6 +135,7 @@ class Socket:
                 world.hits["short recv"] = world.hits.get("short recv", 0) + 1
             data = bytes(self.incoming[:size])
             del self.incoming[:size]
+            self.last_recv = world.now
             if most <= self.rated:
                 self.first_read = self.first_read or world.now
                 self.last_read = world.now
@@ -175,6 +179,7 @@ class Socket:
         if size < len(data):
             world.hits["short send"] = world.hits.get("short send", 0) + 1
         self.outgoing += data[:size]
+        self.last_send = world.now
         world.work += 1
         if world.history is not None:
             world.note(f"{self.client.name}: the server sends {show(data[:size])}, {len(data) - size} left")
@@ -240,7 +245,7 @@ class Listener:
         world.enter()
         if self.closed:
             raise error(errno.EBADF)
-        if self.failures:
+        if self.failures and (not self.backlog or world.chance() < 0.5):
             number = self.failures.pop(0)
             self.tried_at = world.now
             world.hit(f"accept failed: {errno.errorcode[number]}")
@@ -259,6 +264,7 @@ class Listener:
         sock = self.backlog.pop(0)
         sock.fd = world.open(sock)
         self.accepted += 1
+        sock.accepted_at = world.now
         world.work += 3
         if sock.reset:
             world.hit("reset before accept")

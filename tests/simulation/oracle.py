@@ -21,16 +21,19 @@ import chat.feed
 from chat.handlers.chat import GREETING
 from chat.journal import Journal
 from chat.text import visible
+from loop import ReadWait, WriteWait
 
 from .network import show
 from .reference import frames, settled
 from .world import Failure
 
 if TYPE_CHECKING:
+    from chat.member import Member
     from chat.options import Options
     from chat.server import Server
 
     from .clients import Client
+    from .network import Socket
     from .world import World
 
 LOST = {strerror(number).lower() for number in (ECONNRESET, EHOSTUNREACH, EPIPE, ETIMEDOUT)}
@@ -51,10 +54,12 @@ class Feed(chat.feed.Feed):
 
     def __init__(self) -> None:
         self.order = bytearray()
+        self.largest = 0
         super().__init__()
 
     def append(self, data: bytes) -> None:
         self.order += data
+        self.largest = max(self.largest, len(data))
         super().append(data)
 
 
@@ -154,6 +159,7 @@ class Oracle:
                 continue
             if link.incoming and not self.options.max_rate:
                 raise Failure(f"idle, though {client.name} has sent what was not read: {show(link.incoming)}")
+            self.check_limits(client, link, talking[name])
             due = len(GREETING) + 1 + order - self.witness.accepted[name] - len(client.received)
             if client.attentive and due:
                 raise Failure(f"idle, though {due} bytes are due to {client.name}, who reads")
@@ -267,12 +273,30 @@ class Oracle:
             if not notice.startswith(client.received) or (self.strict(client) and len(client.received) < len(notice)):
                 raise Failure(f"refused, but it received {show(client.received)}")
             return
+        if client.attentive and client.broken and not client.meddled and not self.world.leaps:
+            raise Failure(f"it was reset, though it read all the time and went when the server did ({reason})")
         self.check_heard(client, name, reason)
         self.check_said(client, name, reason)
 
     def strict(self, client: Client) -> bool:
         """Whether nothing excuses a loss: it read all the time and to the end, and nobody interfered."""
         return client.attentive and client.eof and not (client.broken or client.meddled or self.world.leaps)
+
+    def check_limits(self, client: Client, link: Socket, member: Member) -> None:
+        """Nobody stays who should have been sent away. Not asked where the clock leaped or alarms were false: each of
+        those begins a wait anew.
+        """
+        options, now, feed = self.options, self.world.now, self.witness.feed
+        blocked = isinstance(member.writer.trap, WriteWait) and member.writer.undo is not None
+        if blocked and member.cursor and member.cursor.lag > options.max_lag * 17 // 16 + feed.largest:
+            raise Failure(f"{client.name} is {member.cursor.lag} bytes behind, --max-lag is {options.max_lag}")
+        if self.world.leaps or self.world.spurious or self.world.balk:
+            return
+        if blocked and options.stall_timeout and now > link.last_send + options.stall_timeout + 0.1:
+            raise Failure(f"{client.name} has taken nothing for {now - link.last_send:g} s, and is still there")
+        silent = isinstance(member.task.trap, ReadWait) and member.task.undo is not None
+        if silent and options.idle_timeout and now > max(link.last_recv, link.accepted_at) + options.idle_timeout + 0.1:
+            raise Failure(f"{client.name} has said nothing for {now - link.last_recv:g} s, and is still there")
 
     def check_heard(self, client: Client, name: str, reason: str) -> None:
         """Greeting, then a slice of the order that begins where it was accepted, then the reason if it was kicked."""

@@ -1,0 +1,204 @@
+"""Ways to break the server, to see whether the simulation would notice.
+
+Each is a piece of production source and what stands there instead. `broken` imports everything anew with the change in
+it, beside the modules that are loaded already, and puts those back afterwards.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    FailureOf = Callable[[int], tuple[str, Any]]
+
+ROOT = Path(__file__).parents[2]
+
+
+class Mutation(NamedTuple):
+    name: str
+    module: str
+    changes: list[tuple[str, str]]
+
+
+def change(name: str, module: str, *texts: str) -> Mutation:
+    """`texts`: what is there, what is put there instead, and so on in turn."""
+    return Mutation(name, module, list(zip(texts[::2], texts[1::2])))
+
+
+MUTATIONS = [
+    change("the rest of a partial send is dropped", "loop.stream",
+           "if sent == len(rest):", "if sent:"),
+    change("a send that would block is tried again at once", "loop.stream",
+           "        yield WriteWait(sock, timeout)\n\n\ndef read", "\n\ndef read"),
+    change("a recv that would block is the end of the stream", "loop.stream",
+           "            return sock.recv(most)\n        except (BlockingIOError, InterruptedError):\n            pass",
+           "            return sock.recv(most)\n        except (BlockingIOError, InterruptedError):\n            return b''"),
+    change("accepted sockets stay blocking", "loop.stream",
+           "sock.setblocking(False)", "pass"),
+    change("a failing accept loses those accepted before it", "loop.stream",
+           "if not accepted and not isinstance", "if not isinstance"),
+    change("a closed descriptor is not forgotten", "loop.kernel",
+           "            self.poller.forget(fd)\n", ""),
+    change("the other direction is not armed again", "loop.kernel",
+           "            if fd in self.readers or fd in self.writers:\n                self.arm(fd)", "            if False:\n                pass"),
+    change("who is cancelled while waiting leaves the descriptor armed", "loop.kernel",
+           "        del self.writers[fd]\n        self.arm(fd)", "        del self.writers[fd]"),
+    change("a task cancelled before its first step never takes it", "loop.kernel",
+           "elif task.started:", "elif True:"),
+    change("a woken task keeps its deadline", "loop.kernel",
+           '        """Make a task ready whose wait is over already."""\n        task.deadline = None',
+           '        """Make a task ready whose wait is over already."""'),
+    change("a timer that goes off early is not set anew", "loop.kernel",
+           "                self.set_timer(task, task.deadline)\n            elif", "                pass\n            elif"),
+    change("an earlier deadline does not move the timer", "loop.kernel",
+           "task.timer is None or deadline < task.timer", "task.timer is None"),
+    change("cancelling a ready task makes it ready twice", "loop.task",
+           "            end.woken = self.error is None\n", "            self.ready.append(self)\n"),
+    change("waking does not undo the wait", "loop.task",
+           "        self.undo(self)\n", ""),
+    change("a hang-up without IN wakes nobody", "loop.poller",
+           "(READ if mask & ~select.EPOLLOUT else 0)", "(READ if mask & select.EPOLLIN else 0)"),
+    change("history is delivered", "chat.feed",
+           "        self.last = Segment()  # the open one\n", "        self.first = self.last = Segment()\n",
+           "        self.segment = feed.seal()\n", "        self.segment = feed.first\n"),
+    change("the feed keeps what everybody has read", "chat.feed",
+           "        self.last = Segment()  # the open one\n", "        self.first = self.last = Segment()\n"),
+    change("of what is fresh, only the first is kept", "chat.feed",
+           'b"".join(self.fresh)', "self.fresh[0]"),
+    change("1023 instead of 1024", "chat.framing",
+           "LIMIT = 1024", "LIMIT = 1023"),
+    change("the return before a separator stays", "chat.framing",
+           'if b"\\r" in data:', "if False:"),
+    change("a full part is followed by an empty message", "chat.framing",
+           "            self.filled = False\n            data = data[", "            self.filled = False\n            data = data["[:-5] + "data[0 * "),
+    change("characters are cut in two", "chat.framing",
+           "return start if start + length > end else end", "return end"),
+    change("the unfinished rest is lost at the end of the stream", "chat.member",
+           "return self.framer.finish()", "return []"),
+    change("a reset that a send has learned of ends the stream like a FIN", "chat.member",
+           "member.lost = error.strerror or str(error)", "pass"),
+    change("a failed send ends the receiving side", "chat.member",
+           "member.lost = error.strerror or str(error)", "member.task.cancel()",
+           "        pass  # the peer had ended", "        member.task.cancel()  #"),
+    change("private lines go after what came later", "chat.member",
+           "pieces = self.private + pieces", "pieces = pieces + self.private"),
+    change("the writer swallows Cancelled", "chat.member",
+           "            yield from self.room.news.wait()\n",
+           "            try:\n                yield from self.room.news.wait()\n            except BaseException:\n                pass\n"),
+    change("others are heard after the line that says why one is sent away", "chat.member",
+           "            self.leave()\n", ""),
+    change("one who is sent away is told more", "chat.member",
+           "if self.cursor is None or self.leaving:", "if self.cursor is None:"),
+    change("--max-rate is not kept", "chat.member",
+           "        if self.paid > now:", "        if False:"),
+    change("--max-lag is not kept", "chat.member",
+           "        if lag > most and", "        if False and"),
+    change("--stall-timeout is not kept", "chat.member",
+           "batch, member.room.options.stall_timeout)", "batch)"),
+    change("--idle-timeout is not kept", "chat.member",
+           "most, options.idle_timeout)", "most)"),
+    change("--max-clients counts one more", "chat.server",
+           "len(self.room.members) >= self.options.max_clients", "len(self.room.members) > self.options.max_clients"),
+    change("--max-per-ip does not see who goes", "chat.server",
+           "            self.per_host[member.host] -= 1\n", ""),
+    change("no greeting", "chat.handlers.chat",
+           "    member.tell(GREETING)\n", ""),
+    change("the first of several messages gets no prefix", "chat.room",
+           'prefix + (b"\\n" + prefix)', '(b"\\n" + prefix)'),
+    change("only one writer is woken", "chat.room",
+           "self.news.wake_all()", "self.news.wake()"),
+    change("the last message's separator is missing now and then", "chat.room",
+           '.join(messages) + b"\\n")', '.join(messages) + b"\\n"[len(messages) > 3:])'),
+    change("messages are published twice if they are many", "chat.room",
+           "        self.news.wake_all()\n",
+           '        if len(messages) > 5:\n            self.feed.append(prefix + messages[0] + b"\\n")\n        self.news.wake_all()\n'),
+    change("messages do not reach the journal", "chat.room",
+           "        self.journal.messages(who, messages)\n", ""),
+    change("two lines when a connection ends", "chat.server",
+           "            self.forget(member)\n", '            self.forget(member)\n            self.journal.say(member.name, "connection terminated: really")\n'),
+    change("an accept that fails ends the accepting", "chat.server",
+           "                if error.errno in PASSING:\n                    continue\n", "                if error.errno in PASSING:\n                    return\n"),
+    change("accept is tried again at once when descriptors are short", "chat.server",
+           "                yield from sleep(0.1)  #", "                pass  #"),
+    change("what is due is not waited for", "chat.server",
+           "            yield from join(member.writer, FAREWELL)\n", ""),
+    change("closed before the peer's end", "chat.server",
+           "            while not member.gone and (left", "            while False and (left"),
+    change("one who has gone is kept", "chat.server",
+           "            del self.room.members[member]\n", ""),
+    change("the socket is not closed", "chat.server",
+           "            self.kernel.close(member.socket)\n", ""),
+    change("members are left alone at the end", "chat.server",
+           "                member.task.cancel()\n        while", "                pass\n        while"),
+    change("mapped addresses are printed as they are", "chat.server",
+           "            host = host[7:]\n", "            pass\n"),
+    change("a short write to the journal loses the rest", "chat.journal",
+           "                rest = rest[taken:]\n                self.size -= taken", "                self.size -= len(rest)\n                rest = rest[len(rest):]"),
+    change("the journal's writer is not woken", "chat.journal",
+           "        self.news.wake()\n", ""),
+    change("the journal says nothing of lines left out", "chat.journal",
+           "        if self.lost:\n", "        if False:\n"),
+    change("a closed stdout ends the server's writer with an error", "chat.journal",
+           "                    self.fail(error)\n", "                    raise\n"),
+]  # fmt: skip
+
+
+class Loader(importlib.machinery.SourceFileLoader):
+    """Loads a module from changed source."""
+
+    def __init__(self, mutation: Mutation, path: str) -> None:
+        super().__init__(mutation.module, path)
+        self.mutation = mutation
+
+    def get_code(self, fullname: str) -> Any:
+        source = Path(self.path).read_text()
+        for old, new in self.mutation.changes:
+            if source.count(old) != 1:
+                raise LookupError(f"{self.mutation.name!r}: {old!r} is {source.count(old)} times in {self.path}")
+            source = source.replace(old, new)
+        return compile(source, self.path, "exec")
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    def __init__(self, mutation: Mutation) -> None:
+        self.mutation = mutation
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if name != self.mutation.module:
+            return None
+        source = str(ROOT.joinpath(*name.split(".")).with_suffix(".py"))
+        return importlib.util.spec_from_file_location(name, source, loader=Loader(self.mutation, source))
+
+
+@contextmanager
+def broken(mutation: Mutation) -> Iterator[FailureOf]:
+    """The simulation of a server with this mutation in it: its failure_of."""
+    ours = [name for name in sys.modules if name.partition(".")[0] in ("loop", "chat", "simulation")]
+    whole = {name: sys.modules.pop(name) for name in ours}
+    finder = Finder(mutation)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield importlib.import_module("simulation.run").failure_of
+    finally:
+        sys.meta_path.remove(finder)
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("loop", "chat", "simulation")]:
+            del sys.modules[name]
+        sys.modules.update(whole)
+
+
+def caught(mutation: Mutation, seeds: int) -> tuple[int, str]:
+    """The first seed that notices the mutation, and what the oracle says; -1 if none does."""
+    with broken(mutation) as failure_of:
+        for seed in range(seeds):
+            failure, _ = failure_of(seed)
+            if failure:
+                return seed, failure
+    return -1, "was not noticed"
