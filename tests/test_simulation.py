@@ -2,23 +2,56 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from simulation.mutations import MUTATIONS, Mutation, caught
 from simulation.run import failure_of
 
 SEEDS = 400
+ROOT = Path(__file__).parents[1]
 
 
 def test_whatever_happens_the_oracle_is_content() -> None:
     for seed in range(SEEDS):
         failure, _ = failure_of(seed)
-        assert not failure, f"{failure}\nmake simulate SEED={seed} shows what happened"
+        assert not failure, f"{failure}\n`make simulate SEED={seed}` shows what happened"
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_seed_repeats_exactly(seed: int) -> None:
-    histories: list[list[str]] = [[], []]
-    hits: list[Counter[str]] = [failure_of(seed, history)[1] for history in histories]
-    assert histories[0] == histories[1]
-    assert hits[0] == hits[1] == failure_of(seed)[1], "keeping a history changes what happens"
+def test_a_seed_repeats_exactly_in_any_process() -> None:
+    program = (
+        "from simulation.run import failure_of\n"
+        "for seed in range(20): history = []; failure_of(seed, history); print(*history, sep='\\n')"
+    )
+    digests = set()
+    for hash_seed in "1", "2":
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+        run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, timeout=50)
+        assert run.returncode == 0 and len(run.stdout) > 10_000, run.stderr.decode()
+        digests.add(hashlib.sha256(run.stdout).hexdigest())
+    assert len(digests) == 1
+
+
+def test_keeping_a_history_changes_nothing() -> None:
+    for seed in range(20):
+        assert failure_of(seed) == failure_of(seed, [])
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[list[str]]:
+    """Printed at the end: which mutation, the seed that caught it, what the oracle said."""
+    lines: list[str] = []
+    yield lines
+    print(f"\n{'mutation':66}  seed  the oracle said", *lines, sep="\n")
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name.replace(" ", "-"))
+def test_each_mutation_is_caught(mutation: Mutation, table: list[str]) -> None:
+    seed, said = caught(mutation, 1000)
+    assert seed >= 0, "1000 seeds did not notice it"
+    table.append(f"{mutation.name:66}  {seed:4}  {said.splitlines()[0][:100]}")

@@ -51,7 +51,7 @@ class Client:
         self.closed = False  # so it can receive nothing any more
         self.finished = False  # its life is over; it may still read
         self.meddled = False  # it was kicked or cancelled by the world
-        self.had_eof_due = False
+        self.sent_away = False  # by a kick, before it had another reason to end
 
     def text(self, number: int, reach: float) -> bytes:
         """A message with its separator; a long one only with a `reach` of 1."""

@@ -120,7 +120,7 @@ class Socket:
             raise error(errno.EBADF)
         if self.blocking:
             raise Failure(f"{what} on a blocking socket")
-        self.world.enter()
+        self.world.enter(self.client)
 
     def recv(self, most: int) -> bytes:
         self.enter("recv")
@@ -132,7 +132,7 @@ class Socket:
             have = min(most, len(self.incoming))
             size = world.part(have)
             if size < have:
-                world.hits["short recv"] = world.hits.get("short recv", 0) + 1
+                world.count("short recv")
             data = bytes(self.incoming[:size])
             del self.incoming[:size]
             self.last_recv = world.now
@@ -177,7 +177,7 @@ class Socket:
             raise BlockingIOError(errno.EAGAIN, "again")
         size = world.part(size)
         if size < len(data):
-            world.hits["short send"] = world.hits.get("short send", 0) + 1
+            world.count("short send")
         self.outgoing += data[:size]
         self.last_send = world.now
         world.work += 1
@@ -258,8 +258,7 @@ class Listener:
             raise BlockingIOError(errno.EAGAIN, "again")
         if world.now < self.short_until:
             self.tried_at = world.now
-            name = f"accept failed: {errno.errorcode[self.short_of]}"
-            world.hits[name] = world.hits.get(name, 0) + 1  # no work: who tries at once again is spinning
+            world.count(f"accept failed: {errno.errorcode[self.short_of]}")  # no work: to try again at once is spinning
             raise error(self.short_of)
         sock = self.backlog.pop(0)
         sock.fd = world.open(sock)
@@ -324,7 +323,7 @@ class Output:
             return None
         size = world.part(len(data))
         if size < len(data):
-            world.hits["short write on stdout"] = world.hits.get("short write on stdout", 0) + 1
+            world.count("short write on stdout")
         self.text += data[:size]
         return size
 

@@ -136,7 +136,7 @@ class Oracle:
 
     def idle(self) -> None:
         """The server has nothing to do. Is that so?"""
-        world, order = self.world, len(self.server.room.feed.order)  # type: ignore[attr-defined]
+        world, order = self.world, len(self.witness.feed.order)
         if self.stopped_at is None:
             for listener in self.server.listeners:
                 if listener.backlog and world.now > listener.tried_at + 0.11:  # type: ignore[attr-defined]
@@ -241,7 +241,7 @@ class Oracle:
 
     def check_order(self) -> None:
         """What the feed holds is what the journal was told, each with its prefix, whole."""
-        order = bytes(self.server.room.feed.order)  # type: ignore[attr-defined]
+        order = bytes(self.witness.feed.order)
         place = 0
         self.last_of: dict[str, int] = {}  # where in the order each one's last message ends
         self.said_by: dict[str, list[bytes]] = {}
@@ -266,8 +266,11 @@ class Oracle:
                 raise Failure(f"never accepted, but it received {show(client.received)}")
             return
         _, reason = self.witness.terminated[name]
-        if not reason and not client.meddled:
-            raise Failure("terminated without a reason")
+        known = reason in LOST or reason in ("end of stream", "left", ENDING) or KICKED.match(reason)
+        if not (known or REFUSED.match(reason) or client.meddled):
+            raise Failure(f"terminated, with no good reason: {reason!r}")
+        if client.sent_away and not KICKED.match(reason):
+            raise Failure(f"it was kicked, but the journal says: {reason}")
         if REFUSED.match(reason):
             notice = f"* You are disconnected: {reason}.\n".encode()
             if not notice.startswith(client.received) or (self.strict(client) and len(client.received) < len(notice)):
@@ -311,7 +314,7 @@ class Oracle:
             return
         heard = received[greeting.end() :]
         start = self.witness.accepted[name]
-        order = bytes(self.server.room.feed.order[start:])  # type: ignore[attr-defined]
+        order = bytes(self.witness.feed.order[start:])
         least = self.last_of.get(name, 0) if reason == "end of stream" else 0
         if reason == ENDING:
             least = self.stopped_in_order

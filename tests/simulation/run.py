@@ -62,7 +62,8 @@ class Run:
         pick, chance = world.pick, world.chance
         self.system = pick("epoll", "epoll", "kqueue", "select")
         self.handler = pick("chat", "chat", "chat", "chat", "chat", "echo", "nick")
-        world.hits[f"the {self.system} poller"] = world.hits[f"the {self.handler} handler"] = 1
+        world.count(f"the {self.system} poller")
+        world.count(f"the {self.handler} handler")
         if self.system != "epoll":
             world.bare = 0  # a mask of epoll's
         self.options = options = Options()
@@ -106,12 +107,14 @@ class Run:
                 self.bell_task.cancel()
                 world.kernel.run()
                 self.oracle.check()
-            except Failure:
+            except BaseException as error:
                 for task in list(world.kernel.tasks):  # quietly, now: not by the garbage collector in another run
                     try:
                         task.coroutine.close()
                     except BaseException:
                         pass
+                if isinstance(error, Exception):
+                    raise Failure(f"the kernel failed: {error!r}") from error
                 raise
         self.count_ends()
 
@@ -169,10 +172,10 @@ class Run:
                 listener.short_of = pick(errno.EMFILE, errno.ENFILE, errno.ENOMEM)
         if chance() < 0.3:
             world.at(chance() * span, self.stdout_trouble(pick("stalled", "stalled", "gone", "full")))
-        if chance() < 0.15:
+        if chance() < 0.25:
             for _ in range(pick(1, 3)):
                 world.at(chance() * span, once(lambda: self.ring("meddle")))
-        if chance() < 0.1:
+        if chance() < 0.15:
             world.meddling = pick(0.002, 0.02)
             self.meddlings = 3
 
@@ -220,19 +223,22 @@ class Run:
             if world.history is not None:
                 world.note("the server is told to stop")
             ask.stopped_at = world.now
-            ask.stopped_in_order = len(self.server.room.feed.order)  # type: ignore[attr-defined]
+            ask.stopped_in_order = len(ask.witness.feed.order)
             self.server.stop()
 
-    def meddle(self) -> None:
+    def meddle(self, client: Client | None) -> None:
         """Between two system calls, by way of whichever task makes them."""
         self.meddlings -= 1
         if not self.meddlings:
             self.world.meddling = 0.0
-        self.interfere()
+        self.interfere(client if self.world.chance() < 0.5 else None)
 
-    def interfere(self) -> None:
+    def interfere(self, client: Client | None = None) -> None:
+        """Kick a member or cancel one of its tasks: this client's, or anybody's."""
         world = self.world
         members = list(self.server.sessions)
+        if client is not None:
+            members = [member for member in members if member.name == self.oracle.name(client)]
         if not members:
             return
         member = world.pick(*members)
@@ -243,6 +249,7 @@ class Run:
         if world.history is not None:
             world.note(f"{client.name}: {way}")
         if way == "kick":
+            client.sent_away = client.sent_away or not member.reason
             member.kick("the world says so")
         elif way == "cancel its task":
             member.task.cancel()
@@ -261,7 +268,7 @@ class Run:
 
     def count_ends(self) -> None:
         """What became of the connections, for the table."""
-        hits = self.world.hits
+        count = self.world.count
         for _, reason in self.oracle.witness.terminated.values():
             for text, name in (
                 ("more than", "kicked: too far behind"),
@@ -274,11 +281,11 @@ class Run:
                 ("left", "left by itself"),
             ):
                 if reason.startswith(text):
-                    hits[name] = hits.get(name, 0) + 1
+                    count(name)
             if reason in LOST:
-                hits["ended by an error"] = hits.get("ended by an error", 0) + 1
+                count("ended by an error")
         if self.oracle.witness.lost or b"lines were left out" in self.world.stdout.text:
-            hits["journal left lines out"] = hits.get("journal left lines out", 0) + 1
+            count("journal left lines out")
 
 
 # Many seeds.

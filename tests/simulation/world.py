@@ -69,7 +69,7 @@ class World:
         self.leaps = 0
         self.idle: Callable[[], None] = lambda: None  # called when the server has nothing to do
         self.stuck: Callable[[], bool]  # called when nothing will ever happen again: whether that was to be expected
-        self.meddle: Callable[[], None] = lambda: None
+        self.meddle: Callable[[Client | None], None]
         pick = self.pick
         self.spurious = pick(0, 0, 0.02, 0.3)  # readiness without cause
         self.balk = pick(0, 0, 0.05, 0.5)  # a call that would block after all
@@ -96,9 +96,13 @@ class World:
             return 1 + min(self.below(most), self.below(most))
         return most
 
-    def hit(self, fault: str) -> None:
-        """Count a fault that has really occurred. It is work: the server may need a turn more because of it."""
+    def count(self, fault: str) -> None:
+        """Count a fault that has really occurred."""
         self.hits[fault] = self.hits.get(fault, 0) + 1
+
+    def hit(self, fault: str) -> None:
+        """The same for one that is also work: the server may need another turn because of it."""
+        self.count(fault)
         self.work += 1
 
     def note(self, what: str) -> None:
@@ -130,7 +134,7 @@ class World:
             fd += 1
         self.files[fd] = file
         if fd in self.used:
-            self.hits["descriptor number used again"] = self.hits.get("descriptor number used again", 0) + 1
+            self.count("descriptor number used again")
         self.used[fd] = self.used.get(fd, 0) + 1
         return fd
 
@@ -140,8 +144,8 @@ class World:
         if self.backend.holds(fd):
             raise Failure(f"descriptor {fd} was closed while the poller still knew it")
 
-    def enter(self) -> None:
-        """At each system call: others act meanwhile."""
+    def enter(self, client: Client | None = None) -> None:
+        """At each system call, on a socket of `client` if it is one: others act meanwhile."""
         self.calls += 1
         if self.calls > STEPS:
             raise Failure("the server makes one system call after the other and does not come back to the poller")
@@ -149,7 +153,7 @@ class World:
             self.hit("something happened between two system calls")
             self.step()
         if self.meddling and self.chance() < self.meddling:
-            self.meddle()
+            self.meddle(client)
 
     # Readiness.
 
@@ -198,7 +202,7 @@ class World:
             mask = self.files[fd].mask() & (want | ERR | HUP)
             if mask:
                 if mask & HUP and chance() < self.bare:
-                    self.hit("hang-up without IN or OUT")
+                    self.count("hang-up without IN or OUT")
                     mask &= ERR | HUP
                 if chance() < self.hold:
                     held = (fd, mask)
@@ -209,12 +213,12 @@ class World:
                 found.append((fd, want & (IN | OUT)))
         if held is not None:
             if found:
-                self.hit("readiness told later")
+                self.count("readiness told later")
             else:
                 found.append(held)
         if len(found) > 1 and chance() < 0.7:
             self.random.shuffle(found)
-            self.hits["readiness in any order"] = self.hits.get("readiness in any order", 0) + 1
+            self.count("readiness in any order")
         return found
 
     def jump(self) -> None:
