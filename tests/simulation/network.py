@@ -328,6 +328,23 @@ class Output:
         return size
 
 
+class Stderr:
+    """Just enough of `os` and `select` for complaints to be collected."""
+
+    PIPE_BUF = 4096
+    path = os.path
+
+    def __init__(self) -> None:
+        self.text = b""
+
+    def select(self, readers: list[int], writers: list[int], failing: list[int], timeout: float) -> Any:
+        return [], writers, []
+
+    def write(self, fd: int, data: bytes) -> int:
+        self.text += data
+        return len(data)
+
+
 class Bell:
     """A descriptor that a task of the world reads, to act where tasks act: as signals are read in production."""
 

@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from errno import ECONNRESET, EHOSTUNREACH, EPIPE, ETIMEDOUT
 from os import strerror
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import chat.feed
 from chat.handlers.chat import GREETING
@@ -28,6 +28,8 @@ from .reference import frames, settled
 from .world import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from chat.member import Member
     from chat.options import Options
     from chat.server import Server
@@ -50,15 +52,15 @@ GREETINGS = {
 
 
 class Feed(chat.feed.Feed):
-    """The feed as it is; `order` keeps all that was ever appended."""
+    """The feed as it is; the world keeps all that was ever appended."""
 
-    def __init__(self) -> None:
-        self.order = bytearray()
+    def __init__(self, world: World) -> None:
+        self.world = world
         self.largest = 0
         super().__init__()
 
     def append(self, data: bytes) -> None:
-        self.order += data
+        self.world.order += data
         self.largest = max(self.largest, len(data))
         super().append(data)
 
@@ -83,12 +85,11 @@ class Segment(chat.feed.Segment):
 class Witness(Journal):
     """The journal as it is, which also keeps what it was told, and how long the global order was at that moment."""
 
-    feed: Feed
-
-    def __init__(self, output: Any, most: int, quiet: bool) -> None:
-        super().__init__(output, most, quiet)
+    def __init__(self, world: World, most: int, quiet: bool) -> None:
+        super().__init__(world.stdout, most, quiet)
+        self.world = world
         self.lines: list[bytes] = []
-        self.accepted: dict[str, int] = {}
+        self.accepted: dict[str, tuple[int, int]] = {}  # and in which turn
         self.terminated: dict[str, tuple[int, str]] = {}
         self.said: list[tuple[str, bytes]] = []
         self.inside: list[tuple[str, int]] = []  # +1 for who came, -1 for who went
@@ -98,12 +99,12 @@ class Witness(Journal):
         if what == "accepted connection":
             if who in self.accepted:
                 raise Failure(f"{who} was accepted twice")
-            self.accepted[who] = len(self.feed.order)
+            self.accepted[who] = len(self.world.order), self.world.turns
             self.inside.append((who, 1))
         elif what.startswith("connection terminated: "):
             if who not in self.accepted or who in self.terminated:
                 raise Failure(f"{who} was terminated, but it was not there")
-            self.terminated[who] = len(self.feed.order), what[23:]
+            self.terminated[who] = len(self.world.order), what[23:]
             self.inside.append((who, -1))
         super().say(who, what)
 
@@ -113,6 +114,21 @@ class Witness(Journal):
             if not self.quiet:
                 self.lines.append(f"{who} > {visible(message)}\n".encode())
         super().messages(who, messages)
+
+
+def borders(order: bytearray, start: int, end: int) -> Iterator[int]:
+    """The places from `start` to `end` where a message begins."""
+    while start <= end:
+        yield start
+        start = order.find(b"\n", start) + 1 or end + 1
+
+
+def agree(heard: bytes, order: bytearray, start: int) -> int:
+    """How many bytes of what was heard are what the order has from there on."""
+    if order.startswith(heard, start):
+        return len(heard)
+    pairs = zip(heard, order[start : start + len(heard)])
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(heard), len(order) - start))
 
 
 class Oracle:
@@ -132,11 +148,20 @@ class Oracle:
         host = client.address[0].replace("::ffff:", "")
         return f"[{host}]:{client.address[1]}" if ":" in host else f"{host}:{client.address[1]}"
 
+    def start(self, name: str) -> tuple[int, int]:
+        """Where in the order a member begins to hear, at the earliest and at the latest.
+
+        That is when its handler begins, a turn after it was accepted.
+        """
+        earliest, turn = self.witness.accepted[name]
+        lengths = self.world.lengths
+        return earliest, lengths[turn + 1] if turn + 1 < len(lengths) else len(self.world.order)
+
     # While it runs.
 
     def idle(self) -> None:
         """The server has nothing to do. Is that so?"""
-        world, order = self.world, len(self.witness.feed.order)
+        world = self.world
         if self.stopped_at is None:
             for listener in self.server.listeners:
                 if listener.backlog and world.now > listener.tried_at + 0.11:  # type: ignore[attr-defined]
@@ -160,9 +185,10 @@ class Oracle:
             if link.incoming and not self.options.max_rate:
                 raise Failure(f"idle, though {client.name} has sent what was not read: {show(link.incoming)}")
             self.check_limits(client, link, talking[name])
-            due = len(GREETING) + 1 + order - self.witness.accepted[name] - len(client.received)
-            if client.attentive and due:
-                raise Failure(f"idle, though {due} bytes are due to {client.name}, who reads")
+            earliest, latest = self.start(name)
+            start = len(world.order) - (len(client.received) - len(GREETING) - 1)
+            if client.attentive and not earliest <= start <= latest:
+                raise Failure(f"idle, though {start - latest} bytes are due to {client.name}, who reads")
 
     # Afterwards.
 
@@ -199,8 +225,8 @@ class Oracle:
             gc.collect()
         if Segment.living[0] != 1:
             raise Failure(f"{Segment.living[0] - 1} segments of the feed are left")
-        if "Traceback" in world.stderr.getvalue():
-            raise Failure(f"a task failed: {world.stderr.getvalue()}")
+        if b"Traceback" in world.stderr.text:
+            raise Failure(f"a task failed: {world.stderr.text.decode()}")
         inside: Counter[str] = Counter()
         for who, change in self.witness.inside:
             if not REFUSED.match(self.witness.terminated[who][1]):
@@ -241,7 +267,7 @@ class Oracle:
 
     def check_order(self) -> None:
         """What the feed holds is what the journal was told, each with its prefix, whole."""
-        order = bytes(self.witness.feed.order)
+        order = bytes(self.world.order)
         place = 0
         self.last_of: dict[str, int] = {}  # where in the order each one's last message ends
         self.said_by: dict[str, list[bytes]] = {}
@@ -289,20 +315,20 @@ class Oracle:
         """Nobody stays who should have been sent away. Not asked where the clock leaped or alarms were false: each of
         those begins a wait anew.
         """
-        options, now, feed = self.options, self.world.now, self.witness.feed
-        blocked = isinstance(member.writer.trap, WriteWait) and member.writer.undo is not None
-        if blocked and member.cursor and member.cursor.lag > options.max_lag * 17 // 16 + feed.largest:
+        options, now, feed = self.options, self.world.now, member.room.feed
+        blocked = isinstance(member.writer.waits_for, WriteWait)
+        if blocked and member.cursor and member.cursor.lag > options.max_lag * 17 // 16 + feed.largest:  # type: ignore[attr-defined]
             raise Failure(f"{client.name} is {member.cursor.lag} bytes behind, --max-lag is {options.max_lag}")
         if self.world.leaps or self.world.spurious or self.world.balk:
             return
         if blocked and options.stall_timeout and now > link.last_send + options.stall_timeout + 0.1:
             raise Failure(f"{client.name} has taken nothing for {now - link.last_send:g} s, and is still there")
-        silent = isinstance(member.task.trap, ReadWait) and member.task.undo is not None
+        silent = isinstance(member.task.waits_for, ReadWait)
         if silent and options.idle_timeout and now > max(link.last_recv, link.accepted_at) + options.idle_timeout + 0.1:
             raise Failure(f"{client.name} has said nothing for {now - link.last_recv:g} s, and is still there")
 
     def check_heard(self, client: Client, name: str, reason: str) -> None:
-        """Greeting, then a slice of the order that begins where it was accepted, then the reason if it was kicked."""
+        """Greeting, then a slice of the order that begins where its handler did, then the reason if it was kicked."""
         strict = self.strict(client)
         received = bytes(client.received)
         notice = f"* You are disconnected: {reason}.\n".encode() if KICKED.match(reason) else b""
@@ -313,24 +339,23 @@ class Oracle:
                 raise Failure(f"the greeting is missing: {show(received)}")
             return
         heard = received[greeting.end() :]
-        start = self.witness.accepted[name]
-        order = bytes(self.witness.feed.order[start:])
-        least = self.last_of.get(name, 0) if reason == "end of stream" else 0
-        if reason == ENDING:
-            least = self.stopped_in_order
+        order = self.world.order
+        start, latest = self.start(name)
+        least = self.last_of.get(name, 0) if reason == "end of stream" else self.stopped_in_order * (reason == ENDING)
         if self.handler == "echo":
-            order = b"".join(message + b"\n" for message in frames(bytes(client.sent)))
-            least = start + (len(order) if reason == "end of stream" else 0)
+            order = bytearray().join(message + b"\n" for message in frames(bytes(client.sent)))
+            start = latest = 0
+            least = len(order) if reason == "end of stream" else 0
         elif self.handler == "nick":
             heard = b"".join(line for line in heard.splitlines(True) if not PRIVATE.match(line))
-        same = len(heard)
-        if not order.startswith(heard):
-            same = next((i for i, (a, b) in enumerate(zip(heard, order)) if a != b), min(len(heard), len(order)))
+        same, start = max((agree(heard, order, at), at) for at in borders(order, start, latest))
+        if same < len(heard):
             same = heard.rfind(b"\n", 0, same) + 1
             tail = heard[same:]
             torn = self.handler == "nick" and not strict and b"\n" not in tail  # a private line, perhaps
             if not torn and not (notice and notice.startswith(tail)):
-                raise Failure(f"after {same} bytes it heard {show(tail)} instead of {show(order[same : same + 60])}")
+                instead = show(order[start + same : start + same + 60])
+                raise Failure(f"after {same} bytes it heard {show(tail)} instead of {instead}")
         if not strict:
             return
         tail = heard[same:]

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import chat.feed
@@ -15,6 +16,7 @@ import chat.journal
 import chat.member
 import chat.room
 import chat.server
+import loop.diagnose
 import loop.poller
 from chat.handlers.chat import chat as chat_handler
 from chat.handlers.echo import echo
@@ -24,9 +26,9 @@ from loop import EpollPoller, Kernel, KqueuePoller, SelectPoller, recv
 
 from . import oracle
 from .clients import Client
-from .network import Bell, Listener, Output, Socket
+from .network import Bell, Listener, Output, Socket, Stderr
 from .oracle import ENDING, LOST, Oracle, Witness
-from .world import Epoll, Failure, Kqueue, Select, World, once
+from .world import Epoll, Failure, Files, Kqueue, Select, World, once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +62,7 @@ class Run:
     def __init__(self, seed: int, history: list[str] | None = None) -> None:
         self.world = world = World(seed, history)
         pick, chance = world.pick, world.chance
+        world.stderr = Stderr()
         self.system = pick("epoll", "epoll", "kqueue", "select")
         self.handler = pick("chat", "chat", "chat", "chat", "chat", "echo", "nick")
         world.count(f"the {self.system} poller")
@@ -76,7 +79,7 @@ class Run:
         options.prefix = chance() < 0.8
         self.quiet = chance() < 0.05
         self.constants = [
-            (chat.member, "RECEIVE", pick(64 << 10, 64 << 10, 700, 100)),
+            (chat.room, "TURN", pick(1 << 20, 1 << 20, 100)),
             (chat.member, "BATCH", pick(64 << 10, 64 << 10, 100, 1)),
             (chat.journal, "BACKLOG", pick(8 << 20, 8 << 20, 8 << 20, 300)),
         ]
@@ -90,17 +93,19 @@ class Run:
         world = self.world
         oracle.Segment.living = [0]
         with installed(
-            (sys, "stderr", world.stderr),
+            (loop.diagnose, "os", world.stderr),
+            (loop.diagnose, "select", world.stderr),
             (loop.poller, "select", world.backend),
+            (loop.poller, "os", Files(world)),
             (chat.feed, "Segment", oracle.Segment),
-            (chat.room, "Feed", oracle.Feed),
+            (chat.room, "Feed", partial(oracle.Feed, world)),
             *self.constants,
         ):
             self.build()
             try:
                 world.kernel.run(until=self.life)
                 if self.life.outcome != "returned":
-                    raise Failure(f"the server {self.life.outcome}: {world.stderr.getvalue()}")
+                    raise Failure(f"the server {self.life.outcome}: {world.stderr.text.decode()}")
                 took = world.now - (self.oracle.stopped_at or 0)
                 if took > 9 and not (world.leaps or world.spurious or world.balk):  # a false alarm begins a wait anew
                     raise Failure(f"the end took {took:g} seconds")
@@ -123,10 +128,10 @@ class Run:
         pick, chance = world.pick, world.chance
         world.poller = self.poller()
         world.kernel = kernel = Kernel(world.poller, world.clock)
-        world.stdout = output = Output(world, chance() < 0.2)
+        world.stdout = Output(world, chance() < 0.2)
         world.listeners = [Listener(world, 3100) for _ in range(pick(1, 1, 2))]
         world.bell = Bell(world)
-        witness = Witness(output, pick(1 << 20, 100, 10), self.quiet)
+        witness = Witness(world, pick(1 << 20, 100, 10), self.quiet)
         self.server = server = chat.server.Server(
             kernel,
             list(world.listeners),  # type: ignore[arg-type]
@@ -134,7 +139,6 @@ class Run:
             self.options,
             HANDLERS[self.handler],
         )
-        witness.feed = server.room.feed  # type: ignore[assignment]
         self.oracle = Oracle(world, server, witness, self.handler, self.options)
         world.idle = self.oracle.idle
         world.stuck = self.stuck
@@ -223,7 +227,7 @@ class Run:
             if world.history is not None:
                 world.note("the server is told to stop")
             ask.stopped_at = world.now
-            ask.stopped_in_order = len(ask.witness.feed.order)
+            ask.stopped_in_order = len(world.order)
             self.server.stop()
 
     def meddle(self, client: Client | None) -> None:

@@ -7,8 +7,8 @@ of the poller's patience.
 
 from __future__ import annotations
 
-import io
 import random
+import stat
 from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from loop.poller import Poller
 
     from .clients import Client
-    from .network import Bell, Listener, Output
+    from .network import Bell, Listener, Output, Stderr
 
 IN, OUT, ERR, HUP, ONESHOT = 1, 4, 8, 16, 1 << 30  # as in <sys/epoll.h>
 FOREVER = float("inf")
@@ -61,8 +61,10 @@ class World:
         self.poller: Poller
         self.listeners: list[Listener] = []
         self.stdout: Output
-        self.stderr = io.StringIO()
+        self.stderr: Stderr
         self.bell: Bell
+        self.order = bytearray()  # all that was ever laid into the feed
+        self.lengths: list[int] = []  # how long it was at the beginning of each turn
         self.turns = 0
         self.work = 0  # what happened; a server that turns much oftener than this is spinning
         self.calls = 0  # system calls since the last poll
@@ -160,6 +162,7 @@ class World:
     def wait(self, armed: dict[int, int], timeout: float | None) -> list[tuple[int, int]]:
         """What is ready of `armed` (what is wanted of each descriptor), after at most `timeout` seconds."""
         self.turns += 1
+        self.lengths.append(len(self.order))
         self.calls = 0
         if self.turns > 100 + 10 * self.work:
             raise Failure(f"the server spins: {self.turns} turns for {self.work} things that happened")
@@ -241,6 +244,17 @@ def once(action: Callable[[], None]) -> Iterator[float]:
 
 
 # The systems under the pollers: just enough of the `select` module for each of them.
+
+
+class Files:
+    """Just enough of the `os` module for the pollers: what kind of file a descriptor is."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def fstat(self, fd: int) -> Files:
+        self.st_mode = stat.S_IFREG if self.world.files[fd].always else stat.S_IFSOCK
+        return self
 
 
 class Backend(Protocol):
