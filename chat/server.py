@@ -190,6 +190,8 @@ class Server:
             member.cursor = Cursor(self.room.feed)  # only now: what was said since it was accepted is not to come first
         try:
             yield from self.handler(member, self.room)
+            if member.leaving:  # by its own last words it fell behind and was kicked: here, not when it is told so
+                yield from sleep(0)
             member.reason = member.reason or "left"
             if self.room.cluster:  # what the member said last is due to it, too
                 yield from self.room.cluster.returned(FAREWELL)
