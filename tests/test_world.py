@@ -31,6 +31,7 @@ from chatting import (
     cpu_seconds,
     descriptors,
     free_port,
+    left_out,
     memory,
     tagged,
 )
@@ -87,10 +88,10 @@ def test_a_journal_nobody_reads_stops_nobody_and_says_later_what_was_left_out(ch
         while b"<late 0>" not in journal:
             journal += os.read(reader.fileno(), 1 << 16)
         server.finish()
-        lines = (journal + reader.read()).decode().splitlines()
-    lost = [int(line[1:].split()[0]) for line in lines if "lines were left out here" in line]
-    assert sum(lost) > 1000
-    assert len(lines) - len(lost) + sum(lost) == 1 + 3 * 2 + 12_000 + 1  # port, three connections, messages
+        text = (journal + reader.read()).decode()
+    assert left_out(text) > 1000
+    kept = text.count("\n") - text.count("lines were left out here")
+    assert kept + left_out(text) == 1 + 3 * 2 + 12_000 + 1  # port, three connections, messages
 
 
 def test_an_end_with_a_journal_nobody_reads(chatsrv: Start) -> None:
@@ -352,23 +353,18 @@ def test_frozen_clients(chatsrv: Start, crowd: Crowd, tmp_path: Path) -> None:
 
 
 @linux
-def test_a_reset_of_somebody_who_is_not_read_from_wakes_nobody(chatsrv: Start) -> None:
+def test_a_reset_of_somebody_who_is_not_read_from_keeps_nobody_busy(chatsrv: Start) -> None:
     """Hazard 21: an error cannot be masked; a lasting registration reported it 266,168 times in 0.2 s."""
     server = chatsrv("--max-rate", "1024")
     client = server.client()
     client.send(b"." * 2500)  # read within two seconds
     client.expect(b"127.0.0.1: ....", starts=True)
-    before = switches(server.pid)
     client.reset()
+    before = cpu_seconds(server.pid)
     time.sleep(0.5)  # that nothing happens cannot be waited for
-    assert switches(server.pid) - before < 20
+    assert cpu_seconds(server.pid) - before < 0.1
+    assert not server.over()
     server.terminated()
-
-
-def switches(pid: int) -> int:
-    """How often this process has waited for something."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 def test_who_is_sent_away_while_talking_still_learns_why(chatsrv: Start) -> None:
@@ -385,26 +381,26 @@ def test_who_is_sent_away_while_talking_still_learns_why(chatsrv: Start) -> None
 # A system that fails.
 
 
-FAULTS = [
-    "accept4:error=ECONNABORTED:when=2+2",
-    "accept4:error=EAGAIN:when=1+3",
-    "accept4:error=EMFILE:when=2..4",
-    "accept4:error=ENOBUFS:when=3",
-    "accept4:error=EPROTO:when=1+2",
-    "recvfrom:error=EAGAIN:when=1+2",
-    "recvfrom:error=EINTR:when=1+3",
-    "recvfrom:error=ECONNRESET:when=9",
-    "recvfrom:error=ETIMEDOUT:when=14",
-    "sendto:error=EAGAIN:when=1+2",
-    "sendto:error=EINTR:when=1+3",
-    "sendto:error=EPIPE:when=17",
-    "sendto:error=ECONNRESET:when=31",
-    "sendto:error=ENOBUFS:when=25",
-    "epoll_wait:error=EINTR:when=2+3",
-    "write:error=EINTR:when=2+2",
-    "write:error=EAGAIN:when=1..9+2",
-    "write:error=ENOSPC:when=3..6",
-]
+FAULTS = {
+    "accept4:error=ECONNABORTED:when=2+2": "",
+    "accept4:error=EAGAIN:when=1+3": "",
+    "accept4:error=EPROTO:when=1+2": "",
+    "accept4:error=EMFILE:when=2..4": "cannot accept connections: Too many open files; trying on",
+    "accept4:error=ENOBUFS:when=3..4": "cannot accept connections: No buffer space available; trying on",
+    "recvfrom:error=EAGAIN:when=1+2": "",
+    "recvfrom:error=EINTR:when=1+3": "",
+    "recvfrom:error=ECONNRESET:when=9": "",
+    "recvfrom:error=ETIMEDOUT:when=14": "",
+    "sendto:error=EAGAIN:when=1+2": "",
+    "sendto:error=EINTR:when=1+3": "",
+    "sendto:error=EPIPE:when=17": "",
+    "sendto:error=ECONNRESET:when=31": "",
+    "sendto:error=ENOBUFS:when=25": "",
+    "epoll_wait:error=EINTR:when=2+3": "",
+    "write:error=EINTR:when=2+2": "",
+    "write:error=EAGAIN:when=1..9+2": "",
+    "write:error=ENOSPC:when=3": "the journal on stdout cannot be written (No space left on device); the chat goes on",
+}
 
 
 @needs_strace
@@ -429,7 +425,7 @@ def test_a_system_call_that_fails_costs_at_most_the_one_connection(
     assert sum(visitor.heard == order for visitor in visitors) >= 9
     assert "INJECTED" in trace.read_text()
     crowd.close()
-    server.finish(complaint=None)
+    server.finish(complaint=FAULTS[fault])
 
 
 def heard_round(visitor: Visitor, visitors: list[Visitor], number: int) -> bool:
@@ -449,28 +445,30 @@ def say_if_possible(visitor: Visitor) -> Coroutine[None]:
 
 
 def test_an_end_under_load_delivers_what_was_accepted(chatsrv: Start, crowd: Crowd) -> None:
+    """Also to those who are far behind, if they read now."""
     server = chatsrv()
-    visitors = crowd.enter(server.port, *(f"v{number}" for number in range(20)))
+    visitors = crowd.enter(server.port, *(f"v{number}" for number in range(10)))
+    behind = crowd.enter(server.port, "behind", "far behind", buffer=16384)
 
     def chatter(visitor: Visitor) -> Coroutine[None]:
         try:
             while True:
-                yield from visitor.talk(30, padding=50)
+                yield from visitor.talk(30, padding=500)
         except OSError:
             pass
 
     talking = [crowd.kernel.spawn(chatter(visitor)) for visitor in visitors]
-    crowd.until(lambda: len(visitors[0].heard) > MIB)
+    crowd.until(lambda: len(visitors[0].heard) > 8 * MIB)
     server.process.send_signal(signal.SIGTERM)
+    crowd.run(*(visitor.to_the_end() for visitor in [*visitors, *behind]), all_of(talking))
     crowd.until(lambda: server.process.poll() is not None)
-    crowd.run(*(visitor.to_the_end() for visitor in visitors), all_of(talking))
-    first, *others = (visitor.heard for visitor in visitors)
+    first, *others = (visitor.heard for visitor in [*visitors, *behind])
     check_oracle(first, {str(number): heard for number, heard in enumerate(others)})
-    last_words = {bytes(heard[-200:]) for heard in (first, *others)}
-    assert len(last_words) == 1
-    assert server.journal
+    assert len({bytes(heard[-600:]) for heard in (first, *others)}) == 1
     server.finish()
-    assert len(server.journal.lines("> <v")) == first.count(b"<v")
+    assert server.journal
+    journal = server.journal.text()
+    assert journal.count(" > <v") + left_out(journal) >= first.count(b"<v")
 
 
 def test_an_end_with_somebody_who_does_not_read(chatsrv: Start, crowd: Crowd) -> None:
