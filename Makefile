@@ -9,6 +9,7 @@ help:
 	@echo "make run        the server on port 3100 (FLAGS='--port 4000 ...' for more)"
 	@echo "make test       the tests: pytest, and the assignment's own (python test.py)"
 	@echo "make check      ruff, mypy --strict, then make test"
+	@echo "make soak       a long run under a random crowd (MINUTES=10)"
 	@echo "make bench      compare with others: 20 minutes, or 2 with QUICK=1; tables, JSON and charts"
 	@echo "make sweep      how the server grows with clients, rate and size, drawn"
 	@echo "make simulate   the server in a simulated world (SEEDS=10000; SEED=123 shows one)"
@@ -29,6 +30,9 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(MAKE) test
+
+soak: $(VENV)/installed
+	PYTHONPATH=. $(BIN)/python tests/soak.py --minutes $(or $(MINUTES),10) $(and $(SEED),--seed $(SEED))
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -51,4 +55,4 @@ clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test check simulate bench sweep clean
+.PHONY: help run test check simulate soak bench sweep clean
