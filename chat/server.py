@@ -262,9 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
     journal.say("chatsrv", f"listens on port {listeners[0].getsockname()[1]}")
     service.notify("READY=1")
     kernel.run(until=life)
-    if life.outcome != "returned":
-        os._exit(1)  # at once: if the interpreter unwound what is suspended, each `finally` would find a world in ruins
-    return 0
+    return 0 if life.outcome == "returned" else 1
 
 
 def join_cluster(server: Server, url: str) -> str:
