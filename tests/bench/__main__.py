@@ -16,7 +16,7 @@ import sys
 
 from . import measure
 from .measure import Case, carry_out
-from .report import Report, load, report, save, short_table, table
+from .report import Report, disturbance, load, report, save, short_table, table
 
 MEASURES = {
     "fanout": [measure.RATE, measure.COST, measure.PEAK],
@@ -38,7 +38,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("--server", default="chatsrv,limit", help="names, with commas between; the first is compared with the others")
     flag("--clients", type=int, default=100)
     flag("--size", type=int, default=64, help="bytes of a message, at least 8")
-    flag("--seconds", type=float, default=1.0, help="of measuring, in each round")
+    flag("--seconds", type=float, help="of measuring, in each round")
     flag("--samples", type=int, default=1000, help="messages, for latency")
     flag("--starts", type=int, default=10, help="for start")
     flag("--rate", type=float, default=0, help="messages a second; 0: as many as the server takes")
@@ -50,7 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="lines a sender has on their way at most; 0: as many as keep the server busy",
     )
     flag("--stuck", type=int, default=0, help="clients that never read")
-    flag("--rounds", type=int, default=3)
+    flag("--rounds", type=int)
     return parser.parse_args(arguments)
 
 
@@ -62,9 +62,9 @@ def main() -> int:
         show(load(options.kind))
         return 0
     if options.what in MEASURES:
-        keys = ("clients", "size", "seconds", "samples", "starts", "rate", "senders", "burst", "stuck")
-        job = {"workload": options.what, **{key: getattr(options, key) for key in keys}}
-        cases = [Case(options.what, options.server.split(","), job, MEASURES[options.what], options.rounds)]
+        keys = ("clients", "size", "samples", "starts", "rate", "senders", "burst", "stuck")
+        job = {"workload": options.what, **{key: getattr(options, key) for key in keys}, "seconds": 1.0}
+        cases = [Case(options.what, options.server.split(","), job, MEASURES[options.what])]
         kind = ""
     elif options.what == "sweep":
         cases, kind = measure.sweep_plan(), "sweep"
@@ -72,6 +72,10 @@ def main() -> int:
         cases, kind = measure.quick_plan(), "quick"
     else:
         cases, kind = measure.full_plan(), "full"
+    for case in cases:
+        case.rounds = options.rounds or case.rounds
+        if options.seconds and "seconds" in case.job:
+            case.job["seconds"] = options.seconds
     rows = carry_out(cases)
     found = report(cases, rows, kind)
     show(found)
@@ -84,6 +88,8 @@ def main() -> int:
 
 def show(found: Report) -> None:
     print(table(found))
+    if remark := disturbance(found):
+        print(f"\nThis machine was busy{remark}. Trust the processor times, not the rates and latencies.")
     print("\nHow many times better chatsrv is (below 1: worse), the first figure of each workload:\n")
     print(short_table(found))
 

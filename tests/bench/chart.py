@@ -12,7 +12,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .report import RESULTS, Report, Row
+from .report import RESULTS, Report, Row, disturbance
 
 # One colour for each server in all charts; what is not the project's own or the limit stays in the background.
 COLOURS = {
@@ -57,7 +57,7 @@ def caption(found: Report) -> str:
     machine = found["machine"]
     return (
         f"{found['date']}, {machine['processor']}, {machine['cores']} cores, {machine['system']}, "
-        f"Python {machine['python']}; server and load on a core each; medians"
+        f"Python {machine['python']}; server and load on a core each; medians{disturbance(found)}"
     )
 
 
@@ -123,10 +123,9 @@ def bars(axes: Axes, rows: list[Row], key: str, unit: str, title: str, scale: fl
 
 
 def short(value: float) -> str:
-    for letter, size in (("M", 1e6), ("k", 1e3)):
-        if value >= 10 * size or (letter == "M" and value >= size):
-            return f"{value / size:.3g} {letter}"
-    return f"{value:.3g}"
+    if value >= 1e6:
+        return f"{value / 1e6:.3g} M"
+    return f"{value / 1e3:.3g} k" if value >= 1e4 else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 # How it grows.
@@ -171,4 +170,5 @@ def curve(axes: Axes, rows: list[Row], across: str, key: str, colour: str, label
     """The figure `key` over what the job says of `across`."""
     rows = sorted(rows, key=lambda row: float(row["job"][across]))
     values = [middle(row, key) * scale for row in rows]
-    axes.plot([row["job"][across] for row in rows], values, marker="o", markersize=4, color=colour, label=label)
+    width = 2.4 if label in ("chatsrv", NAMES["limit"]) else 1.3
+    axes.plot([row["job"][across] for row in rows], values, "o-", markersize=4, lw=width, color=colour, label=label)

@@ -100,7 +100,7 @@ def full_plan() -> list[Case]:
     """Some twenty minutes."""
     ours = ["limit", "chatsrv"]
     cases = [
-        fanout(clients, size, ALL if size == 64 else ours, 1.5, 5 if clients < 5000 else 3)
+        fanout(clients, size, ALL if size == 64 else ours, 1.5, 3)
         for clients in (10, 100, 1000, 5000)
         for size in (16, 64, 256, 1024)
     ]
@@ -108,12 +108,12 @@ def full_plan() -> list[Case]:
     stuck.measures.append(PEAK)
     return [
         *cases,
-        fanout(100, 64, ALL, 1.5, 5, **TALK),
-        fanout(100, 64, ["limit", "chatsrv-journal"], 1.5, 5, **LOGGED),
+        fanout(100, 64, ALL, 1.5, 3, **TALK),
+        fanout(100, 64, ["limit", "chatsrv-journal"], 1.5, 3, **LOGGED),
         stuck,
-        latency(100, ALL, 2000, 5),
+        latency(100, ALL, 2000, 3),
         latency(1000, ALL, 1000, 3),
-        Case("connect, be greeted, close", GREETERS, {"workload": "churn", "seconds": 1.5}, CHURN, 5),
+        Case("connect, be greeted, close", GREETERS, {"workload": "churn", "seconds": 1.5}, CHURN, 3),
         Case("10,000 idle clients", GREETERS, {"workload": "idle", "clients": 10_000, "seconds": 2}, IDLE, 3),
         Case("from exec to the greeting", ["chatsrv", *PYTHON_PEERS], {"workload": "start", "starts": 10}, START, 3),
     ]

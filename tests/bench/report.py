@@ -129,6 +129,14 @@ def busy(row: Row) -> str:
     return ", ".join(shares) + (f" (others took {disturbed:.0%})" if disturbed > 0.05 else "")
 
 
+def disturbance(found: Report) -> str:
+    """A remark if the machine did something else meanwhile: the median over the runs of what was taken from them."""
+    taken = [max(row["server_kept_waiting"], row["generator_kept_waiting"]) for row in found["rows"]
+             if "generator_kept_waiting" in row]  # fmt: skip
+    most = median(taken) if taken else 0.0
+    return f"; others took {most:.0%} of a core" if most > 0.05 else ""
+
+
 def short_table(found: Report) -> str:
     """Markdown: a line for each case with its first figure, a column for each server that chatsrv is compared with."""
     measures = {key: Measure(key, **rest) for key, rest in found["measures"].items()}

@@ -200,11 +200,13 @@ def peer(kind: str, uvloop: bool) -> Server:
 def redis() -> Server:
     if not shutil.which("redis-server"):
         raise LookupError("redis-server is not installed")
-    command = "redis-server --port {port} --bind 127.0.0.1 --protected-mode no --appendonly no"
+    options = {
+        "port": "{port}", "bind": "127.0.0.1", "protected-mode": "no", "maxclients": "15000",
+        "appendonly": "no", "save": "", "loglevel": "warning",
+    }  # fmt: skip
+    command = ["redis-server", *(word for key, value in options.items() for word in (f"--{key}", value))]
     version = first_line("redis-server", "--version").partition(" sha=")[0]
-    return Server(
-        "redis", [*command.split(), "--maxclients", "15000", "--loglevel", "warning", "--save", ""], REDIS, version
-    )
+    return Server("redis", command, REDIS, version)
 
 
 def ncat() -> Server:
