@@ -87,6 +87,8 @@ def comparison(found: Report) -> Figure:
         if rows:
             curve(fan, rows, "clients", "deliveries_per_s", colour, NAMES.get(name, name))
     fan.set(xscale="log", yscale="log", xlabel="clients", ylabel="deliveries a second")
+    fan.xaxis.set_major_formatter(lambda value, _: short(value))
+    fan.yaxis.set_major_formatter(lambda value, _: short(value))
     fan.set_title("10 clients talk without a pause, 64 bytes a message")
     fan.legend(fontsize=7)
 
@@ -159,6 +161,9 @@ def growth(found: Report) -> Figure:
         axes.legend(fontsize=8)
     for axes in cost, room, rate, size:
         axes.set(xscale="log", yscale="log")
+        axes.xaxis.set_major_formatter(lambda value, _: short(value))
+        axes.yaxis.set_major_formatter(lambda value, _: short(value))
+    room.set(yscale="linear", ylim=(0, None))
     return figure
 
 
