@@ -353,4 +353,4 @@ def test_the_picture_in_the_readme_is_made_from_a_real_run() -> None:
     assert " ".join(words).endswith(
         "> The line one types stays where it is, on as many rows as it needs, whi le the others"
     )
-    assert "carla:" in words and "\\x1b[2J?" in words
+    assert "carla" in words and "\\x1b[2J?" in words
