@@ -118,8 +118,9 @@ class Client:
                 if self.editor is None or number not in (signal.SIGWINCH, signal.SIGCONT):
                     self.leave(128 + number)
                     return
-                if number == signal.SIGCONT:
+                if number == signal.SIGCONT:  # it was stopped, not by us: a shell may have used the terminal
                     self.terminal.take()
+                    self.editor.repaint()
                 self.editor.resize(*self.terminal.size())
             self.news.wake_all()
 
@@ -321,7 +322,7 @@ class Client:
     def tell(self, what: str) -> None:
         """Say something of the client's own."""
         if self.editor:
-            self.editor.show([f"\x1b[2m* {what}\x1b[m" if self.colour else f"* {what}"])
+            self.editor.show([self.stamp() + (f"\x1b[2m* {what}\x1b[m" if self.colour else f"* {what}")])
             self.news.wake_all()
         else:
             complain(f"chatclient: {what}")

@@ -5,9 +5,9 @@ top as usual, and below it stands the prompt with the line, on as many rows as i
 those rows it left the cursor. To show anything it goes to the first of them, erases from there to the end of the
 screen, writes what is new in the conversation, and below it the line again.
 
-That relies on nobody else moving the cursor. After a change of the window's size somebody has: some terminals wrap anew
-what stands on the screen, some cut it off, and none says which. Then the whole screen is painted anew, from the last
-lines of the conversation.
+That relies on nobody else moving the cursor. When the window's size changes, some terminals wrap anew what stands on
+the screen, some cut it off, and none says which. A line of one row, before and after, they all leave alone; if it is
+longer, the whole screen is painted anew, from the last lines of the conversation.
 
 Columns are counted as Unicode says: wide characters take two, combining marks none. Terminals disagree about emoji that
 are joined from several, or made from a text symbol by a variation selector; there the cursor may be off by a column.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import sys
 import unicodedata
 from collections import deque
 
@@ -125,6 +126,7 @@ class Editor:
         self.seen: deque[str] = deque(maxlen=KEPT)
         self.row: int | None = None  # of the line's rows, that of the cursor; None while the line is not shown
         self.height = 0  # how many rows of the line are shown
+        self.reach = 0  # and, if that is one, how many columns
         self.changed = True
         self.lost = False  # nobody knows what is on the screen
 
@@ -286,8 +288,14 @@ class Editor:
         self.unseen.extend(lines)
 
     def resize(self, columns: int, rows: int) -> None:
-        """The size of the screen, if it has changed or not; nobody knows what is on it by now."""
+        """The size of the screen is another one, perhaps."""
         self.columns, self.rows = max(columns, 2), rows
+        if self.row is not None and self.reach >= self.columns:
+            self.lost = True
+        self.changed = True
+
+    def repaint(self) -> None:
+        """Nobody knows what is on the screen."""
         self.lost = True
 
     def refresh(self) -> str:
@@ -311,6 +319,7 @@ class Editor:
         rows = rows[top : top + self.rows]
         self.row, self.height = row - top, len(rows)
         up = self.height - 1 - self.row
+        self.reach = sum(map(width, rows[0])) if len(rows) == 1 else sys.maxsize
         self.changed = self.lost = False
         output += "".join([line + "\r\n" for line in lines])
         return output + "\r\n".join(rows) + go(up, "A") + "\r" + go(column, "C")
@@ -367,7 +376,7 @@ KEYS: dict[str, Callable[[Editor], None]] = {
         ("\x03", lambda e: e.order("interrupt")),
         ("\x04", lambda e: e.put(e.cursor, e.behind(e.cursor)) if e.text else e.order("end")),
         ("\x1a", lambda e: e.order("suspend")),
-        ("\x0c", lambda e: e.resize(e.columns, e.rows)),
+        ("\x0c", Editor.repaint),
         ("\x02 \x1b[D \x1bOD", lambda e: e.move(e.before(e.cursor))),
         ("\x06 \x1b[C \x1bOC", lambda e: e.move(e.behind(e.cursor))),
         ("\x01 \x1b[H \x1bOH \x1b[1~ \x1b[7~", lambda e: e.move(0)),

@@ -62,7 +62,9 @@ class Terminal:
     def suspend(self, last: str) -> None:
         """Give the terminal back and stop; returns, with the terminal taken, when the job is continued."""
         self.give_back(last)
+        before = signal.signal(signal.SIGCONT, signal.SIG_DFL)  # this one comes as no surprise
         os.kill(0, signal.SIGTSTP)  # to all of the job, as the terminal does it
+        signal.signal(signal.SIGCONT, before)
         self.take()
 
     def write(self, text: str) -> Coroutine[None]:

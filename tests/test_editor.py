@@ -57,6 +57,19 @@ class Screen(pyte.HistoryScreen):
             else:
                 super().draw(char)
 
+    def resize(self, lines: int | None = None, columns: int | None = None) -> None:
+        """As xterm does it: what does not fit is cut off, at the top as far as the cursor's row needs it."""
+        assert lines is not None and columns is not None
+        above = max(0, self.cursor.y - lines + 1)
+        rows = [self.buffer[row] for row in range(above, min(self.lines, above + lines))]
+        self.buffer.clear()
+        for number, row in enumerate(rows):
+            for column in range(columns, self.columns):
+                row.pop(column, None)
+            self.buffer[number] = row
+        self.lines, self.columns = lines, columns
+        self.cursor.x, self.cursor.y = min(self.cursor.x, columns - 1), self.cursor.y - above
+
 
 class World:
     """An editor in front of a terminal."""
@@ -66,6 +79,7 @@ class World:
         self.screen = Screen(columns, rows)
         self.stream = pyte.Stream(self.screen)
         self.conversation: list[str] = []
+        self.cut = False  # the terminal has cut the conversation
 
     def show(self, *lines: str) -> None:
         self.conversation += lines
@@ -74,8 +88,10 @@ class World:
     def resize(self, columns: int, rows: int) -> None:
         self.screen.resize(rows, columns)
         self.editor.resize(columns, rows)
+        self.cut = True
 
     def refresh(self) -> None:
+        self.cut = self.cut and not self.editor.lost
         while output := self.editor.refresh():
             self.stream.feed(output)
 
@@ -84,6 +100,13 @@ class World:
 
     def check(self) -> None:
         """The line is on the screen once, whole, the cursor where it belongs, and the conversation right above it."""
+        above = self.check_line()
+        if not self.cut:
+            told = [row for line in self.conversation[-30:] for row in terminal_rows(line, self.editor.columns)]
+            assert above == told[len(told) - len(above) :]
+
+    def check_line(self) -> list[str]:
+        """The same, without the conversation; returns what is above the line."""
         self.refresh()
         editor, cursor = self.editor, self.screen.cursor
         prompt = editor.prompt()
@@ -99,11 +122,8 @@ class World:
                 rows[-start] = expected(prompt, editor.columns, 0)[0][0]
             assert display == rows[-start : editor.rows - start]
             start = 0
-        above: list[str] = []
-        for line in self.conversation[-30:]:
-            above += terminal_rows(line, editor.columns)
-        assert start <= len(above)
-        assert display[:start] == above[len(above) - start :]
+        assert not any(">" in row for row in display[:start])  # which only the prompt has
+        return display[:start]
 
 
 def expected(text: str, columns: int, cursor: int) -> tuple[list[str], int, int]:
@@ -402,17 +422,30 @@ def test_a_flood_is_shown_in_pieces_with_the_line_after_each() -> None:
     assert all(piece.count("> typed") == 1 for piece in pieces)
 
 
-def test_a_new_size_paints_the_screen_from_the_conversation() -> None:
+def test_a_new_size_is_the_terminals_business_while_the_line_has_one_row() -> None:
+    world = World(columns=20, rows=6)
+    world.screen.draw("$ ls")  # there before us
+    world.screen.linefeed()
+    world.screen.carriage_return()
+    world.show("message", "another message")
+    world.editor.press(b"line")
+    world.check_line()
+    world.resize(10, 5)
+    world.check_line()
+    assert world.display() == ["$ ls", "message", "another me", "> line", ""]
+
+
+def test_a_new_size_paints_the_screen_from_the_conversation_if_the_line_is_longer() -> None:
     world = World(columns=20, rows=6)
     world.show(*[f"message {number} is long" for number in range(9)])
+    world.editor.press(b"123456789")
     world.check()
-    world.resize(10, 5)
-    world.editor.press(b"new")
+    world.resize(10, 6)
     world.check()
-    assert world.display() == ["message 7", "is long", "message 8", "is long", "> new"]
+    assert world.display() == ["message 7", "is long", "message 8", "is long", "> 12345678", "9"]
     world.resize(30, 4)
     world.check()
-    assert world.display() == [*[f"message {number} is long" for number in (6, 7, 8)], "> new"]
+    assert world.display() == [*[f"message {number} is long" for number in (6, 7, 8)], "> 123456789"]
 
 
 def test_control_l_repairs_the_screen() -> None:
