@@ -23,6 +23,7 @@ from .text import plain, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
     from typing import Any
 
     from loop import Task
@@ -39,20 +40,10 @@ BACKLOG = 1000  # lines not shown yet, from which nothing more is read from the 
 COLOURS = 31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96  # to be read on dark and on light
 
 
-class Options:
-    """What the command line says, and the defaults."""
-
-    host: str = "127.0.0.1"
-    port: int = 3100
-    connect_timeout: float | None = 10.0
-    reconnect: bool = False
-    timestamps: bool = False
-
-
 class Client:
     """One run. `addresses` are those of the server, tried in turn."""
 
-    def __init__(self, options: Options, addresses: list[Address]) -> None:
+    def __init__(self, options: Namespace, addresses: list[Address]) -> None:
         self.options = options
         self.addresses = addresses
         self.kernel = Kernel(SelectPoller())
@@ -193,9 +184,11 @@ class Client:
                 sock = yield from self.connect()
                 if told:
                     self.tell("connected again")
-                told, pause = "", 1
+                told, since = "", self.kernel.clock()
                 yield from self.listen(sock)
                 trouble, done = "the server has closed the connection", self.ended
+                if self.kernel.clock() - since > LONGEST_PAUSE:  # not one of those that accept and close at once
+                    pause = 1
             except OSError as error:
                 trouble, done = str(error), self.ended and self.editor is not None
             if done:
@@ -223,10 +216,8 @@ class Client:
             for family, address in self.addresses:
                 try:
                     return (yield from self.reach(family, address))
-                except OSError as error:
-                    trouble = why(error)
-                except TimedOut:
-                    trouble = f"no answer within {self.options.connect_timeout:g} s"
+                except (OSError, TimedOut) as error:
+                    trouble = "no answer in time" if isinstance(error, TimedOut) else why(error)
         finally:
             slow.cancel()
         raise OSError(f"cannot connect to {self.options.host} port {self.options.port}: {trouble}")
@@ -375,7 +366,7 @@ def resolve(host: str, port: int) -> list[Address]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def parse(arguments: list[str] | None = None) -> Options:
+def parse(arguments: list[str] | None = None) -> Namespace:
     """The options in `arguments` (None: the command line's). A mistake ends the program: status 2 and one line."""
     parser = Parser(
         prog="chatclient",
@@ -385,14 +376,14 @@ def parse(arguments: list[str] | None = None) -> Options:
         allow_abbrev=False,
     )
     flag = parser.add_argument
-    flag("host", metavar="HOST", nargs="?", default=Options.host, help="a name or an address (default: 127.0.0.1)")
-    flag("port", metavar="PORT", nargs="?", default=Options.port, type=whole(1, 65535), help="default: 3100")
+    flag("host", metavar="HOST", nargs="?", default="127.0.0.1", help="a name or an address (default: 127.0.0.1)")
+    flag("port", metavar="PORT", nargs="?", default=3100, type=whole(1, 65535), help="default: 3100")
     flag("--reconnect", action="store_true", help="if the server goes away, try again, every 1 to 30 s")
     flag("--timestamps", action="store_true", help="the time, HH:MM, before each message")
-    flag("--connect-timeout", metavar="SECONDS", default=Options.connect_timeout, type=seconds,
+    flag("--connect-timeout", metavar="SECONDS", default=10.0, type=seconds,
          help="for each of the host's addresses (default: 10; off)")  # fmt: skip
     flag("--version", action="version", version=f"chatclient {VERSION}")
-    return parser.parse_args(arguments, namespace=Options())
+    return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -191,35 +191,23 @@ class Editor:
         self.killing = True
         self.put(start, end)
 
+    def skip(self, step: int, test: Callable[[str], bool], place: int) -> int:
+        """From `place`, in steps of 1 or -1, past all characters that pass the test."""
+        while 0 <= (char := place - (step < 0)) < len(self.text) and test(self.text[char]):
+            place += step
+        return place
+
     def before(self, place: int) -> int:
         """The place one character before, with the marks that belong to it."""
-        place -= 1
-        while place > 0 and joins(self.text[place]):
-            place -= 1
-        return max(place, 0)
+        return max(self.skip(-1, joins, place) - 1, 0)
 
     def behind(self, place: int) -> int:
         """The place one character further."""
-        place += 1
-        while place < len(self.text) and joins(self.text[place]):
-            place += 1
-        return min(place, len(self.text))
+        return self.skip(1, joins, min(place + 1, len(self.text)))
 
-    def start(self, inside: Callable[[str], bool]) -> int:
-        """The start of the word before the cursor; `inside` tells of a character whether it is part of one."""
-        place = self.cursor
-        for looking_at in False, True:
-            while place > 0 and inside(self.text[place - 1]) == looking_at:
-                place -= 1
-        return place
-
-    def end(self, inside: Callable[[str], bool]) -> int:
-        """The end of the word behind the cursor."""
-        place = self.cursor
-        for looking_at in False, True:
-            while place < len(self.text) and inside(self.text[place]) == looking_at:
-                place += 1
-        return place
+    def word(self, step: int, inside: Callable[[str], bool]) -> int:
+        """The start of the word before the cursor (-1) or the end of the one behind it (1)."""
+        return self.skip(step, inside, self.skip(step, lambda char: not inside(char), self.cursor))
 
     def transpose(self) -> None:
         """Exchange the characters around the cursor; at the end, the last two."""
@@ -250,34 +238,27 @@ class Editor:
             self.place = place
             self.put(0, len(self.text), [*self.history, self.unsent][place])
 
-    def begin_search(self) -> None:
-        self.sought, self.missed = "", False
-
     def search(self, key: str) -> bool:
         """Do what a key does during a search; False if it ends the search and is to be carried out."""
-        assert self.sought is not None
-        if key in ("\x03", "\x07"):
-            self.sought = None
-            self.recall(len(self.history))
-        elif key == "\x12":
-            self.find(self.place - 1)
+        sought = self.sought or ""
+        if key == "\x12":
+            self.find(sought, self.place - 1)
         elif key in ("\x7f", "\x08"):
-            self.sought = self.sought[:-1]
-            self.find(len(self.history) - 1)
+            self.find(sought[:-1], len(self.history) - 1)
         elif key[0] >= " ":
-            self.sought += key
-            self.find(self.place)
+            self.find(sought + key, self.place)
         else:
             self.sought = None
-            return False
+            if key not in ("\x03", "\x07"):
+                return False
+            self.recall(len(self.history))
         return True
 
-    def find(self, place: int) -> None:
+    def find(self, sought: str, place: int) -> None:
         """Show the newest line with what is sought, at `place` or before."""
-        sought = self.sought or ""
         found = [older for older in range(min(place + 1, len(self.history))) if sought in self.history[older]]
-        self.missed = not found
-        if found:
+        self.sought, self.missed = sought, not found
+        if found and sought:
             self.recall(found[-1])
             self.cursor = self.text.index(sought)
 
@@ -350,7 +331,7 @@ class Editor:
     def prompt(self) -> str:
         """What stands before the line, and says what one should know when entering it."""
         if self.sought is not None:
-            return f"({'not found' if self.missed else 'search'}: {self.sought}) "
+            return f"({'not found' if self.missed and self.sought else 'search'}: {self.sought}) "
         notes = [self.trouble] if self.trouble else []
         lines = self.text.rstrip("\n").split("\n")
         if len(lines) > 1:
@@ -381,20 +362,20 @@ KEYS: dict[str, Callable[[Editor], None]] = {
         ("\x06 \x1b[C \x1bOC", lambda e: e.move(e.behind(e.cursor))),
         ("\x01 \x1b[H \x1bOH \x1b[1~ \x1b[7~", lambda e: e.move(0)),
         ("\x05 \x1b[F \x1bOF \x1b[4~ \x1b[8~", lambda e: e.move(len(e.text))),
-        ("\x1bb \x1b[1;5D \x1b[1;3D \x1bOd", lambda e: e.move(e.start(in_word))),
-        ("\x1bf \x1b[1;5C \x1b[1;3C \x1bOc", lambda e: e.move(e.end(in_word))),
+        ("\x1bb \x1b[1;5D \x1b[1;3D \x1bOd", lambda e: e.move(e.word(-1, in_word))),
+        ("\x1bf \x1b[1;5C \x1b[1;3C \x1bOc", lambda e: e.move(e.word(1, in_word))),
         ("\x7f \x08", lambda e: e.put(e.before(e.cursor), e.cursor)),
         ("\x1b[3~", lambda e: e.put(e.cursor, e.behind(e.cursor))),
-        ("\x17", lambda e: e.kill(e.start(in_argument), e.cursor)),
-        ("\x1b\x7f \x1b\x08", lambda e: e.kill(e.start(in_word), e.cursor)),
-        ("\x1bd \x1b[3;5~", lambda e: e.kill(e.cursor, e.end(in_word))),
+        ("\x17", lambda e: e.kill(e.word(-1, in_argument), e.cursor)),
+        ("\x1b\x7f \x1b\x08", lambda e: e.kill(e.word(-1, in_word), e.cursor)),
+        ("\x1bd \x1b[3;5~", lambda e: e.kill(e.cursor, e.word(1, in_word))),
         ("\x15", lambda e: e.kill(0, e.cursor)),
         ("\x0b", lambda e: e.kill(e.cursor, len(e.text))),
         ("\x19", lambda e: e.put(e.cursor, e.cursor, e.killed)),
         ("\x14", Editor.transpose),
         ("\x10 \x1b[A \x1bOA", lambda e: e.recall(e.place - 1)),
         ("\x0e \x1b[B \x1bOB", lambda e: e.recall(e.place + 1)),
-        ("\x12", Editor.begin_search),
+        ("\x12", lambda e: e.find("", e.place)),
     )
     for key in keys.split(" ")
 }

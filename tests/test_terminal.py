@@ -241,6 +241,18 @@ def test_reconnecting_keeps_the_line(chatsrv: Callable[..., Chatsrv]) -> None:
         tmux.wait_for("127.0.0.1: typed", ">")
 
 
+def test_the_pauses_grow_and_enter_ends_each() -> None:
+    with Pty([*CLIENT, HERE, str(free_port()), "--reconnect"]) as pty:
+        place = 0
+        for seconds in 1, 2, 4, 8, 16, 30, 30:
+            place = pty.wait_for(f"[again in {seconds} s] > ", since=place)
+            pty.press("x\r")
+        pty.wait_for("> " + "x" * 7, since=place)
+        assert pty.output.count(b"refused; trying again") == 1
+        pty.press("\x04\x15\x04")
+        assert pty.exit_status() == 0
+
+
 def test_a_flood_leaves_the_keyboard_alive(server: Chatsrv, other: Client) -> None:
     """10,000 lines: the screen is painted once for many of them, and what is typed meanwhile is there."""
     count = 10_000
