@@ -1,0 +1,295 @@
+"""A Redis of our own: as much of it as a cluster uses, and the tests need, with the same answers.
+
+It does no I/O: a Session is fed bytes, and pushes bytes. Time is given by whoever owns it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Optional
+
+import hiredis
+
+from chat.cluster import SCRIPT
+
+Id = tuple[int, int]
+NODE = 100  # entries of a stream that `MAXLEN ~` removes together
+LONG = 9_999_999_999  # a place behind all others
+
+
+class Error(Exception):
+    """An answer that is an error."""
+
+
+class Stream:
+    """One key's entries."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[Id, list[bytes]]] = []
+        self.last: Id = (0, 0)
+
+
+class FakeRedis:
+    """`clock` gives seconds since 1970."""
+
+    def __init__(
+        self, clock: Callable[[], float], password: str = "", version: str = "7.0.15", role: str = "master"
+    ) -> None:
+        self.clock = clock
+        self.password = password
+        self.version = version
+        self.role = role
+        self.keys: dict[tuple[int, bytes], Any] = {}
+        self.scripts: dict[bytes, bytes] = {}
+        self.sessions: list[Session] = []
+        self.refuse = ""  # the error that writing ends with
+
+    def tick(self) -> None:
+        """End the waits whose time has come."""
+        for session in list(self.sessions):
+            if session.blocked and session.blocked[1] <= self.clock():
+                session.answer(b"*-1\r\n")
+
+    def next_tick(self) -> Optional[float]:
+        """When tick() has something to do next."""
+        return min((session.blocked[1] for session in self.sessions if session.blocked), default=None)
+
+    def serve(self) -> None:
+        """There is something new: wake who waits for it."""
+        for session in list(self.sessions):
+            if session.blocked and (found := self.read(session, *session.blocked[0])):
+                session.answer(encode(found))
+
+    def stream(self, session: Session, key: bytes) -> Optional[Stream]:
+        found = self.keys.get((session.db, key))
+        if found is not None and not isinstance(found, Stream):
+            raise Error("WRONGTYPE Operation against a key holding the wrong kind of value")
+        return found
+
+    def read(self, session: Session, count: int, names: list[bytes], after: list[Id]) -> Any:
+        found = []
+        for name, last in zip(names, after):
+            stream = self.stream(session, name)
+            entries = [entry for entry in stream.entries if entry[0] > last][:count] if stream else []
+            if entries:
+                found.append([name, [[show(place), fields] for place, fields in entries]])
+        return found or None
+
+    def append(self, session: Session, key: bytes, place: Optional[Id], maxlen: Optional[int], fields: Any) -> Id:
+        stream = self.stream(session, key)
+        last = stream.last if stream else (0, 0)
+        if place is None:
+            ms = int(self.clock() * 1000)
+            place = (ms, 0) if ms > last[0] else (last[0], last[1] + 1)
+        elif place <= last:
+            raise Error("ERR The ID specified in XADD is equal or smaller than the target stream top item")
+        if stream is None:
+            stream = self.keys[session.db, key] = Stream()
+        stream.entries.append((place, list(fields)))
+        stream.last = place
+        if maxlen is not None:
+            while len(stream.entries) - NODE >= maxlen:
+                del stream.entries[:NODE]
+        return place
+
+    def script(self, session: Session, keys: list[bytes], argv: list[bytes]) -> Any:
+        """What SCRIPT says, in Python."""
+        stream = self.stream(session, keys[0])
+        last = stream.last if stream else (0, 0)
+        number, back = int(argv[0]), int(argv[1])
+        seen = max(back, int(self.keys.get((session.db, keys[1]), 0)))
+        if number <= seen:
+            return show(last)
+        if number > seen + 1:
+            raise Error(f"GAP between {seen} and {number}")
+        if self.refuse:
+            raise Error(self.refuse)
+        place = max(last[0], int(self.clock() * 1000)), last[1] + int(argv[2])
+        fields = b"after", show(last), b"node", argv[3], b"number", argv[0], b"text", argv[4]
+        self.append(session, keys[0], place, int(argv[5]), fields)
+        self.keys[session.db, keys[1]] = argv[0]
+        return show(place)
+
+
+class Session:
+    """One connection's end at Redis: `push` takes the answers' bytes."""
+
+    def __init__(self, redis: FakeRedis, push: Callable[[bytes], None]) -> None:
+        self.redis = redis
+        self.push = push
+        self.reader = hiredis.Reader(notEnoughData=Ellipsis)
+        self.db = 0
+        self.trusted = not redis.password
+        self.blocked: Optional[tuple[Any, float]] = None  # what it waits for, and until when
+        redis.sessions.append(self)
+
+    def close(self) -> None:
+        """Carry out nothing more that comes."""
+        if self in self.redis.sessions:
+            self.redis.sessions.remove(self)
+        self.blocked = None
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come from the other end."""
+        self.reader.feed(data)
+        self.proceed()
+
+    def proceed(self) -> None:
+        while not self.blocked and (command := self.reader.gets()) is not Ellipsis:
+            try:
+                answer = self.carry_out(*command)
+            except Error as error:
+                self.push(b"-%s\r\n" % str(error).encode())
+            else:
+                if answer is not Ellipsis:
+                    self.push(answer if isinstance(answer, bytes) else encode(answer))
+            self.redis.serve()
+
+    def answer(self, data: bytes) -> None:
+        """Answer the command that has waited, and go on with those behind it."""
+        self.blocked = None
+        self.push(data)
+        self.proceed()
+
+    def carry_out(self, word: bytes, *arguments: bytes) -> Any:
+        name = word.decode().lower()
+        if not self.trusted and name != "auth":
+            raise Error("NOAUTH Authentication required.")
+        method = getattr(self, f"do_{name}", None)
+        if method is None:
+            raise Error(f"ERR unknown command '{word.decode()}', with args beginning with: ")
+        return method(*arguments)
+
+    # The commands. What they return is bytes as they are sent, or something to encode.
+
+    def do_ping(self) -> Any:
+        return b"+PONG\r\n"
+
+    def do_auth(self, *words: bytes) -> Any:
+        if not self.redis.password and len(words) == 1:
+            raise Error(
+                "ERR AUTH <password> called without any password configured for the default user. "
+                "Are you sure your configuration is correct?"
+            )
+        user = words[0] if len(words) == 2 else b"default"
+        if user != b"default" or (self.redis.password and words[-1].decode() != self.redis.password):
+            raise Error("WRONGPASS invalid username-password pair or user is disabled.")
+        self.trusted = True
+        return OK
+
+    def do_select(self, number: bytes) -> Any:
+        if int(number) > 15:
+            raise Error("ERR DB index is out of range")
+        self.db = int(number)
+        return OK
+
+    def do_client(self, verb: bytes, *rest: bytes) -> Any:
+        assert verb.upper() == b"SETNAME"
+        if b" " in rest[0]:
+            raise Error("ERR Client names cannot contain spaces, newlines or special characters.")
+        return OK
+
+    def do_info(self, section: bytes) -> Any:
+        return encode(f"# Server\r\nredis_version:{self.redis.version}\r\nredis_mode:standalone\r\n".encode())
+
+    def do_role(self) -> Any:
+        if self.redis.role == "master":
+            return [b"master", 0, []]
+        return [b"slave", b"127.0.0.1", 6379, b"connect", -1]
+
+    def do_script(self, verb: bytes, *rest: bytes) -> Any:
+        if verb.upper() == b"FLUSH":
+            self.redis.scripts.clear()
+            return OK
+        sha = hashlib.sha1(rest[0]).hexdigest().encode()
+        self.redis.scripts[sha] = rest[0]
+        return encode(sha)
+
+    def do_evalsha(self, sha: bytes, count: bytes, *rest: bytes) -> Any:
+        if sha not in self.redis.scripts:
+            raise Error("NOSCRIPT No matching script. Please use EVAL.")
+        assert self.redis.scripts[sha].decode() == SCRIPT
+        return encode(self.redis.script(self, list(rest[: int(count)]), list(rest[int(count) :])))
+
+    def do_xread(self, *words: bytes) -> Any:
+        options = {}
+        index = 0
+        while words[index].upper() != b"STREAMS":
+            options[words[index].upper()] = int(words[index + 1])
+            index += 2
+        rest = words[index + 1 :]
+        names = list(rest[: len(rest) // 2])
+        after = [parse(word) for word in rest[len(rest) // 2 :]]
+        wanted = options.get(b"COUNT", LONG), names, after
+        if found := self.redis.read(self, *wanted):
+            return found
+        if b"BLOCK" not in options:
+            return b"*-1\r\n"
+        patience = options[b"BLOCK"] / 1000 or LONG
+        self.blocked = wanted, self.redis.clock() + patience
+        return Ellipsis
+
+    def do_xadd(self, key: bytes, *words: bytes) -> Any:
+        maxlen = None
+        if words[0].upper() == b"MAXLEN":
+            maxlen, words = int(words[2]), words[3:]
+        place = None if words[0] == b"*" else parse(words[0])
+        return encode(show(self.redis.append(self, key, place, maxlen, words[1:])))
+
+    def do_xlen(self, key: bytes) -> Any:
+        stream = self.redis.stream(self, key)
+        return len(stream.entries) if stream else 0
+
+    def do_xrange(self, key: bytes, first: bytes, last: bytes) -> Any:
+        assert (first, last) == (b"-", b"+")
+        stream = self.redis.stream(self, key)
+        return [[show(place), fields] for place, fields in stream.entries] if stream else []
+
+    def do_xtrim(self, key: bytes, strategy: bytes, most: bytes) -> Any:
+        assert strategy.upper() == b"MAXLEN"
+        stream = self.redis.stream(self, key)
+        excess = max(0, len(stream.entries) - int(most)) if stream else 0
+        if stream:
+            del stream.entries[:excess]
+        return excess
+
+    def do_set(self, key: bytes, value: bytes) -> Any:
+        self.redis.keys[self.db, key] = value
+        return OK
+
+    def do_get(self, key: bytes) -> Any:
+        value = self.redis.keys.get((self.db, key))
+        if isinstance(value, Stream):
+            raise Error("WRONGTYPE Operation against a key holding the wrong kind of value")
+        return encode(value)
+
+    def do_del(self, key: bytes) -> Any:
+        return int(self.redis.keys.pop((self.db, key), None) is not None)
+
+    def do_flushall(self) -> Any:
+        self.redis.keys.clear()
+        return OK
+
+
+OK = b"+OK\r\n"
+
+
+def encode(value: Any) -> bytes:
+    """An answer as it is sent."""
+    if value is None:
+        return b"$-1\r\n"
+    if isinstance(value, int):
+        return b":%d\r\n" % value
+    if isinstance(value, bytes):
+        return b"$%d\r\n%s\r\n" % (len(value), value)
+    return b"*%d\r\n%s" % (len(value), b"".join(map(encode, value)))
+
+
+def show(place: Id) -> bytes:
+    return b"%d-%d" % place
+
+
+def parse(word: bytes) -> Id:
+    ms, _, count = word.partition(b"-")
+    return int(ms), int(count or 0)

@@ -1,0 +1,343 @@
+"""Real processes: a Redis and nodes; and on a kernel of the test's own: clients, and a proxy that is no friend."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import hiredis
+
+from cluster.oracle import Stream, tagged
+from loop import Kernel, TimedOut, accept, connect, recv, send, sleep
+
+if TYPE_CHECKING:
+    from loop import Task
+    from loop.traps import Coroutine
+
+HERE = "127.0.0.1"
+ROOT = Path(__file__).resolve().parent.parent.parent
+PATIENCE = 15.0  # seconds; nothing takes that long unless it is broken
+PROGRAM = shutil.which("redis-server")
+
+
+def eventually(condition: Callable[[], Any], what: str = "") -> Any:
+    """Wait until `condition()` is true, and return what it returned."""
+    deadline = time.monotonic() + PATIENCE
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"{what or 'it'} did not come true"
+        time.sleep(0.005)
+    return result
+
+
+class Redis:
+    """A redis-server on a free port, with an append-only file in `directory`."""
+
+    def __init__(self, directory: Path, *flags: str) -> None:
+        self.directory = directory
+        self.flags = flags
+        self.sock: Optional[socket.socket] = None
+        for _ in range(3):
+            with socket.create_server((HERE, 0)) as probe:
+                self.port = int(probe.getsockname()[1])
+            try:
+                self.start()
+                return
+            except ChildProcessError:
+                pass  # somebody else has taken the port meanwhile
+        raise ChildProcessError("redis-server does not start")
+
+    def start(self) -> None:
+        """Start it, or start it again on its file."""
+        assert PROGRAM
+        flags = "--save", "", "--appendonly", "yes", "--dir", str(self.directory), "--loglevel", "warning", *self.flags
+        self.process = subprocess.Popen(
+            [PROGRAM, "--bind", HERE, "--port", str(self.port), *flags],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        eventually(self.answers, "redis-server's answer")
+
+    def answers(self) -> bool:
+        if self.process.poll() is not None:
+            raise ChildProcessError("redis-server has ended")
+        try:
+            return not isinstance(self.ask("PING"), OSError)
+        except OSError:
+            return False
+
+    def ask(self, *command: Any) -> Any:
+        """One command's answer; errors are returned, too."""
+        if self.sock is None:
+            self.sock = socket.create_connection((HERE, self.port), timeout=PATIENCE)
+            self.reader = hiredis.Reader(notEnoughData=Ellipsis)
+        try:
+            self.sock.sendall(hiredis.pack_command(command))
+            while (answer := self.reader.gets()) is Ellipsis:
+                if not (data := self.sock.recv(1 << 16)):
+                    raise ConnectionResetError("closed by redis-server")
+                self.reader.feed(data)
+        except OSError:
+            self.hang_up()
+            raise
+        return answer
+
+    def hang_up(self) -> None:
+        if self.sock:
+            self.sock.close()
+            self.sock = None
+
+    def kill(self) -> None:
+        """The hard way."""
+        self.hang_up()
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def url(self, extra: str = "") -> str:
+        return f"redis://{HERE}:{self.port}{extra}"
+
+
+class Chatsrv:
+    """A node of its own process. Its journal goes into a file."""
+
+    def __init__(self, directory: Path, *flags: str) -> None:
+        self.journal_file = directory / f"node{len(list(directory.iterdir()))}"
+        with open(self.journal_file, "wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, str(ROOT / "chatsrv"), "--host", HERE, "--port", "0", *flags],
+                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        try:
+            self.port = int(eventually(lambda: self.lines("listens on port"), "a node")[0].split()[-1])
+        except BaseException:
+            self.kill()
+            raise
+
+    def journal(self) -> str:
+        return self.journal_file.read_text()
+
+    def lines(self, having: str) -> list[str]:
+        """The journal's lines with this text in them."""
+        assert self.process.poll() is None, self.journal()
+        return [line for line in self.journal().split("\n")[:-1] if having in line]
+
+    def end(self) -> int:
+        """SIGTERM, and its exit status."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> int:
+        """Bytes."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Client:
+    """One who hears everything from the greeting on, and says things that can be told apart."""
+
+    def __init__(self, kernel: Kernel, name: str, port: int) -> None:
+        self.kernel = kernel
+        self.name = name
+        self.said = 0
+        self.heard = bytearray()
+        self.ended = False
+        self.sock = socket.socket()
+        self.sock.setblocking(False)
+        kernel.spawn(self.listen(port), name)
+
+    def listen(self, port: int) -> Coroutine[None]:
+        try:
+            yield from connect(self.sock, (HERE, port), PATIENCE)
+            while data := (yield from recv(self.sock, 1 << 16)):
+                self.heard += data
+        except OSError:
+            pass
+        finally:
+            self.ended = True
+            self.kernel.close(self.sock)
+
+    def say(self, count: int = 1, padding: int = 0) -> Coroutine[None]:
+        """COROUTINE. So many messages at once; nothing if the server is gone."""
+        lines = [tagged(self.name, self.said + n, padding) for n in range(count)]
+        self.said += count
+        try:
+            yield from send(self.sock, "".join(f"{line}\n" for line in lines).encode(), PATIENCE)
+        except OSError:
+            assert self.ended
+
+    def chatter(self, count: int, pause: float, at_once: int = 1) -> Coroutine[None]:
+        """COROUTINE. Say something again and again."""
+        for _ in range(count):
+            yield from self.say(at_once)
+            yield from sleep(pause)
+
+    def stream(self) -> Stream:
+        """What it has heard; a client that was cut off may end within a message."""
+        heard = bytes(self.heard)
+        return Stream(heard[: heard.rfind(b"\n") + 1] if self.ended else heard)
+
+
+class Proxy:
+    """Between nodes and Redis. `delay` is in seconds; what passes is handed on in pieces of `piece` bytes."""
+
+    def __init__(self, kernel: Kernel, port: int) -> None:
+        self.kernel = kernel
+        self.target = port
+        self.listener = socket.create_server((HERE, 0))
+        self.listener.setblocking(False)
+        self.port = int(self.listener.getsockname()[1])
+        self.delay = 0.0
+        self.piece = 1 << 16
+        self.open = True
+        self.cut_after: Optional[int] = None  # bytes from Redis after which all is cut
+        self.cuts = 0
+        self.socks: dict[socket.socket, None] = {}
+        kernel.spawn(self.admit(), "proxy")
+
+    def url(self, extra: str = "") -> str:
+        return f"redis://{HERE}:{self.port}{extra}"
+
+    def admit(self) -> Coroutine[None]:
+        while True:
+            for near, _ in (yield from accept(self.listener)):
+                self.socks[near] = None
+                if self.open:
+                    self.kernel.spawn(self.serve(near), "proxy")
+                else:
+                    self.drop(near)
+
+    def serve(self, near: socket.socket) -> Coroutine[None]:
+        far = socket.socket()
+        far.setblocking(False)
+        self.socks[far] = None
+        try:
+            yield from connect(far, (HERE, self.target), PATIENCE)
+        except OSError:
+            self.drop(near, far)
+            return
+        self.kernel.spawn(self.pump(near, far, False), "proxy out")
+        self.kernel.spawn(self.pump(far, near, True), "proxy in")
+
+    def pump(self, source: socket.socket, target: socket.socket, answers: bool) -> Coroutine[None]:
+        try:
+            while data := (yield from recv(source, self.piece)):
+                if self.delay:
+                    yield from sleep(self.delay)
+                if answers and self.cut_after is not None:
+                    self.cut_after -= len(data)
+                    if self.cut_after <= 0:
+                        yield from send(target, data[: len(data) // 2 + 1])
+                        self.cut_after = None
+                        self.cut()
+                        return
+                yield from send(target, data)
+        except OSError:
+            pass
+        self.drop(source, target)
+
+    def cut(self) -> None:
+        """All connections, now."""
+        self.cuts += 1
+        self.drop(*self.socks)
+
+    def drop(self, *socks: socket.socket) -> None:
+        for sock in socks:
+            if sock in self.socks:
+                del self.socks[sock]
+                self.kernel.close(sock)
+
+    def close(self) -> None:
+        self.drop(*self.socks)
+        self.kernel.close(self.listener)
+
+
+class Stage:
+    """A Redis, nodes, clients and a kernel for the test's own side. Everything on it is ended by close()."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.redis = Redis(directory)
+        self.kernel = Kernel()
+        self.nodes: list[Chatsrv] = []
+        self.clients: list[Client] = []
+        self.proxies: list[Proxy] = []
+
+    def node(self, url: str = "", *flags: str) -> Chatsrv:
+        """A new node. A proxy it connects through must be running: use run(self.soon(...)) then."""
+        self.nodes.append(Chatsrv(self.directory, "--cluster", url or self.redis.url(), *flags))
+        return self.nodes[-1]
+
+    def proxy(self) -> Proxy:
+        self.proxies.append(Proxy(self.kernel, self.redis.port))
+        return self.proxies[-1]
+
+    def client(self, node: Chatsrv) -> Client:
+        """One who has been greeted, so hears everything from now on."""
+        client = self.enter(node)
+        self.until(lambda: client.heard)
+        return client
+
+    def enter(self, node: Chatsrv) -> Client:
+        self.clients.append(Client(self.kernel, f"client{len(self.clients)}", node.port))
+        return self.clients[-1]
+
+    def run(self, *coroutines: Coroutine[Any], timeout: float = 40) -> None:
+        """Run these to their end, and all else meanwhile."""
+        tasks = [self.kernel.spawn(coroutine) for coroutine in coroutines]
+        self.until(lambda: all(task.outcome for task in tasks), timeout)
+        assert all(task.outcome == "returned" for task in tasks)
+
+    def until(self, condition: Callable[[], Any], timeout: float = PATIENCE) -> None:
+        """Let everything go on until `condition()` is true."""
+
+        def watch() -> Coroutine[None]:
+            deadline = time.monotonic() + timeout
+            while not condition():
+                if time.monotonic() > deadline:
+                    raise TimedOut("it did not come true")
+                yield from sleep(0.005)
+
+        task: Task = self.kernel.spawn(watch(), "watch")
+        self.kernel.run(until=task)
+        assert task.outcome == "returned"
+
+    def all_heard(self) -> bool:
+        """Whether everybody who is still there has heard the last that everybody has said."""
+        ends = [f"<{client.name} {client.said - 1}>".encode() for client in self.clients if client.said]
+        return all(end in client.heard for client in self.clients if not client.ended for end in ends)
+
+    def streams(self) -> dict[str, Stream]:
+        return {client.name: client.stream() for client in self.clients}
+
+    def close(self) -> None:
+        for task in list(self.kernel.tasks):
+            task.cancel()
+        self.kernel.run()
+        for proxy in self.proxies:
+            proxy.close()
+        self.kernel.poller.close()
+        for node in self.nodes:
+            if node.process.poll() is None:
+                node.kill()
+        self.redis.go_on()
+        self.redis.kill()

@@ -1,0 +1,214 @@
+"""A world in which nodes run without a network: its clock, its poller, its sockets, and a false Redis behind them.
+
+It is the same every time. Connections can be cut after any byte, in both directions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from typing import TYPE_CHECKING, Any, Optional
+
+from chat.cluster import Address, Cluster
+from chat.journal import Journal
+from chat.options import Options
+from chat.room import Room
+from cluster.fake import FakeRedis, Session
+from loop import Kernel, sleep
+from loop.poller import READ, WRITE
+
+if TYPE_CHECKING:
+    from loop import Task
+    from loop.traps import Coroutine
+
+LATENCY = 0.001  # seconds one way
+YEAR_2025 = 1735689600.0  # when time begins: Redis's ids have it in them
+
+
+class Wire:
+    """One connection. The node's end is the socket; the other is a Session.
+
+    `budget` says after how many bytes it breaks: (to Redis, from Redis), None for never. What was on its way to Redis
+    then still gets there, `late` seconds later.
+    """
+
+    def __init__(self, world: World, budget: tuple[Optional[int], Optional[int]], late: float) -> None:
+        self.world = world
+        self.number = next(world.numbers)
+        self.budget = list(budget)
+        self.late = late
+        self.flying: deque[bytes] = deque()  # to Redis
+        self.inbox = bytearray()
+        self.broken = False
+        self.closed = False
+        self.sent = 0  # bytes to Redis
+        self.received = 0
+        self.session = Session(world.redis, self.push)
+
+    # The socket's side.
+
+    def fileno(self) -> int:
+        return -1 if self.closed else self.number
+
+    def send(self, data: bytes | memoryview) -> int:
+        if self.broken or self.closed:
+            raise BrokenPipeError(32, "Broken pipe")
+        data = bytes(data[:1000])  # never all at once, so that what is left over is seen to as well
+        left = self.budget[0]
+        if left is not None and left < self.sent + len(data):
+            data = data[: left - self.sent]
+            self.cut()
+            if not data:
+                raise ConnectionResetError(104, "Connection reset by peer")
+        self.sent += len(data)
+        self.flying.append(data)
+        if not self.broken:
+            self.world.after(LATENCY, self.deliver)
+        return len(data)
+
+    def recv(self, most: int) -> bytes:
+        if self.inbox:
+            data = bytes(self.inbox[:most])
+            del self.inbox[:most]
+            return data
+        if self.broken:
+            raise ConnectionResetError(104, "Connection reset by peer")
+        raise BlockingIOError
+
+    def close(self) -> None:
+        if not self.closed:
+            self.cut()
+            self.closed = True
+            self.world.wires.remove(self)
+
+    # Redis's side.
+
+    def push(self, data: bytes) -> None:
+        """Redis answers."""
+        self.world.after(LATENCY, lambda: self.arrive(data))
+
+    def arrive(self, data: bytes) -> None:
+        left = self.budget[1]
+        if self.broken:
+            return
+        if left is not None and left < self.received + len(data):
+            data = data[: left - self.received]
+            self.cut()
+        self.received += len(data)
+        self.inbox += data
+
+    def deliver(self) -> None:
+        """Redis gets what was sent first."""
+        if self.flying and not self.broken:
+            self.session.feed(self.flying.popleft())
+
+    def cut(self) -> None:
+        """The node will find it broken. Redis gets what is on its way, and then finds it broken, too."""
+        if not self.broken:
+            self.broken = True
+            self.world.after(LATENCY + self.late, self.end)
+
+    def end(self) -> None:
+        self.session.feed(b"".join(self.flying))
+        self.session.close()
+
+    def ready(self) -> int:
+        return WRITE | (READ if self.inbox or self.broken else 0)
+
+
+class World:
+    """Poller, clock and network."""
+
+    def __init__(self, redis: Optional[FakeRedis] = None) -> None:
+        self.now = YEAR_2025
+        self.redis = redis or FakeRedis(lambda: self.now)
+        self.redis.clock = lambda: self.now
+        self.numbers = count(10)
+        self.serial = count()
+        self.wires: list[Wire] = []
+        self.armed: dict[int, int] = {}
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.kernel = Kernel(self, lambda: self.now)
+        self.budgets: list[tuple[Optional[int], Optional[int]]] = []  # for the wires to come
+        self.late = 0.0
+        self.reachable = True
+        self.dialled = 0
+
+    def after(self, seconds: float, what: Callable[[], None]) -> None:
+        heappush(self.events, (self.now + seconds, next(self.serial), what))
+
+    def dial(self, kernel: Kernel, address: Address) -> Coroutine[Any]:
+        """COROUTINE. The cluster's way out."""
+        self.dialled += 1
+        yield from sleep(LATENCY)
+        if not self.reachable:
+            raise ConnectionRefusedError(111, "Connection refused")
+        self.wires.append(Wire(self, self.budgets.pop(0) if self.budgets else (None, None), self.late))
+        return self.wires[-1]
+
+    # The poller.
+
+    def arm(self, fd: int, want: int) -> None:
+        self.armed[fd] = want
+
+    def forget(self, fd: int) -> None:
+        self.armed.pop(fd, None)
+
+    def close(self) -> None:
+        pass
+
+    def poll(self, timeout: Optional[float]) -> list[tuple[int, int]]:
+        end = None if timeout is None else self.now + timeout
+        while True:
+            while self.events and self.events[0][0] <= self.now:
+                heappop(self.events)[2]()
+            self.redis.tick()
+            found = []
+            for wire in self.wires:
+                if got := wire.ready() & self.armed.get(wire.number, 0):
+                    self.armed[wire.number] = 0
+                    found.append((wire.number, got))
+            if found or self.now == end:
+                return found
+            ahead = [moment for moment in (self.events[0][0] if self.events else None, self.redis.next_tick(), end)
+                     if moment is not None]  # fmt: skip
+            assert ahead, "nothing will ever happen here again"
+            self.now = max(self.now, min(ahead))
+
+    # Nodes.
+
+    def node(self, url: str = "redis://there") -> Node:
+        return Node(self, url)
+
+    def run(self, seconds: float) -> None:
+        """Let so much time pass."""
+        self.kernel.run(until=self.kernel.spawn(sleep(seconds), "time"))
+
+
+class Node:
+    """A room in a cluster, and one who hears all that is in its feed."""
+
+    def __init__(self, world: World, url: str) -> None:
+        self.world = world
+        self.journal = Journal(None)  # type: ignore[arg-type]  # nobody writes it
+        self.room = Room(Options(), self.journal, world.kernel.clock)
+        self.cluster = Cluster(world.kernel, self.room, Address(url), world.dial)
+        self.room.cluster = self.cluster
+        self.ear = self.room.feed.cursor()
+        self.heard = bytearray()
+        self.task: Task = world.kernel.spawn(self.cluster.run(), "node")
+
+    def say(self, *messages: str) -> None:
+        self.room.lay_down("somebody", b"", [message.encode() for message in messages])
+
+    def listen(self) -> bytes:
+        """Everything so far."""
+        for data in self.ear.take(1 << 40):
+            self.heard += data
+        return bytes(self.heard)
+
+    def told(self) -> str:
+        """What its journal says of the cluster."""
+        return "".join(line.decode() for line in self.journal.waiting if line.startswith(b"cluster "))
