@@ -85,11 +85,11 @@ class Address:
         """Raises ValueError with a line for the user, which does not contain the password."""
         try:
             parts = urlsplit(url)
-            options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
+            options = dict(parse_qsl(parts.query, True, True)) if parts.query else {}
             self.host, self.port, self.db = parts.hostname or "", parts.port or 6379, int(parts.path[1:] or 0)
             self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
             self.stream, self.maxlen = options.pop("stream", "chat"), int(options.pop("maxlen", 10_000))
-            if parts.scheme != "redis" or not self.host or options or self.db < 0 or self.maxlen < 1:
+            if parts.scheme != "redis" or not self.host or not self.stream or options or self.db < 0 or self.maxlen < 1:
                 raise ValueError
         except ValueError:
             usage = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB][?stream=NAME&maxlen=ENTRIES]"
@@ -230,6 +230,7 @@ class Cluster:
                 yield from self.follow()
             except TROUBLE as error:
                 before, reason = reason, explain(self.trouble or error)
+                self.trouble = None
                 if reason != before:
                     self.say(f"lost {self.address}: {reason}; trying again")
                 if before and not told:  # a cut that is mended at once is nobody's business
@@ -267,7 +268,6 @@ class Cluster:
         except BaseException:
             self.hang_up()
             raise
-        self.trouble = None
         self.writer = self.kernel.spawn(self.write(line), "cluster writer")
         return count
 

@@ -43,7 +43,12 @@ class FakeRedis:
         self.keys: dict[tuple[int, bytes], Any] = {}
         self.scripts: dict[bytes, bytes] = {}
         self.sessions: list[Session] = []
+        self.skew = 0  # milliseconds that its calendar is wrong
         self.refuse = ""  # the error that writing ends with
+
+    def now(self) -> int:
+        """Milliseconds since 1970."""
+        return int(self.clock() * 1000) + self.skew
 
     def tick(self) -> None:
         """End the waits whose time has come."""
@@ -80,7 +85,7 @@ class FakeRedis:
         stream = self.stream(session, key)
         last = stream.last if stream else (0, 0)
         if place is None:
-            ms = int(self.clock() * 1000)
+            ms = self.now()
             place = (ms, 0) if ms > last[0] else (last[0], last[1] + 1)
         elif place <= last:
             raise Error("ERR The ID specified in XADD is equal or smaller than the target stream top item")
@@ -105,7 +110,7 @@ class FakeRedis:
             raise Error(f"GAP between {seen} and {number}")
         if self.refuse:
             raise Error(self.refuse)
-        place = max(last[0], int(self.clock() * 1000)), last[1] + int(argv[2])
+        place = max(last[0], self.now()), last[1] + int(argv[2])
         fields = b"after", show(last), b"node", argv[3], b"number", argv[0], b"text", argv[4]
         self.append(session, keys[0], place, int(argv[5]), fields)
         self.keys[session.db, keys[1]] = argv[0]

@@ -112,6 +112,7 @@ class Wire:
 
     def end(self) -> None:
         self.session.feed(b"".join(self.flying))
+        self.flying.clear()
         self.session.close()
 
     def ready(self) -> int:
@@ -133,18 +134,14 @@ class World:
         self.kernel = Kernel(self, lambda: self.now)
         self.budgets: list[tuple[Optional[int], Optional[int]]] = []  # for the wires to come
         self.late = 0.0
-        self.reachable = True
         self.dialled = 0
+        self.nodes: list[Node] = []
 
     def after(self, seconds: float, what: Callable[[], None]) -> None:
         heappush(self.events, (self.now + seconds, next(self.serial), what))
 
-    def dial(self, kernel: Kernel, address: Address) -> Coroutine[Any]:
-        """COROUTINE. The cluster's way out."""
-        self.dialled += 1
-        yield from sleep(LATENCY)
-        if not self.reachable:
-            raise ConnectionRefusedError(111, "Connection refused")
+    def wire(self) -> Wire:
+        """A new connection."""
         self.wires.append(Wire(self, self.budgets.pop(0) if self.budgets else (None, None), self.late))
         return self.wires[-1]
 
@@ -180,7 +177,17 @@ class World:
     # Nodes.
 
     def node(self, url: str = "redis://there") -> Node:
-        return Node(self, url)
+        self.nodes.append(Node(self, url))
+        return self.nodes[-1]
+
+    def part(self) -> None:
+        """Take Redis out of everybody's reach."""
+        for node in self.nodes:
+            node.part()
+
+    def mend(self) -> None:
+        for node in self.nodes:
+            node.reachable = True
 
     def run(self, seconds: float) -> None:
         """Let so much time pass."""
@@ -194,11 +201,30 @@ class Node:
         self.world = world
         self.journal = Journal(None)  # type: ignore[arg-type]  # nobody writes it
         self.room = Room(Options(), self.journal, world.kernel.clock)
-        self.cluster = Cluster(world.kernel, self.room, Address(url), world.dial)
+        self.reachable = True
+        self.cluster = Cluster(world.kernel, self.room, Address(url), self.dial)
         self.room.cluster = self.cluster
         self.ear = self.room.feed.cursor()
         self.heard = bytearray()
         self.task: Task = world.kernel.spawn(self.cluster.run(), "node")
+
+    def dial(self, kernel: Kernel, address: Address) -> Coroutine[Any]:
+        """COROUTINE. The cluster's way to Redis."""
+        self.world.dialled += 1
+        yield from sleep(LATENCY)
+        if not self.reachable:
+            raise ConnectionRefusedError(111, "Connection refused")
+        return self.world.wire()
+
+    def wires(self) -> list[Any]:
+        """The connection that follows and the one that writes."""
+        return [line.socket for line in self.cluster.lines]
+
+    def part(self) -> None:
+        """Take Redis out of its reach."""
+        self.reachable = False
+        for wire in self.wires():
+            wire.cut()
 
     def say(self, *messages: str) -> None:
         self.room.lay_down("somebody", b"", [message.encode() for message in messages])

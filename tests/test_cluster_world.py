@@ -1,0 +1,416 @@
+"""Several servers, one feed, in a simulated world: cuts at every byte, and what takes too long anywhere else."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+from cluster.oracle import Stream, check, check_losses
+from cluster.world import Node, World
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from chat import cluster
+from chat.cluster import Refused
+
+Budget = tuple[Optional[int], Optional[int]]
+
+
+def streams(nodes: list[Node]) -> dict[str, Stream]:
+    return {f"node {number}": Stream(node.listen()) for number, node in enumerate(nodes)}
+
+
+def talk(world: World, nodes: list[Node], rounds: int = 3) -> int:
+    """Let all nodes say something, at the same time and one after the other; returns how many messages."""
+    for turn in range(rounds):
+        for number, node in enumerate(nodes):
+            node.say(f"<{number} {2 * turn}>", f"<{number} {2 * turn + 1}>")
+            world.run(0.0005 * (turn + 1))
+        world.run(0.004 * turn)
+    return 2 * rounds * len(nodes)
+
+
+def check_settled(nodes: list[Node]) -> None:
+    for node in nodes:
+        assert node.cluster.settled == node.cluster.accepted
+        assert not node.cluster.placed and not node.cluster.owed and not node.cluster.fresh
+        assert not node.room.held
+
+
+def run_with_cut(line: int, budget: Budget, late: float) -> World:
+    """Two nodes talk; one connection of the first one breaks after so many bytes. Nobody notices."""
+    world = World()
+    world.late = late
+    world.budgets = [(None, None), (None, None)]
+    world.budgets[line] = budget
+    nodes = [world.node()]
+    world.run(0.3)
+    nodes.append(world.node())
+    world.run(0.05)
+    said = talk(world, nodes)
+    world.run(1)
+    both = streams(nodes)
+    assert check(both) == 2 * said
+    assert not any(stream.lost for stream in both.values())
+    assert all("out of reach" not in node.listen().decode() for node in nodes)
+    check_settled(nodes)
+    return world
+
+
+@pytest.mark.parametrize("direction", [0, 1], ids=["to redis", "from redis"])
+@pytest.mark.parametrize("line", [0, 1], ids=["the follower", "the writer"])
+def test_cut_at_every_byte(line: int, direction: int) -> None:
+    """What the writer sends may still arrive after the cut: then it does when everything has been sent again."""
+    wire = run_with_cut(line, (None, None), 0).wires[line]
+    script = len(cluster.SCRIPT)  # is sent at the start; where in it the cut is makes no difference
+    for at in range(wire.received if direction else wire.sent):
+        if direction == 0 and 300 < at < script and at % 50:
+            continue
+        for late in (0.0, 0.5) if (line, direction) == (1, 0) else (0.0,):
+            cut = run_with_cut(line, (None, at) if direction else (at, None), late)
+            assert cut.dialled > 4
+
+
+def test_late_commands_are_refused() -> None:
+    """The dead connection's entry comes after the new connection has sent it again, and others have written more."""
+    world = World()
+    world.late = 0.5
+    nodes = [world.node(), world.node()]
+    world.run(0.1)
+    nodes[0].say("<0 0>")
+    world.run(0.0005)  # it is on its way
+    _, writer = nodes[0].wires()
+    assert writer.flying
+    writer.cut()
+    world.run(0.3)
+    nodes[1].say("<1 0>")
+    world.run(1)
+    assert not writer.flying
+    assert [node.listen() for node in nodes] == [b"<0 0>\n<1 0>\n"] * 2
+    assert nodes[0].told().endswith("connected again; 1 messages sent again\n")
+
+
+def test_redis_is_away_for_a_minute() -> None:
+    world = World()
+    nodes = [world.node(), world.node()]
+    world.run(0.1)
+    world.part()
+    nodes[0].say("<0 0>")
+    dialled = world.dialled
+    world.run(60)
+    assert 15 < world.dialled - dialled < 50  # 0.1 s apart at first, then 5 s
+    for node in nodes:
+        assert node.listen().count(b"* The other servers are out of reach.") == 1
+        assert node.told().count("lost redis://there:6379/0 (stream chat): Broken pipe") <= 1
+        assert node.told().count("Connection refused; trying again") == 1
+    world.mend()
+    world.run(6)
+    for node in nodes:
+        assert node.listen().endswith(b"\n* The other servers are back.\n<0 0>\n")
+    check_settled(nodes)
+
+
+def test_redis_vanishes_without_a_word() -> None:
+    """No reset, no end: nothing comes any more."""
+    world = World()
+    node = world.node()
+    world.run(0.1)
+    for wire in world.wires:
+        wire.flying = NoMore()
+    node.say("<0 0>")
+    world.run(cluster.SILENCE + cluster.PATIENCE + 1)
+    assert node.listen() == b"<0 0>\n"
+    assert "no answer" in node.told()
+    wires = list(world.wires)
+    for wire in wires:  # and now while nobody says anything
+        wire.flying = NoMore()
+    world.run(cluster.SILENCE + cluster.PATIENCE + 1)
+    assert not set(wires) & set(world.wires)
+
+
+class NoMore(list):  # type: ignore[type-arg]
+    """The way into nothing."""
+
+    def append(self, data: object) -> None:
+        pass
+
+
+def test_silence_costs_little() -> None:
+    world = World()
+    nodes = [world.node() for _ in range(3)]
+    world.run(0.1)
+    sent = [wire.sent for wire in world.wires]
+    world.run(600)
+    assert len(world.wires) == 6
+    for wire, before in zip(world.wires, sent):
+        assert wire.sent - before < 200 * 2 * 600 / cluster.SILENCE
+    assert all(node.listen() == b"" for node in nodes)
+
+
+@pytest.mark.parametrize("entries", [0, 2])
+def test_stream_trimmed_under_a_node_that_was_away(entries: int) -> None:
+    world = World()
+    nodes = [world.node(), world.node()]
+    world.run(0.1)
+    talk(world, nodes)
+    world.run(0.1)
+    nodes[1].part()
+    world.run(0.1)
+    for number in range(6, 16):
+        nodes[0].say(f"<0 {number}>", *(f"<0.{number} {part}>" for part in range(3)))
+        world.run(0.01)
+    del world.redis.keys[0, b"chat"].entries[: 10 - entries + 6]
+    nodes[1].reachable = True
+    world.run(6)
+    nodes[0].say("<0 16>")
+    nodes[1].say("<1 6>")
+    world.run(1)
+    both = streams(nodes)
+    check(both)
+    order = both["node 0"].messages()
+    assert both["node 0"].lost == []
+    assert both["node 1"].lost == [4 * (10 - entries)]
+    check_losses(both["node 1"], order)
+    check_settled(nodes)
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_stream_deleted(quiet: bool) -> None:
+    """Everybody is told, at the next message or when nothing was said for a while, and goes on."""
+    world = World()
+    nodes = [world.node(), world.node()]
+    world.run(0.1)
+    talk(world, nodes)
+    world.run(0.1)
+    world.redis.keys.clear()
+    if quiet:
+        world.run(11)
+    nodes[0].say("<0 6>")
+    world.run(0.1)
+    nodes[1].say("<1 6>")
+    world.run(1)
+    both = streams(nodes)
+    assert check(both, reset=True) == 28
+    assert all(stream.lost == [None] for stream in both.values())
+    assert all("the stream was reset" in node.told() for node in nodes)
+    check_settled(nodes)
+
+
+def test_stream_deleted_and_the_clock_put_back() -> None:
+    """The new stream's ids are lower than those that were read: nobody may go deaf."""
+    world = World()
+    nodes = [world.node(), world.node()]
+    world.run(0.1)
+    talk(world, nodes)
+    world.run(0.1)
+    world.redis.keys.clear()
+    world.redis.skew = -1_000_000
+    nodes[0].say("<0 6>")
+    world.run(11)
+    nodes[0].say("<0 7>")
+    nodes[1].say("<1 6>")
+    world.run(1)
+    both = streams(nodes)
+    check(both, reset=True)
+    assert all(stream.slices[-1] == [("0", 7), ("1", 6)] for stream in both.values())
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["flush", "forget", "scripts", "cut", "trim"]), st.integers(0, 60)), max_size=4),
+    st.sampled_from([0.0, 0.002, 0.3]),
+)
+def test_nothing_twice_whatever_is_lost(accidents: list[tuple[str, int]], late: float) -> None:
+    """At any moments, in any order: whatever Redis forgets, nothing is heard twice, and everybody gets on.
+
+    But if it forgets a node's number and the entry too, what is written again cannot be in the old place.
+    """
+    kinds = {what for what, _ in accidents}
+    assume(not kinds >= {"forget", "trim"})
+    lost = kinds & {"flush", "trim"}
+    world = World()
+    world.late = late
+    nodes = [world.node() for _ in range(3)]
+    world.run(0.02)
+
+    def befall(what: str, number: int) -> None:
+        if what == "flush":
+            world.redis.keys.clear()
+        elif what == "forget":
+            for key in [key for key in world.redis.keys if b":" in key[1]]:
+                del world.redis.keys[key]
+        elif what == "scripts":
+            world.redis.scripts.clear()
+        elif what == "trim" and (stream := world.redis.keys.get((0, b"chat"))):
+            stream.entries.clear()
+        elif what == "cut" and world.wires:
+            world.wires[number % len(world.wires)].cut()
+
+    for what, moment in accidents:
+        world.after(moment / 2000, lambda what=what, number=moment: befall(what, number))
+    for turn in range(10):
+        for number, node in enumerate(nodes):
+            node.say(f"<{number} {turn}>")
+        world.run(0.003)
+    world.run(16)
+    for number, node in enumerate(nodes):
+        node.say(f"<{number} 10>")
+        world.run(0.1)
+    world.run(1)
+    heard = streams(nodes)
+    check(heard, reset="flush" in kinds)
+    for name, stream in heard.items():
+        assert stream.messages()[-3:] == [("0", 10), ("1", 10), ("2", 10)], name
+        if not lost:
+            assert len(stream.messages()) == 33 and not stream.lost
+    check_settled(nodes)
+
+
+def test_members_are_not_read_while_too_much_is_on_its_way() -> None:
+    world = World()
+    node = world.node()
+    world.run(0.1)
+    world.part()
+    world.run(1)
+    line = "x" * 1000
+    count = 0
+    while not node.room.held:
+        node.say(line)
+        count += 1
+    assert count == cluster.BACKLOG // 1001 + 1
+    world.run(30)
+    assert node.room.held
+    world.mend()
+    world.run(6)
+    assert not node.room.held
+    assert node.listen().count(line.encode()) == count
+    check_settled([node])
+
+
+def test_an_end_is_read_to_the_end() -> None:
+    """finish() waits for what is on its way, and no longer than it is told."""
+    world = World()
+    node = world.node()
+    world.run(0.1)
+    node.say("<0 0>")
+    began = world.now
+    task = world.kernel.spawn(node.cluster.finish(5))
+    world.kernel.run(until=task)
+    assert node.listen() == b"<0 0>\n" and node.room.held
+    assert world.now - began < 0.1
+    world.part()
+    node.say("<0 1>")
+    began = world.now
+    world.kernel.run(until=world.kernel.spawn(node.cluster.finish(5)))
+    assert world.now - began == pytest.approx(5, abs=0.001)
+    world.mend()
+    world.run(10)
+    assert node.room.held
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ({"version": "6.0.16"}, "is too old: Redis 6.2 or newer is needed"),
+        ({"version": ""}, "is too old: Redis 6.2 or newer is needed"),
+        ({"role": "slave"}, "is a read-only copy of another Redis"),
+        ({"password": "secret"}, "NOAUTH Authentication required."),
+    ],
+)
+def test_a_redis_that_will_not_do(setting: dict[str, str], complaint: str) -> None:
+    world = World()
+    vars(world.redis).update(setting)
+    node = world.node()
+    world.run(0.5)
+    assert f": {complaint}; trying again" in node.told()
+    for wire in world.wires:
+        assert wire.closed
+    vars(world.redis).update({"version": "7.0.15", "role": "master", "password": ""})
+    node.say("<0 0>")
+    world.run(6)
+    assert node.listen().endswith(b"<0 0>\n")
+
+
+def test_redis_takes_nothing_more() -> None:
+    """It answers, but with errors: that is away, too, and told once."""
+    world = World()
+    node = world.node()
+    world.run(0.1)
+    world.redis.refuse = "OOM command not allowed when used memory > 'maxmemory'."
+    node.say("<0 0>")
+    dialled = world.dialled
+    world.run(60)
+    assert world.dialled - dialled < 60
+    assert node.listen().count(b"\n") == 1 and b"out of reach" in node.listen()
+    assert node.told().count("OOM command not allowed") == 1
+    world.redis.refuse = ""
+    world.run(6)
+    assert node.listen().endswith(b"\n* The other servers are back.\n<0 0>\n")
+
+
+def test_entries_of_others_are_skipped() -> None:
+    world = World()
+    nodes = [world.node(), world.node()]
+    world.run(0.1)
+    session = world.wires[0].session
+    for fields in ([b"text", b"hello"], [b"after", b"x", b"node", b"", b"number", b"", b"text", b"a\n"], [b"odd"]):
+        world.redis.append(session, b"chat", None, None, fields)
+        nodes[0].say("<0 0>".replace("0>", f"{len(nodes[0].listen().splitlines())}>"))
+        world.run(0.1)
+    both = streams(nodes)
+    assert check(both) == 6 and not any(stream.lost for stream in both.values())
+    assert nodes[0].told().count("skipped an entry") == 3
+
+
+def test_a_node_that_comes_later_hears_what_comes_later() -> None:
+    world = World()
+    first = world.node()
+    world.run(0.1)
+    first.say("<0 0>")
+    world.run(0.1)
+    second = world.node()
+    world.run(0.1)
+    first.say("<0 1>")
+    world.run(0.1)
+    assert second.listen() == b"<0 1>\n"
+
+
+def test_a_turn_is_one_entry() -> None:
+    """And a lot is several."""
+    world = World()
+    node = world.node()
+    world.run(0.1)
+    for number in range(100):
+        node.say(f"<0 {number}>")
+    world.run(0.1)
+    assert len(world.redis.keys[0, b"chat"].entries) == 1
+    for _ in range(4):
+        node.say("x" * (cluster.ENTRY // 2))
+    world.run(1)
+    assert len(world.redis.keys[0, b"chat"].entries) == 3
+    check_settled([node])
+
+
+@pytest.mark.parametrize(
+    "url",
+    "localhost redis:// redis://:6379 http://localhost redis://h:x redis://h:70000 redis://h/x redis://h/-1 "
+    "redis://h?maxlen=0 redis://h?maxlen=x redis://h?nonsense=1 redis://h?stream= redis://h?x rediss://h "
+    "redis://:secret@h/x".split(),
+)
+def test_bad_urls(url: str) -> None:
+    with pytest.raises(ValueError, match="--cluster takes redis://") as error:
+        cluster.Address(url)
+    assert "secret" not in str(error.value)
+
+
+def test_urls() -> None:
+    full = cluster.Address("redis://me:p%40ss@Example.org:7000/3?stream=talk&maxlen=50")
+    assert (full.user, full.password, full.host, full.port) == ("me", "p@ss", "example.org", 7000)
+    assert (full.db, full.stream, full.maxlen) == (3, "talk", 50)
+    assert str(full) == "redis://example.org:7000/3 (stream talk)"
+    short = cluster.Address("redis://[::1]")
+    assert (short.user, short.password, short.host, short.port) == ("", "", "::1", 6379)
+    assert (short.db, short.stream, short.maxlen) == (0, "chat", 10_000)
+    assert str(short) == "redis://[::1]:6379/0 (stream chat)"
+    assert cluster.Address("redis://:pw@h").password == "pw"
+    assert issubclass(Refused, Exception)
