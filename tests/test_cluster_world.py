@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from functools import partial
 from typing import Optional
 
 import pytest
@@ -64,9 +66,9 @@ def test_cut_at_every_byte(line: int, direction: int) -> None:
     wire = run_with_cut(line, (None, None), 0).wires[line]
     script = len(cluster.SCRIPT)  # is sent at the start; where in it the cut is makes no difference
     for at in range(wire.received if direction else wire.sent):
-        if direction == 0 and 300 < at < script and at % 50:
+        if direction == 0 and 300 < at < script and at % 100:
             continue
-        for late in (0.0, 0.5) if (line, direction) == (1, 0) else (0.0,):
+        for late in (0.0, 0.5) if (line, direction) == (1, 0) and at > script else (0.0,):
             cut = run_with_cut(line, (None, at) if direction else (at, None), late)
             assert cut.dialled > 4
 
@@ -128,10 +130,10 @@ def test_redis_vanishes_without_a_word() -> None:
     assert not set(wires) & set(world.wires)
 
 
-class NoMore(list):  # type: ignore[type-arg]
+class NoMore(deque[bytes]):
     """The way into nothing."""
 
-    def append(self, data: object) -> None:
+    def append(self, data: bytes) -> None:
         pass
 
 
@@ -247,7 +249,7 @@ def test_nothing_twice_whatever_is_lost(accidents: list[tuple[str, int]], late: 
             world.wires[number % len(world.wires)].cut()
 
     for what, moment in accidents:
-        world.after(moment / 2000, lambda what=what, number=moment: befall(what, number))
+        world.after(moment / 2000, partial(befall, what, moment))
     for turn in range(10):
         for number, node in enumerate(nodes):
             node.say(f"<{number} {turn}>")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any
 
 import hiredis
 
@@ -56,7 +56,7 @@ class FakeRedis:
             if session.blocked and session.blocked[1] <= self.clock():
                 session.answer(b"*-1\r\n")
 
-    def next_tick(self) -> Optional[float]:
+    def next_tick(self) -> float | None:
         """When tick() has something to do next."""
         return min((session.blocked[1] for session in self.sessions if session.blocked), default=None)
 
@@ -66,7 +66,7 @@ class FakeRedis:
             if session.blocked and (found := self.read(session, *session.blocked[0])):
                 session.answer(encode(found))
 
-    def stream(self, session: Session, key: bytes) -> Optional[Stream]:
+    def stream(self, session: Session, key: bytes) -> Stream | None:
         found = self.keys.get((session.db, key))
         if found is not None and not isinstance(found, Stream):
             raise Error("WRONGTYPE Operation against a key holding the wrong kind of value")
@@ -81,7 +81,7 @@ class FakeRedis:
                 found.append([name, [[show(place), fields] for place, fields in entries]])
         return found or None
 
-    def append(self, session: Session, key: bytes, place: Optional[Id], maxlen: Optional[int], fields: Any) -> Id:
+    def append(self, session: Session, key: bytes, place: Id | None, maxlen: int | None, fields: Any) -> Id:
         stream = self.stream(session, key)
         last = stream.last if stream else (0, 0)
         if place is None:
@@ -126,7 +126,7 @@ class Session:
         self.reader = hiredis.Reader(notEnoughData=Ellipsis)
         self.db = 0
         self.trusted = not redis.password
-        self.blocked: Optional[tuple[Any, float]] = None  # what it waits for, and until when
+        self.blocked: tuple[Any, float] | None = None  # what it waits for, and until when
         redis.sessions.append(self)
 
     def close(self) -> None:

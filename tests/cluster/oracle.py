@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Optional
 
 Message = tuple[str, int]  # who said it, and the how manieth of theirs it is: from 0
 
@@ -28,7 +27,7 @@ class Stream:
         *lines, rest = bytes(heard).decode().split("\n")
         assert not rest, f"ends within a message: {rest!r}"
         self.slices: list[list[Message]] = [[]]
-        self.lost: list[Optional[int]] = []
+        self.lost: list[int | None] = []
         for line in lines:
             if gap := GAP.fullmatch(line):
                 self.lost.append(int(gap[1]) if gap[1] else None)

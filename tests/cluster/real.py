@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import hiredis
 
@@ -43,7 +43,7 @@ class Redis:
     def __init__(self, directory: Path, *flags: str) -> None:
         self.directory = directory
         self.flags = flags
-        self.sock: Optional[socket.socket] = None
+        self.sock: socket.socket | None = None
         for _ in range(3):
             with socket.create_server((HERE, 0)) as probe:
                 self.port = int(probe.getsockname()[1])
@@ -114,16 +114,18 @@ class Chatsrv:
 
     def __init__(self, directory: Path, *flags: str) -> None:
         self.journal_file = directory / f"node{len(list(directory.iterdir()))}"
+        self.port = 0
         with open(self.journal_file, "wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / "chatsrv"), "--host", HERE, "--port", "0", *flags],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        try:
-            self.port = int(eventually(lambda: self.lines("listens on port"), "a node")[0].split()[-1])
-        except BaseException:
-            self.kill()
-            raise
+
+    def listens(self) -> bool:
+        """Whether it does, and on which port."""
+        if found := self.lines("listens on port"):
+            self.port = int(found[0].split()[-1])
+        return self.port > 0
 
     def journal(self) -> str:
         return self.journal_file.read_text()
@@ -132,11 +134,6 @@ class Chatsrv:
         """The journal's lines with this text in them."""
         assert self.process.poll() is None, self.journal()
         return [line for line in self.journal().split("\n")[:-1] if having in line]
-
-    def end(self) -> int:
-        """SIGTERM, and its exit status."""
-        self.process.terminate()
-        return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
         self.process.kill()
@@ -162,6 +159,7 @@ class Client:
         self.heard = bytearray()
         self.ended = False
         self.sock = socket.socket()
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)  # so that being pushed back is felt early
         self.sock.setblocking(False)
         kernel.spawn(self.listen(port), name)
 
@@ -185,11 +183,15 @@ class Client:
         except OSError:
             assert self.ended
 
-    def chatter(self, count: int, pause: float, at_once: int = 1) -> Coroutine[None]:
+    def chatter(self, count: int, pause: float, at_once: int = 1, padding: int = 0) -> Coroutine[None]:
         """COROUTINE. Say something again and again."""
         for _ in range(count):
-            yield from self.say(at_once)
+            yield from self.say(at_once, padding)
             yield from sleep(pause)
+
+    def finish(self) -> None:
+        """Say no more."""
+        self.sock.shutdown(socket.SHUT_WR)
 
     def stream(self) -> Stream:
         """What it has heard; a client that was cut off may end within a message."""
@@ -209,7 +211,7 @@ class Proxy:
         self.delay = 0.0
         self.piece = 1 << 16
         self.open = True
-        self.cut_after: Optional[int] = None  # bytes from Redis after which all is cut
+        self.cut_after: int | None = None  # bytes from Redis after which all is cut
         self.cuts = 0
         self.socks: dict[socket.socket, None] = {}
         kernel.spawn(self.admit(), "proxy")
@@ -255,6 +257,11 @@ class Proxy:
             pass
         self.drop(source, target)
 
+    def close_door(self) -> None:
+        """Nobody gets through, until it is `open` again."""
+        self.open = False
+        self.cut()
+
     def cut(self) -> None:
         """All connections, now."""
         self.cuts += 1
@@ -283,9 +290,22 @@ class Stage:
         self.proxies: list[Proxy] = []
 
     def node(self, url: str = "", *flags: str) -> Chatsrv:
-        """A new node. A proxy it connects through must be running: use run(self.soon(...)) then."""
-        self.nodes.append(Chatsrv(self.directory, "--cluster", url or self.redis.url(), *flags))
+        """A new node, which listens."""
+        self.run(self.soon(url or self.redis.url(), *flags))
         return self.nodes[-1]
+
+    def soon(self, url: str, *flags: str) -> Coroutine[None]:
+        """COROUTINE. Start a node, the last one of `nodes` from now on."""
+        node = Chatsrv(self.directory, "--cluster", url, *flags)
+        self.nodes.append(node)
+        while not node.listens():
+            yield from sleep(0.01)
+
+    def end(self, node: Chatsrv) -> None:
+        """SIGTERM, while the clients go on."""
+        node.process.terminate()
+        self.until(lambda: node.process.poll() is not None)
+        assert node.process.returncode == 0
 
     def proxy(self) -> Proxy:
         self.proxies.append(Proxy(self.kernel, self.redis.port))
@@ -322,9 +342,10 @@ class Stage:
         assert task.outcome == "returned"
 
     def all_heard(self) -> bool:
-        """Whether everybody who is still there has heard the last that everybody has said."""
-        ends = [f"<{client.name} {client.said - 1}>".encode() for client in self.clients if client.said]
-        return all(end in client.heard for client in self.clients if not client.ended for end in ends)
+        """Whether all who are still there have heard the last that all of them have said."""
+        there = [client for client in self.clients if not client.ended]
+        ends = [f"<{client.name} {client.said - 1}>".encode() for client in there if client.said]
+        return all(end in client.heard for client in there for end in ends)
 
     def streams(self) -> dict[str, Stream]:
         return {client.name: client.stream() for client in self.clients}

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from chat.cluster import Address, Cluster
 from chat.journal import Journal
@@ -34,7 +34,7 @@ class Wire:
     then still gets there, `late` seconds later.
     """
 
-    def __init__(self, world: World, budget: tuple[Optional[int], Optional[int]], late: float) -> None:
+    def __init__(self, world: World, budget: tuple[int | None, int | None], late: float) -> None:
         self.world = world
         self.number = next(world.numbers)
         self.budget = list(budget)
@@ -122,7 +122,7 @@ class Wire:
 class World:
     """Poller, clock and network."""
 
-    def __init__(self, redis: Optional[FakeRedis] = None) -> None:
+    def __init__(self, redis: FakeRedis | None = None) -> None:
         self.now = YEAR_2025
         self.redis = redis or FakeRedis(lambda: self.now)
         self.redis.clock = lambda: self.now
@@ -132,7 +132,7 @@ class World:
         self.armed: dict[int, int] = {}
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.kernel = Kernel(self, lambda: self.now)
-        self.budgets: list[tuple[Optional[int], Optional[int]]] = []  # for the wires to come
+        self.budgets: list[tuple[int | None, int | None]] = []  # for the wires to come
         self.late = 0.0
         self.dialled = 0
         self.nodes: list[Node] = []
@@ -156,7 +156,7 @@ class World:
     def close(self) -> None:
         pass
 
-    def poll(self, timeout: Optional[float]) -> list[tuple[int, int]]:
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         end = None if timeout is None else self.now + timeout
         while True:
             while self.events and self.events[0][0] <= self.now:

@@ -1,0 +1,354 @@
+"""Several servers, one feed: real processes, a real Redis, and whatever can happen to them."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cluster import real
+from cluster.oracle import check, check_losses
+from cluster.real import Redis, Stage
+
+from loop import sleep
+
+if TYPE_CHECKING:
+    from loop.traps import Coroutine
+
+needs_redis = pytest.mark.skipif(not real.PROGRAM, reason="redis-server is not installed")
+SEED = int(os.environ.get("SEED", "1"))
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    before = set(os.listdir("/dev/fd"))
+    stage = Stage(tmp_path)
+    try:
+        yield stage
+    finally:
+        stage.close()
+    assert set(os.listdir("/dev/fd")) <= before, "the test has left descriptors open"
+
+
+def run_chatsrv(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """One that should not even start."""
+    return subprocess.run(
+        [sys.executable, str(real.ROOT / "chatsrv"), "--host", real.HERE, "--port", "0", *flags],
+        capture_output=True, text=True, timeout=real.PATIENCE, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+@needs_redis
+def test_two_nodes(stage: Stage) -> None:
+    clients = [stage.client(stage.node()) for _ in range(2)]
+    stage.run(*(client.chatter(20, 0.005) for client in clients))
+    stage.until(stage.all_heard)
+    assert check(stage.streams()) == 80
+    for node in stage.nodes:
+        assert len(node.lines("cluster connected to redis://")) == 1
+        stage.end(node)
+    names = [line.split(b" name=")[1].split()[0] for line in stage.redis.ask("CLIENT", "LIST").splitlines()]
+    assert names == [b""] or not any(name.startswith(b"chatsrv") for name in names)
+
+
+@needs_redis
+def test_nodes_say_who_they_are(stage: Stage) -> None:
+    node = stage.node()
+    name = node.lines("as node ")[0].split()[-1]
+    listed = stage.redis.ask("CLIENT", "LIST").decode()
+    assert f" name=chatsrv-{name}-follows " in listed and f" name=chatsrv-{name}-writes " in listed
+
+
+@needs_redis
+def test_last_words(stage: Stage) -> None:
+    """Who says something and ends its stream at once still hears it."""
+    client = stage.client(stage.node())
+    stage.run(client.say(3))
+    client.finish()
+    stage.until(lambda: client.ended)
+    assert len(client.stream().messages()) == 3
+
+
+@needs_redis
+def test_nobody_is_cut_off_by_the_end(stage: Stage) -> None:
+    """SIGTERM while Redis takes its time: what was accepted comes back first, here and elsewhere."""
+    first, second = stage.node(), stage.node()
+    clients = [stage.client(first), stage.client(second)]
+    stage.redis.stop()
+    stage.run(clients[0].say(5))
+    stage.until(lambda: len(first.lines(" > <client0")) == 5)
+    first.process.terminate()
+    stage.run(sleep(0.1))
+    stage.run(clients[0].say(5))  # too late
+    stage.run(sleep(0.1))
+    assert first.process.poll() is None
+    stage.redis.go_on()
+    stage.until(lambda: clients[0].ended)
+    stage.until(lambda: first.process.poll() is not None)
+    assert first.process.returncode == 0
+    stage.until(lambda: b"<client0 4>" in clients[1].heard)
+    assert check(stage.streams()) == 10
+
+
+@needs_redis
+def test_a_second_signal_ends_the_wait(stage: Stage) -> None:
+    node = stage.node()
+    client = stage.client(node)
+    stage.redis.kill()
+    stage.run(client.say())
+    stage.until(lambda: node.lines("> <client0 0>"))
+    node.process.terminate()
+    stage.run(sleep(0.2))
+    assert node.process.poll() is None
+    node.process.terminate()
+    stage.until(lambda: node.process.poll() is not None, 4)
+
+
+@needs_redis
+def test_whatever_happens(stage: Stage) -> None:
+    """Thirty clients on three nodes and more, one Redis, and no mercy; nobody may notice more than a pause."""
+    print(f"SEED={SEED}")
+    chance = random.Random(SEED)
+    redis = stage.redis
+    proxies = [stage.proxy() for _ in range(2)]
+    urls = [proxies[0].url(), proxies[1].url(), redis.url()]
+    stage.run(*(stage.soon(url, "--quiet") for url in urls))
+    nodes = list(stage.nodes)
+    for number in range(30):
+        stage.enter(nodes[number % 3])
+    stage.until(lambda: all(client.heard for client in stage.clients))
+    talking = True
+
+    def talk(client: real.Client) -> Coroutine[None]:
+        while talking and not client.ended:
+            yield from client.say(chance.choice([1, 1, 1, 50]), chance.choice([0, 0, 100]))
+            yield from sleep(chance.uniform(0, 0.1))
+
+    def kill_connections() -> Coroutine[None]:
+        redis.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        yield from sleep(0.3)
+
+    def cut_in_the_middle() -> Coroutine[None]:
+        for proxy in proxies:
+            proxy.cut_after = chance.randrange(1, 5000)
+            proxy.piece = chance.choice([1, 7, 1000, 1 << 16])
+        yield from sleep(0.4)
+        for proxy in proxies:
+            proxy.piece = 1 << 16
+
+    def cut_at_once() -> Coroutine[None]:
+        for _ in range(3):
+            chance.choice(proxies).cut()
+            yield from sleep(0.1)
+
+    def delay() -> Coroutine[None]:
+        proxies[0].delay = 0.05
+        yield from sleep(0.4)
+        proxies[0].delay = 0
+
+    def pause() -> Coroutine[None]:
+        redis.stop()
+        yield from sleep(1)
+        redis.go_on()
+        yield from sleep(0.2)
+
+    def crash() -> Coroutine[None]:
+        redis.kill()
+        yield from sleep(0.4)
+        redis.start()
+        yield from sleep(0.5)
+
+    def come_and_go() -> Coroutine[None]:
+        yield from stage.soon(redis.url(), "--quiet")
+        guests = [stage.enter(stage.nodes[-1]) for _ in range(3)]
+        tasks = [stage.kernel.spawn(talk(guest)) for guest in guests]
+        yield from sleep(0.3)
+        stage.nodes[-1].process.terminate()
+        while stage.nodes[-1].process.poll() is None or not all(task.outcome for task in tasks):
+            yield from sleep(0.01)
+        assert stage.nodes[-1].process.returncode == 0
+
+    def chaos() -> Coroutine[None]:
+        nonlocal talking
+        accidents = [kill_connections, cut_in_the_middle, cut_at_once, delay, pause, crash, come_and_go]
+        accidents = accidents + accidents[:2]
+        chance.shuffle(accidents)
+        for accident in accidents:
+            print(accident.__name__)
+            yield from accident()
+        talking = False
+
+    stage.run(chaos(), *(talk(client) for client in stage.clients))
+    stage.until(stage.all_heard)
+    streams = stage.streams()
+    heard = check(streams)
+    assert heard > 10000
+    assert not any(stream.lost for stream in streams.values())
+    assert sum(proxy.cuts for proxy in proxies) >= 5
+    for node in nodes:
+        assert node.lines("connected again")
+        assert not node.lines("Traceback")
+    everybody = [streams[client.name].messages() for client in stage.clients[:30]]
+    assert all(messages == everybody[0] for messages in everybody)
+
+
+@needs_redis
+def test_trimmed_under_a_node_that_was_away(stage: Stage) -> None:
+    proxy = stage.proxy()
+    stage.node(stage.redis.url("?maxlen=100"))
+    stage.run(stage.soon(proxy.url("?maxlen=100")))
+    clients = [stage.client(node) for node in stage.nodes for _ in range(2)]
+    stage.run(*(client.chatter(5, 0.01) for client in clients))
+    stage.until(stage.all_heard)
+    proxy.close_door()
+    stage.run(*(client.chatter(300, 0.001) for client in clients[:2]))
+    stage.until(lambda: clients[1].said == 305 and b"<client1 304>" in clients[0].heard)
+    proxy.open = True
+    stage.until(lambda: b"lost here" in clients[2].heard)
+    stage.run(*(client.chatter(5, 0.01) for client in clients))
+    stage.until(stage.all_heard)
+    streams = stage.streams()
+    check(streams)
+    order = streams["client0"].messages()
+    assert len(order) == 20 + 600 + 20
+    for name in "client2", "client3":
+        (lost,) = streams[name].lost
+        assert lost and 300 < lost <= 600
+        check_losses(streams[name], order)
+    assert stage.nodes[1].lines(f"{lost} messages were lost here: the stream was trimmed too soon")
+
+
+@needs_redis
+def test_deleted(stage: Stage) -> None:
+    clients = [stage.client(stage.node()) for _ in range(3)]
+    stage.run(*(client.chatter(20, 0.01) for client in clients), *(flush(stage, at) for at in (0.05, 0.12)))
+    stage.run(*(client.chatter(5, 0.01) for client in clients))
+    stage.until(stage.all_heard)
+    streams = stage.streams()
+    check(streams, reset=True)
+    assert all(1 <= len(stream.lost) <= 2 for stream in streams.values())
+    for node in stage.nodes:
+        assert node.lines("messages may have been lost here: the stream was reset")
+
+
+def flush(stage: Stage, after: float) -> Coroutine[None]:
+    yield from sleep(after)
+    stage.redis.ask("FLUSHALL")
+
+
+@needs_redis
+def test_flood_while_redis_is_away(stage: Stage) -> None:
+    """What is kept is bounded, then TCP pushes back; and that costs nothing but patience."""
+    node = stage.node("", "--quiet")
+    clients = [stage.client(node) for _ in range(4)]
+    stage.redis.kill()
+    stage.until(lambda: node.lines("lost redis"))
+    before = node.memory()
+    floods = [stage.kernel.spawn(client.chatter(20, 0, 200, 500)) for client in clients]
+    for _ in range(2):
+        said = -1
+        while said != (said := sum(client.said for client in clients)):
+            stage.run(sleep(0.2))
+    assert not all(flood.outcome for flood in floods), "nothing pushed back"
+    used = node.cpu()
+    stage.run(sleep(0.5))
+    assert node.cpu() - used <= 0.03
+    assert node.memory() - before < 12 << 20
+    stage.redis.start()
+    stage.until(lambda: all(flood.outcome for flood in floods), 40)
+    stage.until(stage.all_heard, 40)
+    check(stage.streams())
+    assert all(client.heard.count(b"* The other servers are ") == 2 for client in clients)
+
+
+@needs_redis
+def test_password_changed_later(stage: Stage) -> None:
+    node = stage.node()
+    client = stage.client(node)
+    stage.redis.ask("CONFIG", "SET", "requirepass", "secret")
+    stage.redis.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    stage.until(lambda: node.lines("NOAUTH Authentication required.; trying again"))
+    stage.redis.ask("CONFIG", "SET", "requirepass", "")
+    stage.run(client.say())
+    stage.until(stage.all_heard)
+    assert len(node.lines("NOAUTH")) == 1
+
+
+@needs_redis
+def test_password_and_database(stage: Stage) -> None:
+    stage.redis.ask("CONFIG", "SET", "requirepass", "p@ss")
+    stage.redis.hang_up()
+    url = f"redis://:p%40ss@{real.HERE}:{stage.redis.port}/5?stream=talk"
+    node = stage.node(url)
+    client = stage.client(node)
+    stage.run(client.say())
+    stage.until(stage.all_heard)
+    assert "p@ss" not in node.journal() and "p%40ss" not in node.journal()
+    stage.redis.ask("AUTH", "p@ss")
+    stage.redis.ask("SELECT", 5)
+    assert stage.redis.ask("XLEN", "talk") == 1
+    wrong = run_chatsrv("--cluster", url.replace("p%40ss", "wrong"))
+    assert wrong.returncode == 1
+    assert wrong.stderr.count("\n") == 1 and "WRONGPASS" in wrong.stderr and "wrong@" not in wrong.stderr
+
+
+@needs_redis
+def test_scripts_forgotten(stage: Stage) -> None:
+    client = stage.client(stage.node())
+    stage.redis.ask("SCRIPT", "FLUSH")
+    stage.run(client.say())
+    stage.until(stage.all_heard)
+    assert stage.nodes[0].lines("NOSCRIPT")
+
+
+@needs_redis
+def test_a_redis_that_will_not_do(tmp_path: Path) -> None:
+    redis = Redis(tmp_path)
+    try:
+        redis.ask("SET", "chat", "text")
+        refused = run_chatsrv("--cluster", redis.url())
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1) and "WRONGTYPE" in refused.stderr
+        redis.ask("REPLICAOF", real.HERE, 1)
+        refused = run_chatsrv("--cluster", redis.url())
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1) and "read-only" in refused.stderr
+    finally:
+        redis.kill()
+    gone = run_chatsrv("--cluster", redis.url())
+    assert gone.returncode == 1
+    assert gone.stderr == f"chatsrv: --cluster {redis.url()}/0 (stream chat): Connection refused\n"
+
+
+def test_a_bad_url() -> None:
+    refused = run_chatsrv("--cluster", "http://example.org")
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1 and "chatsrv: --cluster takes redis://" in refused.stderr
+
+
+def test_without_hiredis(tmp_path: Path) -> None:
+    """The flag needs it, and nothing else does."""
+    (tmp_path / "hiredis.py").write_text("raise ImportError")
+    refused = run_chatsrv("--cluster", "redis://127.0.0.1:1", PYTHONPATH=str(tmp_path))
+    assert refused.returncode == 1
+    assert refused.stderr == "chatsrv: --cluster needs hiredis: pip install hiredis\n"
+    code = "import sys; import chat.server; assert not {'hiredis', 'chat.cluster'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=real.ROOT, timeout=real.PATIENCE)
+
+
+@needs_redis
+def test_share_port(stage: Stage) -> None:
+    """Two nodes listen on one port; without the flag the second cannot."""
+    first = stage.node("", "--share-port")
+    stage.node("", "--share-port", "--port", str(first.port))
+    for _ in range(16):
+        stage.enter(first)
+    stage.until(lambda: all(client.heard for client in stage.clients))
+    assert all(node.lines("accepted connection") for node in stage.nodes)
+    stage.run(*(client.say() for client in stage.clients))
+    stage.until(stage.all_heard)
+    assert check(stage.streams()) == 256
+    assert run_chatsrv("--port", str(first.port)).returncode == 1
