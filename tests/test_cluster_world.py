@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import pytest
 from cluster.oracle import Stream, check, check_losses
@@ -14,6 +14,10 @@ from hypothesis import strategies as st
 
 from chat import cluster
 from chat.cluster import Refused
+from loop import sleep
+
+if TYPE_CHECKING:
+    from loop.traps import Coroutine
 
 Budget = tuple[Optional[int], Optional[int]]
 
@@ -49,7 +53,7 @@ def run_with_cut(line: int, budget: Budget, late: float) -> World:
     world.run(0.3)
     nodes.append(world.node())
     world.run(0.05)
-    said = talk(world, nodes)
+    said = talk(world, nodes, 2)
     world.run(1)
     both = streams(nodes)
     assert check(both) == 2 * said
@@ -287,6 +291,29 @@ def test_members_are_not_read_while_too_much_is_on_its_way() -> None:
     assert not node.room.held
     assert node.listen().count(line.encode()) == count
     check_settled([node])
+
+
+def test_what_was_missed_comes_in_turns() -> None:
+    """However much it is, members get it bit by bit, so that nobody falls behind for that."""
+    world = World()
+    nodes = [world.node(), world.node()]
+    world.run(0.1)
+    nodes[1].part()
+    for _ in range(60):
+        nodes[0].say("x" * cluster.ENTRY)
+        world.run(0.01)
+    nodes[1].reachable = True
+    sizes = []
+
+    def listen() -> Coroutine[None]:
+        while True:
+            sizes.append(sum(map(len, nodes[1].ear.take(1 << 40))))
+            yield from sleep(0.0001)
+
+    world.kernel.spawn(listen())
+    world.run(6)
+    assert sum(sizes) > 60 * cluster.ENTRY
+    assert max(sizes) <= nodes[1].room.turn + cluster.ENTRY + 1
 
 
 def test_an_end_is_read_to_the_end() -> None:
