@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from chat import cluster
 from chat.cluster import Refused
-from loop import sleep
 
 if TYPE_CHECKING:
     from loop.traps import Coroutine
@@ -307,8 +306,8 @@ def test_what_was_missed_comes_in_turns() -> None:
 
     def listen() -> Coroutine[None]:
         while True:
+            yield from nodes[1].room.news.wait()
             sizes.append(sum(map(len, nodes[1].ear.take(1 << 40))))
-            yield from sleep(0.0001)
 
     world.kernel.spawn(listen())
     world.run(6)
