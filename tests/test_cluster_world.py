@@ -115,22 +115,21 @@ def test_redis_is_away_for_a_minute() -> None:
     check_settled(nodes)
 
 
-def test_redis_vanishes_without_a_word() -> None:
-    """No reset, no end: nothing comes any more."""
+@pytest.mark.parametrize("line", [0, 1], ids=["the follower", "the writer"])
+@pytest.mark.parametrize("busy", [False, True])
+def test_redis_vanishes_without_a_word(line: int, busy: bool) -> None:
+    """No reset, no end: nothing comes any more on one of the connections."""
     world = World()
     node = world.node()
     world.run(0.1)
-    for wire in world.wires:
-        wire.flying = NoMore()
-    node.say("<0 0>")
+    wires = node.wires()
+    wires[line].flying = NoMore()
+    if busy:
+        node.say("<0 0>")
     world.run(cluster.SILENCE + cluster.PATIENCE + 1)
-    assert node.listen() == b"<0 0>\n"
     assert "no answer" in node.told()
-    wires = list(world.wires)
-    for wire in wires:  # and now while nobody says anything
-        wire.flying = NoMore()
-    world.run(cluster.SILENCE + cluster.PATIENCE + 1)
     assert not set(wires) & set(world.wires)
+    assert node.listen() == b"<0 0>\n" * busy
 
 
 class NoMore(deque[bytes]):
