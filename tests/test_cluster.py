@@ -126,8 +126,8 @@ def test_whatever_happens(stage: Stage) -> None:
 
     def talk(client: real.Client) -> Coroutine[None]:
         while talking and not client.ended:
-            yield from client.say(chance.choice([1, 1, 1, 50]), chance.choice([0, 0, 100]))
-            yield from sleep(chance.uniform(0, 0.1))
+            yield from client.say(chance.choice([1, 1, 1, 20]), chance.choice([0, 0, 100]))
+            yield from sleep(chance.uniform(0, 0.2))
 
     def kill_connections() -> Coroutine[None]:
         redis.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
