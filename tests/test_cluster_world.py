@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Optional
 
@@ -221,7 +222,10 @@ def test_stream_deleted_and_the_clock_put_back() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from(["flush", "forget", "scripts", "cut", "trim"]), st.integers(0, 60)), max_size=4),
+    st.lists(
+        st.tuples(st.sampled_from(["flush", "forget", "scripts", "cut", "trim", "fail over"]), st.integers(0, 60)),
+        max_size=4,
+    ),
     st.sampled_from([0.0, 0.002, 0.3]),
 )
 def test_nothing_twice_whatever_is_lost(accidents: list[tuple[str, int]], late: float) -> None:
@@ -231,7 +235,7 @@ def test_nothing_twice_whatever_is_lost(accidents: list[tuple[str, int]], late: 
     """
     kinds = {what for what, _ in accidents}
     assume(not kinds >= {"forget", "trim"})
-    lost = kinds & {"flush", "trim"}
+    lost = kinds & {"flush", "trim", "fail over"}
     world = World()
     world.late = late
     nodes = [world.node() for _ in range(3)]
@@ -247,10 +251,19 @@ def test_nothing_twice_whatever_is_lost(accidents: list[tuple[str, int]], late: 
             world.redis.scripts.clear()
         elif what == "trim" and (stream := world.redis.keys.get((0, b"chat"))):
             stream.entries.clear()
+        elif what == "keep":
+            kept.append(deepcopy(world.redis.keys))
+        elif what == "fail over":  # to a copy that was a little behind
+            world.redis.keys = kept.pop()
+            for wire in list(world.wires):
+                wire.cut()
         elif what == "cut" and world.wires:
             world.wires[number % len(world.wires)].cut()
 
+    kept: list[dict[tuple[int, bytes], object]] = []
     for what, moment in accidents:
+        if what == "fail over":
+            world.after(moment / 3000, partial(befall, "keep", 0))
         world.after(moment / 2000, partial(befall, what, moment))
     for turn in range(10):
         for number, node in enumerate(nodes):
@@ -262,7 +275,7 @@ def test_nothing_twice_whatever_is_lost(accidents: list[tuple[str, int]], late: 
         world.run(0.1)
     world.run(1)
     heard = streams(nodes)
-    check(heard, reset="flush" in kinds)
+    check(heard, reset=bool(kinds & {"flush", "fail over"}))
     for name, stream in heard.items():
         assert stream.messages()[-3:] == [("0", 10), ("1", 10), ("2", 10)], name
         if not lost:
