@@ -36,13 +36,14 @@ if TYPE_CHECKING:
 
     Id = tuple[int, int]  # milliseconds, messages
 
-OLDEST = "6.2"  # the first Redis with all that is used here
+OLDEST = 6, 2  # the first Redis with all that is used here
 BACKLOG = 1 << 20  # bytes accepted that have not come back: with more, no member is read from until half of it has
 ENTRY = 64 << 10  # bytes after which an entry takes no more
 COUNT = 256  # entries read at once: more than are written in the time a distant node needs to ask for the next ones
 SILENCE = 5.0  # seconds after which a silent connection is tried
 PATIENCE = 5.0  # seconds for Redis to take or to answer something
 PAUSES = 0.1, 5.0  # seconds between two attempts to connect: at first, and at most
+NOWHERE = -1, 0  # no entry's id
 NODES = 1000  # nodes, living or dead, of which a node remembers what they wrote last
 
 # KEYS: the stream; where this node's last number is kept, for a day: longer than anything is on its way.
@@ -75,7 +76,8 @@ class Refused(Exception):
     """Redis answers with an error, or is not what is needed here."""
 
 
-TROUBLE = OSError, TimedOut, Refused, hiredis.ProtocolError, ValueError  # what ends a connection; all of it may pass
+STRANGE = hiredis.ProtocolError, AttributeError, LookupError, TypeError, ValueError  # answers that make no sense
+TROUBLE = (OSError, TimedOut, Refused, *STRANGE)  # what ends a connection; all of it may pass
 
 
 class Address:
@@ -85,7 +87,7 @@ class Address:
         """Raises ValueError with a line for the user, which does not contain the password."""
         try:
             parts = urlsplit(url)
-            options = dict(parse_qsl(parts.query, True, True)) if parts.query else {}
+            options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)) if parts.query else {}
             self.host, self.port, self.db = parts.hostname or "", parts.port or 6379, int(parts.path[1:] or 0)
             self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
             self.stream, self.maxlen = options.pop("stream", "chat"), int(options.pop("maxlen", 10_000))
@@ -188,7 +190,7 @@ class Cluster:
         self.news = WaitQueue()  # the writer waits here
         self.progress = WaitQueue()
         # From the stream to the members.
-        self.last: Id | None = None  # the last entry that was read; at the start, the stream's end
+        self.last = NOWHERE  # the last entry that was read; at the start, the stream's end
         self.heard: dict[bytes, int] = {}  # the last number of each node; who wrote lately is at the end
 
     # For the room and the server.
@@ -256,8 +258,8 @@ class Cluster:
                     yield from line.ask("SELECT", address.db)
                 yield from line.ask("CLIENT", "SETNAME", f"chatsrv-{self.node[:8]}-{role}")
             version = re.search(rb"redis_version:(\d+)\.(\d+)", (yield from line.ask("INFO", "server")))
-            if not version or [*map(int, version.groups())] < [*map(int, OLDEST.split("."))]:
-                raise Refused(f"is too old: Redis {OLDEST} or newer is needed")
+            if not version or tuple(map(int, version.groups())) < OLDEST:
+                raise Refused("is too old: Redis {}.{} or newer is needed".format(*OLDEST))
             if (yield from line.ask("ROLE"))[0] != b"master":
                 raise Refused("is a read-only copy of another Redis")
             self.sha = yield from line.ask("SCRIPT", "LOAD", SCRIPT)
@@ -326,7 +328,6 @@ class Cluster:
 
     def settle(self) -> None:
         """Take leave of the entries that have come back."""
-        assert self.last is not None
         while self.placed and self.placed[0].place <= self.last:
             self.settled += len(self.placed.popleft().text)
         if self.room.held and self.accepted - self.settled <= self.bound // 2:
@@ -341,7 +342,6 @@ class Cluster:
         line, feed = self.lines[0], self.room.feed
         read = "XREAD", "COUNT", COUNT, "BLOCK", int(SILENCE * 1000), "STREAMS", self.address.stream
         while True:
-            assert self.last is not None
             answer = yield from line.ask(*read, f"{self.last[0]}-{self.last[1]}", timeout=SILENCE + PATIENCE)
             if answer is None:
                 yield from self.compare(line)
@@ -355,14 +355,13 @@ class Cluster:
     def compare(self, line: Line) -> Coroutine[None]:
         """COROUTINE. Ask for the stream's end; if that is before our place, it is another stream, or a cut one."""
         end = parse_id((yield from line.ask("EVALSHA", self.sha, *self.keys, 0, 0, 0, "", "", 0)))
-        if self.last is not None and end < self.last:
+        if end < self.last:
             self.miss(0)
-        if self.last is None or end < self.last:
+        if end < self.last or self.last == NOWHERE:
             self.last = end
 
     def take(self, place: Id, fields: dict[bytes, bytes]) -> None:
         """Lay one entry into the feed."""
-        assert self.last is not None
         before, self.last = self.last, place
         try:
             after, node, number = parse_id(fields[b"after"]), fields[b"node"], int(fields[b"number"])
@@ -413,6 +412,8 @@ def explain(error: BaseException) -> str:
     """An error as a few words in one line."""
     if isinstance(error, TimedOut):
         return "no answer"
+    if isinstance(error, STRANGE):
+        return f"not the answers of a Redis ({type(error).__name__})"
     return " ".join((getattr(error, "strerror", None) or str(error)).split())
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Optional
 
 import pytest
+from cluster.fake import Session
 from cluster.oracle import Stream, check, check_losses
 from cluster.world import Node, World
 from hypothesis import assume, given, settings
@@ -368,6 +369,26 @@ def test_a_redis_that_will_not_do(setting: dict[str, str], complaint: str) -> No
     vars(world.redis).update({"version": "7.0.15", "role": "master", "password": ""})
     node.say("<0 0>")
     world.run(6)
+    assert node.listen().endswith(b"<0 0>\n")
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"*0\r\n", b":1\r\n", b"$-1\r\n", b"+1\r\n"])
+@pytest.mark.parametrize("command", ["info", "role", "script", "evalsha", "xread"])
+def test_no_redis_at_all(answer: bytes, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it answers: one line, and it is tried again until it makes sense."""
+    world = World()
+    node = world.node()
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, f"do_{command}", lambda *_: answer)
+        world.run(1)
+        assert node.task.outcome is None
+        assert len(node.journal.waiting) < 10
+        dialled = world.dialled
+        world.run(60)
+        assert world.dialled - dialled < 50 or (command, answer) == ("xread", b"$-1\r\n")
+    world.run(6)
+    node.say("<0 0>")
+    world.run(1)
     assert node.listen().endswith(b"<0 0>\n")
 
 
