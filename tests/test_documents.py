@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Start = Callable[..., Chatsrv]
 
 TEXT = {name: (ROOT / name).read_text() for name in ("README.md", "NOTES.md")}
-KINDS = ("python", "pycon", "sh", "console", "text")
+KINDS = ("python", "pycon", "sh", "console", "text", "ini")
 
 
 class Block(NamedTuple):
