@@ -270,7 +270,7 @@ commands = st.one_of(
     st.tuples(st.just("write"), numbers, numbers, st.integers(1, 3), st.just("text\n")),
     st.sampled_from(
         [
-            ("XADD", STREAM, "*", "text", "hello"),
+            ("XADD", STREAM, "9999999999999-5", "text", "hello"),
             ("XTRIM", STREAM, "MAXLEN", 1),
             ("DEL", STREAM),
             ("DEL", NODE),
