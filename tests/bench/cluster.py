@@ -60,11 +60,8 @@ def running(nodes: int, cluster: bool, redis: bool) -> Iterator[list[int]]:
         url: list[str] = []
         ports = []
         if redis:
-            program = shutil.which("redis-server")
-            if not program:
-                raise SystemExit("redis-server is not installed")
             limits = "--client-output-buffer-limit", "pubsub 0 0 0"
-            ports = [start(program, "--bind", HERE, "--save", "", "--dir", tempfile.gettempdir(), *limits)]
+            ports = [start("redis-server", "--bind", HERE, "--save", "", "--dir", tempfile.gettempdir(), *limits)]
             url = ["--cluster", f"redis://{HERE}:{ports[0]}"] if cluster else []
         if nodes:
             server = sys.executable, str(PROJECT / "chatsrv"), "--host", HERE, "--no-prefix", "--quiet"
@@ -179,6 +176,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    if not shutil.which("redis-server"):
+        print("The cluster is not measured: redis-server is not installed.")
+        return 0
     cases = [(PUBSUB, 0, False), ("one server alone", 1, False)]
     cases += [(f"cluster of {nodes}", nodes, True) for nodes in (1, 2, 4)]
     print(f"{options.clients} clients, {SENDERS} of them send {SIZE} bytes at a time; {os.cpu_count()} cores for all")
