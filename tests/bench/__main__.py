@@ -90,7 +90,7 @@ def show(found: Report) -> None:
     print(table(found))
     if remark := disturbance(found):
         print(f"\nThis machine was busy{remark}. Trust the processor times, not the rates and latencies.")
-    print("\nHow many times better chatsrv is (below 1: worse), the first figure of each workload:\n")
+    print("\nHow many times better chatsrv is (below 1: worse), medians of ratios in the same round:\n")
     print(short_table(found))
 
 

@@ -138,7 +138,7 @@ def disturbance(found: Report) -> str:
 
 
 def short_table(found: Report) -> str:
-    """Markdown: a line for each case with its first figure, a column for each server that chatsrv is compared with."""
+    """Markdown: a line for each case with its main figure, and one with its processor time; a column for each server."""
     measures = {key: Measure(key, **rest) for key, rest in found["measures"].items()}
     others = [name for name in ALL if name != "chatsrv" and any(row["server"] == name for row in found["rows"])]
     lines = ["| workload | chatsrv | " + " | ".join(f"to {name}" for name in others) + " |",
@@ -148,14 +148,15 @@ def short_table(found: Report) -> str:
         own = next((row for name, row in rows.items() if name.startswith("chatsrv")), None)
         if own is None or not own["values"]:
             continue
-        key = "last_p50_us" if "last_p50_us" in own["values"] else next(iter(own["values"]))
-        measure = measures[key]
-        cells = [case, f"{figure(median(own['values'][key]) * measure.scale)} {measure.unit}"]
-        for name in others:
-            values = rows[name]["values"].get(key, []) if name in rows else []
-            times = ratio(own["values"][key], values, measure.more_is_better)
-            cells.append("" if times is None else figure(times))
-        lines.append("| " + " | ".join(cells) + " |")
+        main = "last_p50_us" if "last_p50_us" in own["values"] else next(iter(own["values"]))
+        for key in [main, *(key for key in own["values"] if key.startswith("cpu_"))]:
+            measure = measures[key]
+            cells = [case, f"{figure(median(own['values'][key]) * measure.scale)} {measure.unit}"]
+            for name in others:
+                values = rows[name]["values"].get(key, []) if name in rows else []
+                times = ratio(own["values"][key], values, measure.more_is_better)
+                cells.append("" if times is None else figure(times))
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
