@@ -138,7 +138,7 @@ def disturbance(found: Report) -> str:
 
 
 def short_table(found: Report) -> str:
-    """Markdown: a line for each case with its main figure, and one with its processor time; a column for each server."""
+    """Markdown: a line for each case with its main figure, and one with its processor time; servers side by side."""
     measures = {key: Measure(key, **rest) for key, rest in found["measures"].items()}
     others = [name for name in ALL if name != "chatsrv" and any(row["server"] == name for row in found["rows"])]
     lines = ["| workload | chatsrv | " + " | ".join(f"to {name}" for name in others) + " |",
