@@ -10,13 +10,12 @@ from __future__ import annotations
 
 
 class Segment:
-    """A stretch of the feed: bytes once it is sealed, empty while it is the open one at the end."""
+    """A stretch of the feed. It has its bytes and a next one once it is sealed; until then it is the open one, the last."""
 
     __slots__ = ("data", "next")
 
-    def __init__(self) -> None:
-        self.data = b""
-        self.next: Segment | None = None
+    data: bytes
+    next: Segment
 
 
 class Feed:
@@ -76,13 +75,13 @@ class Cursor:
         if self.place == self.feed.end:
             return taken
         end = self.stop or self.feed.seal()
-        while self.segment is not end and self.segment is not mark and enough > 0:
-            data = self.segment.data
-            taken.append(data)
-            self.place += len(data)
-            enough -= len(data)
-            assert self.segment.next is not None
-            self.segment = self.segment.next
+        segment = self.segment
+        while segment is not end and segment is not mark and enough > 0:
+            taken.append(segment.data)
+            self.place += len(segment.data)
+            enough -= len(segment.data)
+            segment = segment.next
+        self.segment = segment
         return taken
 
     def finish(self) -> None:

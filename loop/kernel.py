@@ -184,10 +184,10 @@ class Kernel:
         """The deadline goes with every waking."""
 
     def park(self, task: Task, trap: Park) -> None:
-        trap.queue.tasks[task] = None
+        trap.tasks[task] = None
 
     def leave_queue(self, task: Task) -> None:
-        del task.trap.queue.tasks[task]
+        del task.trap.tasks[task]
 
     # Descriptors.
 

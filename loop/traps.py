@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Any, Protocol, TypeVar, Union
 
-    from .waitqueue import WaitQueue
+    from .task import Task
 
     T = TypeVar("T")
 
@@ -58,10 +58,10 @@ class Sleep:
 
 
 class Park:
-    """Until somebody wakes this task in `queue`."""
+    """Among `tasks`, until somebody wakes this one."""
 
-    __slots__ = ("queue", "timeout")
+    __slots__ = ("tasks", "timeout")
 
-    def __init__(self, queue: WaitQueue, timeout: float | None = None) -> None:
-        self.queue = queue
+    def __init__(self, tasks: dict[Task, None], timeout: float | None = None) -> None:
+        self.tasks = tasks
         self.timeout = timeout

@@ -21,10 +21,11 @@ class WaitQueue:
             yield from queue.wait()
     """
 
-    __slots__ = ("tasks",)
+    __slots__ = ("parked", "tasks")
 
     def __init__(self) -> None:
         self.tasks: dict[Task, None] = {}  # a dict is an ordered set: cheap to leave from the middle
+        self.parked = Park(self.tasks)  # the trap of all who wait without a timeout
 
     def wait(self, timeout: float | None = None) -> Coroutine[None]:
         """COROUTINE. Returns once woken; raises TimedOut after `timeout` seconds (None: never).
@@ -32,7 +33,7 @@ class WaitQueue:
         A task that is woken and then cancelled, before it has run, passes the wake-up on.
         """
         try:
-            yield Park(self, timeout)
+            yield self.parked if timeout is None else Park(self.tasks, timeout)
         except Cancelled as end:
             if end.woken:
                 self.wake()
@@ -47,7 +48,8 @@ class WaitQueue:
 
     def wake_all(self) -> None:
         """Wake everybody who waits here now."""
-        tasks, self.tasks = self.tasks, {}
+        tasks = list(self.tasks)
+        self.tasks.clear()
         for task in tasks:  # what task.wake() does, with one undo for all: a room full of writers waits here
             task.undo = task.deadline = None
             task.ready_queue.append(task)
