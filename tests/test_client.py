@@ -86,6 +86,18 @@ def test_a_full_disk_is_said_in_one_line(server: Chatsrv) -> None:
     assert (status, complaints) == (1, "chatclient: cannot write to stdout: no space left on device\n")
 
 
+def test_what_failed_first_counts() -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    with socket.create_server((HERE, 0)) as listener:
+        listener.settimeout(PATIENCE)
+        sender = threading.Thread(target=lambda: listener.accept()[0].sendall(b"a line without an end"))
+        sender.start()
+        status, _, complaints = run(HERE, listener.getsockname()[1], suffix="> /dev/full")
+        sender.join(PATIENCE)
+    assert (status, complaints) == (1, "chatclient: cannot write to stdout: no space left on device\n")
+
+
 def test_a_reader_that_has_gone_is_no_reason_for_words(server: Chatsrv) -> None:
     with start("127.0.0.1", server.port) as client:
         assert client.stdin and client.stdout and client.stderr

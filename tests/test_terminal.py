@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import picture
 import pytest
-from chatting import HERE, PATIENCE, ROOT, Chatsrv, Client, eventually, free_port
+from chatting import HERE, PATIENCE, ROOT, Chatsrv, Client, eventually, free_port, memory
 from terminals import CLIENT, Pty, Tmux
 
 WELCOME = ["Welcome to the chat: each line you send goes to everybody he", "re."]  # 60 columns
@@ -212,6 +212,7 @@ def test_suspended_and_continued(server: Chatsrv, other: Client) -> None:
         other.say("while you were out")
         tmux.press("f", "g", "Enter")
         tmux.wait_for("127.0.0.1: while you were out", "> half a line")
+        assert "icanon" in tmux.screen()  # what was written meanwhile stays
         tmux.write(".")
         tmux.wait_for("127.0.0.1: while you were out", "> half a line.")
         tmux.press("C-c")
@@ -271,6 +272,21 @@ def test_a_flood_leaves_the_keyboard_alive(server: Chatsrv, other: Client) -> No
         assert pty.exit_status() == 130
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 1.0
+
+
+def test_who_does_not_look_costs_bounded_memory(server: Chatsrv, other: Client) -> None:
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("memory is read from /proc")
+    with Pty([*CLIENT, HERE, str(server.port)]) as pty:
+        pty.wait_for("here.")
+        before = memory(pty.process.pid)
+        for _ in range(12):  # megabytes; nobody reads what the client writes
+            other.say(*[b"x" * 1000] * 1000)
+            for _ in range(1000):
+                other.line()
+        assert memory(pty.process.pid) - before < 5 << 20
+        pty.process.send_signal(signal.SIGTERM)
+        assert pty.process.wait(PATIENCE) == 128 + signal.SIGTERM  # although the terminal takes nothing
 
 
 # Every way out leaves the terminal as it was.
@@ -342,9 +358,9 @@ def test_hazard_43_stopped_and_continued_from_outside(pty: Pty) -> None:
     pty.wait_for("> half")
     pty.process.send_signal(signal.SIGSTOP)
     before = len(pty.output)
-    pty.set_mode(pty.before)  # as a shell does
+    pty.set_mode(pty.before)  # as a shell does, which also writes on the screen
     pty.process.send_signal(signal.SIGCONT)
-    pty.wait_for("> half", since=before)
+    pty.wait_for("here.\r\r\n> half", since=before)
     eventually(lambda: not pty.restored())
     pty.press(" a line\x03")
     assert pty.exit_status() == 130
