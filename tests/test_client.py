@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,16 @@ def run(*arguments: object, stdin: str | bytes = b"", prefix: str = "", suffix: 
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-def start(*arguments: object) -> subprocess.Popen[bytes]:
-    """The client with a pipe on each end."""
+@contextmanager
+def start(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+    """The client with a pipe on each end; it is gone afterwards."""
     pipe = subprocess.PIPE
-    return subprocess.Popen([*CLIENT, *map(str, arguments)], stdin=pipe, stdout=pipe, stderr=pipe, env=ENVIRONMENT)
+    command = [*CLIENT, *map(str, arguments)]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=ENVIRONMENT) as client:
+        try:
+            yield client
+        finally:
+            client.kill()
 
 
 # Pipes.
@@ -289,6 +296,7 @@ def test_a_line_without_an_end_is_shown_before_memory_ends() -> None:
         with start("127.0.0.1", listener.getsockname()[1]) as client:
             assert client.stdout and client.stdin
             peer, _ = listener.accept()
+            peer.settimeout(PATIENCE)
             sender = threading.Thread(target=peer.sendall, args=(b"x" * 300_000,))
             sender.start()
             shown = client.stdout.read(200_000)
