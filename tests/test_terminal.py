@@ -7,6 +7,7 @@ import re
 import resource
 import shlex
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -105,12 +106,13 @@ def test_hazard_44_characters_not_bytes(tmux: Tmux) -> None:
 
 
 def test_what_is_pasted_waits_for_enter(tmux: Tmux, other: Client) -> None:
-    tmux.call("set-buffer", "one\ntwo\tx\nthree")
+    tmux.call("set-buffer", "one\n\ntwo\tx\n")
     tmux.call("paste-buffer", "-p", "-r")
-    tmux.wait_for("[3 lines] > one", "two     x", "three")
+    tmux.wait_for("[3 lines] > one", "", "two     x")
+    tmux.press("Enter")
+    tmux.wait_for("127.0.0.1: two  x", ">")
     tmux.press("!", "Enter")
-    tmux.wait_for("127.0.0.1: one", "127.0.0.1: two  x", "127.0.0.1: three!", ">")
-    other.expect(b"127.0.0.1: one", b"127.0.0.1: two\tx", b"127.0.0.1: three!")
+    other.expect(b"127.0.0.1: one", b"127.0.0.1: ", b"127.0.0.1: two\tx", b"127.0.0.1: !")
 
 
 def test_the_prompt_counts_before_the_server_splits(tmux: Tmux) -> None:
@@ -252,6 +254,17 @@ def test_the_pauses_grow_and_enter_ends_each() -> None:
         assert pty.output.count(b"refused; trying again") == 1
         pty.press("\x04\x15\x04")
         assert pty.exit_status() == 0
+
+
+def test_the_pauses_grow_for_a_server_that_only_accepts() -> None:
+    with socket.create_server((HERE, 0)) as listener:
+        listener.settimeout(PATIENCE)
+        with Pty([*CLIENT, HERE, str(listener.getsockname()[1]), "--reconnect"]) as pty:
+            place = 0
+            for seconds in 1, 2, 4:
+                listener.accept()[0].close()
+                place = pty.wait_for(f"[again in {seconds} s] > ", since=place)
+                pty.press("\r")
 
 
 def test_a_flood_leaves_the_keyboard_alive(server: Chatsrv, other: Client) -> None:
