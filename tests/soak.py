@@ -229,6 +229,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     arguments = parser.parse_args()
+    if sys.platform != "linux":
+        parser.error("this reads /proc, which only Linux has")
     try:
         soak(arguments.minutes, arguments.seed)
     except AssertionError as error:
