@@ -106,6 +106,30 @@ def test_an_end_with_a_journal_nobody_reads(chatsrv: Start) -> None:
         server.finish()
 
 
+def test_complaints_nobody_reads(chatsrv: Start, tmp_path: Path) -> None:
+    """Hazard 28: `./chatsrv 2>&1 | less`, and more tracebacks than the pipe takes."""
+    handler = tmp_path / "fragile.py"
+    handler.write_text(
+        "def fragile(member, room):\n"
+        "    member.tell('Welcome')\n"
+        "    while messages := (yield from member.receive()):\n"
+        "        room.publish(member, messages)\n"
+        "        if messages != [b'hello']:\n"
+        "            raise ValueError('.' * 1000)\n"
+    )
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb"):
+        joined = ["sh", "-c", 'exec "$@" 2>&1', "sh"]
+        server = chatsrv("--handler", f"{handler}:fragile", port=free_port(), stdout=write_end, through=joined)
+        os.close(write_end)
+        for _ in range(100):
+            client = server.client()
+            client.say("fail")
+            assert client.everything() == PREFIX + b"fail\n"
+        converse(server.client(), server.client(), text=b"hello")
+        server.finish()
+
+
 def test_a_journal_piped_into_head(chatsrv: Start) -> None:
     """Hazard 28: `./chatsrv | head -1`."""
     with subprocess.Popen(["head", "-1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as head:
