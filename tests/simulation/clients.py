@@ -40,7 +40,7 @@ class Client:
         self.ending = pick("fin", "fin", "fin", "stay", "stay", "close", "reset", "reset")
         self.rest = pick(b"", b"", b"an unfinished rest", b"r\r")  # what it sends last, without a separator
         self.attentive = chance() < 0.6  # reads whatever comes at once, and to the end
-        self.reading = True
+        self.reading = self.attentive or chance() < 0.7
         self.lossy = chance() < 0.3  # its reset destroys what the server has yet to read, as on BSD
         self.sent = bytearray()
         self.received = bytearray()

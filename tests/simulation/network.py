@@ -148,6 +148,8 @@ class Socket:
                 world.note(f"{self.client.name}: the server reads {show(data)}")
             return data
         if self.fin:
+            if world.meddling and world.chance() < 0.3:
+                world.meddle(self.client)  # at the moment at which its end becomes known
             self.fin_seen = True
         elif self.error:
             number, self.error = self.error, 0

@@ -324,7 +324,12 @@ class Oracle:
         if blocked and options.stall_timeout and now > link.last_send + options.stall_timeout + 0.1:
             raise Failure(f"{client.name} has taken nothing for {now - link.last_send:g} s, and is still there")
         silent = isinstance(member.task.waits_for, ReadWait)
-        if silent and options.idle_timeout and now > max(link.last_recv, link.accepted_at) + options.idle_timeout + 0.1:
+        if (
+            silent
+            and options.idle_timeout
+            and not options.max_rate
+            and now > max(link.last_recv, link.accepted_at) + options.idle_timeout + 0.1
+        ):
             raise Failure(f"{client.name} has said nothing for {now - link.last_recv:g} s, and is still there")
 
     def check_heard(self, client: Client, name: str, reason: str) -> None:

@@ -70,11 +70,11 @@ class Run:
         if self.system != "epoll":
             world.bare = 0  # a mask of epoll's
         self.options = options = Options()
-        options.max_lag = pick(16 << 20, 16 << 20, 3000, 100)
+        options.max_lag = pick(16 << 20, 3000, 300, 20)
         options.max_rate = pick(0, 0, 0, 0, 0, 0, 2000, 50)
         options.max_clients = pick(None, None, None, 2)
         options.max_per_ip = pick(0, 0, 0, 1)
-        options.stall_timeout = pick(60.0, 60.0, 2.0, None)
+        options.stall_timeout = pick(60.0, 2.0, 2.0, None)
         options.idle_timeout = pick(None, None, None, None, None, 30.0, 1.0)
         options.prefix = chance() < 0.8
         self.quiet = chance() < 0.05

@@ -1,0 +1,56 @@
+"""What the simulated world meets too rarely."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chat.journal import Journal
+from chat.options import Options
+from chat.server import Server
+from loop import Kernel, recv, send
+
+if TYPE_CHECKING:
+    from chat.member import Member
+    from chat.room import Room
+    from loop.traps import Coroutine
+
+
+def test_a_member_kicked_by_its_own_last_words_is_told_why(tmp_path: Path) -> None:
+    """The kick cancels a task that is running; its next pause is after the handler."""
+
+    def handler(member: Member, room: Room) -> Coroutine[None]:
+        member.tell("Welcome " * 200_000)  # more than sockets hold: the writer has to wait
+        yield from member.receive()
+        room.announce("and goodbye " * 1000)
+
+    def talk() -> Coroutine[None]:
+        """COROUTINE. Makes the handler end, and only then reads."""
+        heard = bytearray()
+        yield from send(client, b"hello\n")
+        while not all(member.reason for member in server.sessions):
+            heard += yield from recv(client, 1)
+        while data := (yield from recv(client, 1 << 20)):
+            heard += data
+        kernel.close(client)
+        server.stop()
+        tail.append(bytes(heard[-60:]))
+
+    tail: list[bytes] = []
+    ours, client = socket.socketpair()
+    with ours, client, (tmp_path / "journal").open("wb", buffering=0) as output:
+        ours.setblocking(False)
+        client.setblocking(False)
+        kernel = Kernel()
+        options = Options()
+        options.max_lag = 1000
+        server = Server(kernel, [], Journal(output), options, handler)
+        life = kernel.spawn(server.run(), "server")
+        server.let_in(ours, ("10.0.0.1", 40000))
+        kernel.spawn(talk())
+        kernel.run(until=life)
+        kernel.run()
+        kernel.poller.close()
+    assert tail[0].endswith(b"\n* You are disconnected: more than 1000 bytes behind.\n")
+    assert b"terminated: more than 1000 bytes behind" in (tmp_path / "journal").read_bytes()
