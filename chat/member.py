@@ -61,9 +61,10 @@ class Member:
         them pass. At the end of the stream a rest without separator comes first; the end itself can be read again.
         """
         options = self.room.options
+        patience = None if self.peer_ended else options.idle_timeout  # who has ended its stream is not silent
         while True:
             try:
-                yield from readable(self.socket, options.idle_timeout)  # not recv(): the share is what it is only then
+                yield from readable(self.socket, patience)  # not recv(): the share is what it is only then
             except TimedOut:
                 self.dismiss(f"silent for {options.idle_timeout:g} s")
                 raise
