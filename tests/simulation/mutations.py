@@ -112,7 +112,7 @@ MUTATIONS = [
     change("--stall-timeout is not kept", "chat.member",
            "batch, stall_timeout)", "batch)"),
     change("--idle-timeout is not kept", "chat.member",
-           "self.socket, options.idle_timeout)", "self.socket)"),
+           "self.socket, patience)", "self.socket)"),
     change("--max-clients lets one more in", "chat.server",
            ">= self.options.max_clients", "> self.options.max_clients"),
     change("--max-per-ip lets one more in", "chat.server",

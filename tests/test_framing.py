@@ -1,0 +1,176 @@
+"""Framing: every way of cutting a stream gives the same messages, those of the naive model in simulation/reference.py.
+
+In between, what is out is exactly what no further byte can change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import combinations, combinations_with_replacement
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulation.reference import frames, settled
+
+from chat.framing import LIMIT, Framer
+
+
+def cut(stream: bytes, places: list[int]) -> list[bytes]:
+    """The stream in pieces, cut at these places."""
+    ends = [0, *sorted({min(place, len(stream)) for place in places}), len(stream)]
+    return [stream[start:end] for start, end in zip(ends, ends[1:]) if end > start]
+
+
+settled_once = lru_cache(maxsize=10_000)(settled)
+
+
+def messages_of(pieces: list[bytes], stepwise: bool = False) -> list[bytes]:
+    """What a Framer makes of the pieces. With `stepwise`, each step is compared with the model."""
+    framer = Framer()
+    messages: list[bytes] = []
+    seen = b""
+    for piece in pieces:
+        messages += framer.feed(piece)
+        assert len(framer.rest) <= LIMIT + 2
+        if stepwise:
+            seen += piece
+            assert messages == settled_once(seen)
+    return messages + framer.finish()
+
+
+FILL = b"a" * LIMIT
+# Streams whose length allows every way of cutting them
+SHORT = [
+    b"",
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b"a",
+    b"a\nb",
+    b"\r\r\n\n",
+    b"\n\r\na\r",
+    b"a\r\n\r\nb",
+    "é\n€\r".encode(),
+    b"\xff\n\x00\xc3",
+]
+# Ends of a line that begins with LIMIT bytes, less the first figure
+EDGES = [b"", b"\n", b"\r\n", b"\r", b"\r\r\n", b"b", b"b\n", b"\n\n", b"\r\n\r\n", b"\rb\n", b"\n\rb"]
+EDGES += [text + end for text in map(str.encode, "é€😀") for end in (b"", b"\n", b"b\r\n", text)]
+EDGES += [
+    b"\xc3",
+    b"\xc3b",
+    b"\xe2\x82",
+    b"\xe2\x82\n",
+    b"\xf0\x9f\x98",
+    b"\x80\x80",
+    b"\xe0\x80\x80",
+    b"\xff\xfe",
+    b"\xed\xa0\x80",
+]
+
+
+@pytest.mark.parametrize("stream", SHORT)
+def test_every_way_of_cutting_a_short_stream(stream: bytes) -> None:
+    for number in range(len(stream)):
+        for places in combinations(range(1, len(stream)), number):
+            assert messages_of(cut(stream, list(places)), stepwise=True) == frames(stream)
+
+
+@pytest.mark.parametrize("before", range(4))
+@pytest.mark.parametrize("edge", EDGES)
+def test_every_way_of_cutting_around_the_limit(before: int, edge: bytes) -> None:
+    """A line of LIMIT - `before` bytes, then an edge, cut at every pair of places near the limit."""
+    stream = FILL[before:] + edge
+    near = range(LIMIT - 4, len(stream) + 1)
+    for places in combinations_with_replacement(near, 2):
+        assert messages_of(cut(stream, list(places)), stepwise=True) == frames(stream)
+
+
+def test_each_byte_alone() -> None:
+    stream = FILL + b"\r\n" + FILL + b"\n" + FILL + b"b\r\n\r\n" + "é€😀".encode() * 300 + b"\xff" * 1100 + b"\r"
+    assert messages_of([bytes([byte]) for byte in stream]) == frames(stream)
+
+
+PIECE = st.one_of(
+    st.binary(max_size=20),
+    st.text(max_size=20).map(str.encode),
+    st.sampled_from([b"\n", b"\r\n", b"\r", b"\n\n", FILL, FILL[1:], FILL[2:], FILL + b"a", FILL * 2]),
+    st.sampled_from(["é", "€", "😀"]).flatmap(lambda c: st.integers(250, 1100).map(lambda n: c.encode() * n)),
+)
+
+
+@given(st.lists(PIECE, max_size=8).map(b"".join), st.lists(st.integers(0, 5000), max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_any_cut_of_any_stream(stream: bytes, places: list[int]) -> None:
+    assert messages_of(cut(stream, places), stepwise=True) == frames(stream)
+
+
+@given(st.lists(PIECE, max_size=8).map(b"".join))
+@settings(max_examples=100, deadline=None)
+def test_nothing_is_lost_or_added(stream: bytes) -> None:
+    messages = messages_of([stream])
+    assert b"".join(messages) == b"".join(line.removesuffix(b"\r") for line in lines_of(stream))
+    assert all(len(message) <= LIMIT and b"\n" not in message for message in messages)
+
+
+def lines_of(stream: bytes) -> Iterator[bytes]:
+    """The stream's lines; the last one, without a separator, keeps its b"\\r"."""
+    *lines, rest = stream.split(b"\n")
+    yield from lines
+    yield rest + b"\r" if rest.endswith(b"\r") else rest
+
+
+@pytest.mark.parametrize(
+    ("stream", "messages"),
+    [
+        (b"a\r\nb\n", [b"a", b"b"]),
+        (b"\n\r\n", [b"", b""]),
+        (b"a\r\r\n", [b"a\r"]),
+        (FILL + b"\n", [FILL]),
+        (FILL + b"\r\n", [FILL]),
+        (FILL + b"\n\n", [FILL, b""]),
+        (FILL + b"a\n", [FILL, b"a"]),
+        (FILL * 2 + b"\n", [FILL, FILL]),
+        (FILL[1:] + "é\n".encode(), [FILL[1:], "é".encode()]),
+        (FILL[2:] + "é\n".encode(), [FILL[2:] + "é".encode()]),
+        (FILL[3:] + "😀\n".encode(), [FILL[3:], "😀".encode()]),
+        (FILL[1:] + b"\xc3\xc3\n", [FILL[1:] + b"\xc3", b"\xc3"]),
+        (b"\xff" * 1025, [b"\xff" * 1024, b"\xff"]),
+        (b"rest", [b"rest"]),
+        (b"rest\r", [b"rest\r"]),
+    ],
+)
+def test_by_hand(stream: bytes, messages: list[bytes]) -> None:
+    """So that the model is not the only judge."""
+    assert messages_of([stream]) == frames(stream) == messages
+
+
+class Counted(bytes):
+    """Bytes that count how many of them are looked at or copied."""
+
+    handled = 0
+
+    def __contains__(self, what: object) -> bool:
+        Counted.handled += len(self)
+        return super().__contains__(what)  # type: ignore[operator]
+
+    def split(self, separator: bytes | None = None, most: int = -1) -> list[bytes]:  # type: ignore[override]
+        Counted.handled += len(self)
+        return super().split(separator, most)
+
+    def __radd__(self, before: bytes) -> Counted:
+        return Counted(bytes(before) + bytes(self))
+
+
+@pytest.mark.parametrize("line", [b"", b"a" * 100 + b"\n", FILL[:-1] + b"\n", FILL + b"\n"])
+@pytest.mark.parametrize("size", [1, 7, 1000, 32768])
+def test_the_cost_is_linear(line: bytes, size: int) -> None:
+    """However it is cut, a stream is searched a small number of times, with an endless line (b"") too."""
+    stream = ((line or FILL) * 300)[:200_000]
+    Counted.handled = 0
+    framer = Framer()
+    for start in range(0, len(stream), size):
+        framer.feed(Counted(stream[start : start + size]))
+    assert 0 < Counted.handled <= 4 * len(stream)
