@@ -22,7 +22,7 @@ from chat.handlers.chat import chat as chat_handler
 from chat.handlers.echo import echo
 from chat.handlers.nick import nick
 from chat.options import Options
-from loop import EpollPoller, Kernel, KqueuePoller, SelectPoller, recv
+from loop import EpollPoller, Kernel, KqueuePoller, ReadWait, SelectPoller, WriteWait, recv
 
 from . import oracle
 from .clients import Client
@@ -267,6 +267,13 @@ class Run:
         for client in self.world.clients:
             if client.attentive and client.fin and not (client.eof or client.broken or client.closed):
                 raise Failure(f"{client.name} has ended its stream, reads, and waits for the server's end in vain")
+        for member in self.server.room.members:
+            if self.options.idle_timeout and isinstance(member.task.waits_for, ReadWait):
+                raise Failure(f"{member.name} may be silent for ever, --idle-timeout is {self.options.idle_timeout:g}")
+            if self.options.stall_timeout and isinstance(member.writer.waits_for, WriteWait):
+                raise Failure(
+                    f"{member.name} may take nothing for ever, --stall-timeout is {self.options.stall_timeout:g}"
+                )
         self.ring("stop")
         return True
 
