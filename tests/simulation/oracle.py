@@ -226,7 +226,8 @@ class Oracle:
         if Segment.living[0] != 1:
             raise Failure(f"{Segment.living[0] - 1} segments of the feed are left")
         if b"Traceback" in world.stderr.text:
-            raise Failure(f"a task failed: {world.stderr.text.decode()}")
+            last = world.stderr.text.decode().rstrip().rpartition("\n")[2]
+            raise Failure(f"a task failed: {last}\n{world.stderr.text.decode()}")
         inside: Counter[str] = Counter()
         for who, change in self.witness.inside:
             if not REFUSED.match(self.witness.terminated[who][1]):

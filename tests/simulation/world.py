@@ -74,6 +74,7 @@ class World:
         self.meddle: Callable[[Client | None], None]
         pick = self.pick
         self.spurious = pick(0, 0, 0.02, 0.3)  # readiness without cause
+        self.alarms = 50  # how often yet: more of the same finds nothing new
         self.balk = pick(0, 0, 0.05, 0.5)  # a call that would block after all
         self.hold = pick(0, 0, 0.1, 0.6)  # readiness that is told later
         self.short = pick(0, 0.1, 0.5, 0.95)  # a call that takes or gives less than it could
@@ -211,7 +212,8 @@ class World:
                     held = (fd, mask)
                 else:
                     found.append((fd, mask))
-            elif self.spurious and chance() < self.spurious and want & (IN | OUT):
+            elif self.spurious and chance() < self.spurious and want & (IN | OUT) and self.alarms:
+                self.alarms -= 1
                 self.hit("readiness without cause")
                 found.append((fd, want & (IN | OUT)))
         if held is not None:
