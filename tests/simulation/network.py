@@ -297,7 +297,6 @@ class Output:
         self.gone = False  # nobody will ever read it again
         self.full = 0  # how many writes fail yet
         self.ever = {"stalled": False, "gone": False, "full": False}
-        self.rate = world.pick(1.0, 1.0, 0.1)
 
     def mask(self) -> int:
         if self.gone:

@@ -52,7 +52,7 @@ class World:
         self.now = 1000.0
         self.hits: dict[str, int] = {}
         self.files: dict[int, File] = {}
-        self.used: dict[int, int] = {}  # how often each descriptor's number was given out
+        self.used: set[int] = set()  # numbers of descriptors that were given out before
         self.agenda: list[tuple[float, int, Iterator[float]]] = []
         self.serial = count()
         self.clients: list[Client] = []
@@ -138,7 +138,7 @@ class World:
         self.files[fd] = file
         if fd in self.used:
             self.count("descriptor number used again")
-        self.used[fd] = self.used.get(fd, 0) + 1
+        self.used.add(fd)
         return fd
 
     def close(self, fd: int) -> None:
