@@ -116,7 +116,18 @@ def test_a_burst_is_one_piece_and_the_same_bytes_for_all() -> None:
         feed.append(b"%d\n" % number)
     pieces = [cursor.take(1) for cursor in cursors]
     assert [len(piece) for piece in pieces] == [1, 1, 1]
+    assert len(pieces[0][0]) == feed.end
     assert pieces[0][0] is pieces[1][0] is pieces[2][0], "readers share the bytes"
+
+
+def test_taking_stops_when_it_is_enough() -> None:
+    feed = Feed()
+    cursor = feed.cursor()
+    for text in b"one\n", b"two\n", b"three\n":
+        feed.append(text)
+        feed.seal()
+    assert cursor.take(1) == [b"one\n"]
+    assert cursor.take(5) == [b"two\n", b"three\n"]
 
 
 def test_appending_touches_no_cursor() -> None:
