@@ -10,7 +10,7 @@ from __future__ import annotations
 
 
 class Segment:
-    """A stretch of the feed. It has its bytes and a next one once it is sealed; until then it is the open one, the last."""
+    """A stretch of the feed. Once sealed, it has its bytes and a next one; until then it is the open one, the last."""
 
     __slots__ = ("data", "next")
 

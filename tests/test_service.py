@@ -15,7 +15,6 @@ from chatting import HERE, PATIENCE, ROOT, Chatsrv, Client, eventually, free_por
 
 from chat.service import inherited
 
-
 HAND_OVER = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
