@@ -1,9 +1,11 @@
 """The one shared feed and its cursors.
 
-What all are to read is laid down once, in one order. Each reader has a cursor, a place in the feed; the feed doesn't
-know its cursors. So appending costs the same for any number of readers, and readers far behind share what they have yet
-to read. What every cursor has passed is freed by itself: a segment knows only the next one, so nothing but the cursors
+What all are to read is laid down once, in one order. A reader has a cursor, a place in the feed; the feed doesn't know
+its cursors. So appending costs the same for any number of readers, and readers far behind share what they have yet to
+read. What every cursor has passed is freed by itself: a segment knows only the next one, so nothing but the cursors
 before it keeps it alive.
+
+A place is a number: how many bytes were appended before it.
 """
 
 from __future__ import annotations
@@ -12,79 +14,73 @@ from __future__ import annotations
 class Segment:
     """A stretch of the feed. Once sealed, it has its bytes and a next one; until then it is the open one, the last."""
 
-    __slots__ = ("data", "next")
+    __slots__ = ("data", "next", "start")
 
     data: bytes
     next: Segment
+
+    def __init__(self, start: int) -> None:
+        self.start = start  # its place
 
 
 class Feed:
     """An endless sequence of bytes, appended at one end and read by cursors."""
 
     def __init__(self) -> None:
-        self.end = 0  # how many bytes were ever appended
-        self.sealed = 0  # how many of them are in sealed segments
+        self.end = 0  # the place behind everything
+        self.last = Segment(0)  # the open one
+        self.fresh: list[bytes] = []  # what was appended since then
         self.width = 1  # how many appends went into the segment that was sealed last
-        self.last = Segment()  # the open one
-        self.fresh: list[bytes] = []  # appended, but not yet in a segment
+
+    @property
+    def sealed(self) -> int:
+        """The place up to which cursors can read."""
+        return self.last.start
 
     def append(self, data: bytes) -> None:
         """Add whole messages, behind what was appended before."""
         self.fresh.append(data)
         self.end += len(data)
 
-    def seal(self) -> Segment:
-        """Put what is fresh into one segment, so that readers get it in one piece; return the open one behind it."""
-        if self.fresh:
-            sealed, self.last = self.last, Segment()
-            sealed.data = self.fresh[0] if len(self.fresh) == 1 else b"".join(self.fresh)
-            sealed.next = self.last
-            self.sealed = self.end
-            self.width = len(self.fresh)
-            self.fresh.clear()
-        return self.last
-
-    def cursor(self) -> Cursor:
-        """A cursor at the end: its reader gets what comes from now on."""
-        return Cursor(self)
+    def seal(self) -> bytes:
+        """Put what is fresh into one segment, for cursors to read; returns it."""
+        sealed, self.last = self.last, Segment(self.end)
+        sealed.data = b"".join(self.fresh)
+        sealed.next = self.last
+        self.width = len(self.fresh)
+        self.fresh.clear()
+        return sealed.data
 
 
 class Cursor:
-    """One reader's place in a feed."""
+    """One reader's place in a feed: at first, behind all that is sealed, or behind everything if it is to be `late`."""
 
-    __slots__ = ("feed", "segment", "place", "stop")
+    __slots__ = ("feed", "place", "segment")
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, late: bool = False) -> None:
         self.feed = feed
-        self.segment = feed.seal()
-        self.place = feed.end  # how many bytes had been appended before this place; tells the lag
-        self.stop: Segment | None = None
+        self.segment = feed.last
+        self.place = feed.end if late else feed.sealed
 
     @property
     def lag(self) -> int:
         """How many bytes of the feed this reader has not taken yet."""
         return self.feed.end - self.place
 
-    def take(self, enough: int, mark: Segment | None = None) -> list[bytes]:
-        """Return what comes next and step behind it: whole segments, until there are `enough` bytes of them.
+    def take(self, enough: int, stop: int) -> list[bytes]:
+        """Return what comes next and step behind it: segment by segment, until there are `enough` bytes.
 
-        Goes no further than to the segment `mark`. An empty list means that there is nothing new. The bytes are the
-        feed's own, not a copy.
+        Goes no further than to the place `stop`, which is between two messages, nor than to what is sealed. An empty
+        list means that there is nothing. Whole segments are the feed's own bytes, not a copy.
         """
         taken: list[bytes] = []
-        if self.place == self.feed.end:
-            return taken
-        end = self.stop or self.feed.seal()
-        segment = self.segment
-        while segment is not end and segment is not mark and enough > 0:
-            taken.append(segment.data)
-            self.place += len(segment.data)
-            enough -= len(segment.data)
-            segment = segment.next
-        self.segment = segment
+        stop = min(stop, self.feed.sealed)
+        while self.place < stop and enough > 0:
+            segment = self.segment
+            piece = segment.data[self.place - segment.start : stop - segment.start]
+            taken.append(piece)
+            enough -= len(piece)
+            self.place += len(piece)
+            if self.place == segment.next.start:
+                self.segment = segment.next
         return taken
-
-    def finish(self) -> None:
-        """What is there now is still to be read, and nothing after it."""
-        if self.stop is None:
-            self.stop = self.feed.seal()

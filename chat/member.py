@@ -16,22 +16,24 @@ if TYPE_CHECKING:
     from loop import Task
     from loop.traps import Coroutine
 
-    from .feed import Segment
     from .room import Room
 
 BATCH = 64 << 10  # bytes after which a batch gets no further segment
+ENDLESS = sys.maxsize
 
 
 class Member:
     """A client as its handler sees it: receive() what it says, tell() it something; `prefix` goes before its messages.
 
-    `name` is its address and port, for the journal. How it stands: `reason` is set when it is ending, `leaving` when
-    its writer is to end after what is due, `cursor` is None when its writer has ended, `peer_ended` when its peer has.
+    `name` is its address and port, for the journal; `reason` is set when it is ending.
+
+    What is sent to it: while it has caught up with the feed, the room's spread() sends it the news. Else it has a
+    writer of its own, and a cursor. With neither, nothing reaches it: it is not in yet, or was sent its last.
     """
 
     __slots__ = (
         "socket", "host", "name", "prefix", "room", "framer", "cursor", "private", "private_size", "task", "writer",
-        "reason", "paid", "leaving", "peer_ended", "lost",
+        "stop", "reason", "paid", "peer_ended", "lost",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, host: str, port: int, room: Room) -> None:
@@ -41,14 +43,14 @@ class Member:
         self.prefix = f"{host}: ".encode() if room.options.prefix else b""
         self.room = room
         self.framer = Framer()
-        self.cursor: Cursor | None = Cursor(room.feed)  # None: it gets nothing any more
-        self.private: list[tuple[Segment, bytes]] = []  # lines for it alone, and what of the feed they come before
-        self.private_size = 0  # bytes in `private`
         self.task: Task
-        self.writer: Task
+        self.writer: Task | None = None
+        self.cursor: Cursor | None = None
+        self.private: list[tuple[int, bytes]] = []  # lines for it alone, and the place in the feed they come before
+        self.private_size = 0  # bytes in `private`
+        self.stop = ENDLESS  # the place in the feed from which on nothing is for it
         self.reason = ""  # why it ends
         self.paid = 0.0  # the time up to which its --max-rate is used
-        self.leaving = False
         self.peer_ended = False
         self.lost = ""  # why its connection has failed, if it was a send that learned of it
 
@@ -93,7 +95,7 @@ class Member:
 
         The first second's worth after a silence is free: a paste is no flood.
         """
-        now = self.room.clock()
+        now = self.room.kernel.clock()
         self.paid = max(self.paid, now - 1) + cost
         if self.paid > now:
             yield from sleep(self.paid - now)
@@ -102,39 +104,71 @@ class Member:
 
     def tell(self, line: str | bytes) -> None:
         """Queue a line for this member alone: behind what was published before, in front of what is published later."""
-        if self.cursor is None or self.leaving:
+        if not self.fall_behind():
             return  # nothing reaches it any more
         line = (line.encode("utf-8", "replace") if isinstance(line, str) else line) + b"\n"
-        self.private.append((self.room.feed.seal(), line))
+        self.private.append((self.room.feed.end, line))
         self.private_size += len(line)
-        self.room.news.wake(self.writer)
         if self.private_size > self.room.options.max_lag:
             self.kick_if_behind()
 
-    def due(self) -> bytes:
-        """What is to be sent next, whole messages, and from now on counted as sent; b"" if there is nothing."""
-        if self.cursor is None:
-            return b""
-        if not self.private:
-            pieces = self.cursor.take(BATCH)
-        else:
-            mark = self.private[0][0]
+    def begin(self) -> None:
+        """What is said from now on is for it, and nothing that was said before."""
+        self.room.caught_up.pop(self, None)
+        self.private, self.private_size = [], 0
+        self.write_from(Cursor(self.room.feed, late=True))
+
+    def fall_behind(self, rest: bytes | memoryview = b"") -> bool:
+        """Give it a writer of its own, if it had caught up; `rest` is what it did not take of what was sealed last.
+
+        Returns whether anything that is said from now on will reach it.
+        """
+        if self in self.room.caught_up:
+            del self.room.caught_up[self]
+            self.write_from(Cursor(self.room.feed), rest)
+        return self.writer is not None and not self.leaving
+
+    def write_from(self, cursor: Cursor, rest: bytes | memoryview = b"") -> None:
+        self.cursor = cursor
+        if self.writer is None:
+            self.writer = self.room.kernel.spawn(deliver(self, rest), self.name)
+
+    def due(self) -> Coroutine[bytes]:
+        """COROUTINE. Returns what is to be sent next, whole messages; b"" once it has caught up, or got its last."""
+        feed = self.room.feed
+        assert self.cursor
+        while self.private or self.cursor.place != (self.stop if self.leaving else feed.sealed):
+            mark = self.private[0][0] if self.private else self.stop
             pieces = self.cursor.take(BATCH, mark)
-            if self.cursor.segment is mark:
-                lines = [line for place, line in self.private if place is mark]
+            if self.cursor.place == mark:
+                lines = [line for place, line in self.private if place == mark]
                 del self.private[: len(lines)]
                 self.private_size -= sum(map(len, lines))
                 pieces += lines
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if pieces:
+                return b"".join(pieces)
+            yield from sleep(0)  # what comes next is not sealed yet
+        return b""
 
     # Its end.
 
+    @property
+    def leaving(self) -> bool:
+        return self.stop != ENDLESS
+
     def leave(self) -> None:
         """What is due now is still sent, and nothing after it."""
-        self.leaving = True
-        if self.cursor:
-            self.cursor.finish()
-        self.room.news.wake(self.writer)
+        if self.room.feed.fresh:
+            self.fall_behind()
+        self.room.caught_up.pop(self, None)
+        self.stop = min(self.stop, self.room.feed.end)
+
+    def end(self) -> None:
+        """Nothing is sent any more."""
+        self.stop = 0
+        self.room.caught_up.pop(self, None)
+        if self.writer:
+            self.writer.cancel()
 
     def kick(self, reason: str) -> None:
         """Send the member away: its handler is ended, and it is told why."""
@@ -150,35 +184,37 @@ class Member:
     def kick_if_behind(self) -> None:
         """Send the member away if it is more than --max-lag behind, and that because its peer takes nothing."""
         most = self.room.options.max_lag
-        if self.lag > most and isinstance(self.writer.waits_for, WriteWait):  # else it was not the writer's turn yet
+        if self.writer and self.lag > most and isinstance(self.writer.waits_for, WriteWait):  # else it may catch up yet
             self.kick(f"more than {most} bytes behind")
 
     def dismiss(self, reason: str) -> None:
         """Note why the member ends, and tell it, instead of all that was due to it and all that is still said."""
         self.reason = reason
-        self.private, self.private_size = [], 0
-        if self.cursor:
-            self.cursor = Cursor(self.room.feed)
+        if not self.leaving:
+            self.begin()
             self.tell(f"* You are disconnected: {reason}.")
             self.leave()
 
+    def unreachable(self, error: OSError) -> None:
+        """A send has failed. Only recv ends the receiving side: what the peer had said is still there to be read."""
+        self.end()
+        if not isinstance(error, BrokenPipeError):  # that is no failure: the peer had ended its stream before it went
+            self.lost = error.strerror or str(error)
 
-def deliver(member: Member) -> Coroutine[None]:
-    """COROUTINE. The member's one writer: whatever is due, as fast as the peer takes it."""
+
+def deliver(member: Member, rest: bytes | memoryview) -> Coroutine[None]:
+    """COROUTINE. The writer of a member that has not caught up: `rest`, and whatever is due, as fast as it is taken."""
     stall_timeout = member.room.options.stall_timeout
     try:
-        while True:
-            if batch := member.due():
-                yield from send(member.socket, batch, stall_timeout)
-            elif member.leaving:
-                return
-            else:
-                yield from member.room.news.wait()
+        batch = rest or (yield from member.due())
+        while batch:
+            yield from send(member.socket, batch, stall_timeout)
+            batch = yield from member.due()
+        if not member.leaving:
+            member.room.caught_up[member] = None
     except TimedOut:
         member.kick(f"took nothing for {stall_timeout:g} s")
-    except BrokenPipeError:
-        pass  # the peer had ended its stream before it went
-    except OSError as error:  # only recv ends the receiving side: what the peer had said is still there to be read
-        member.lost = error.strerror or str(error)
+    except OSError as error:
+        member.unreachable(error)
     finally:
-        member.cursor = None
+        member.writer = member.cursor = None

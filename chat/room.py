@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
-
 from loop import WaitQueue
 
 from .feed import Feed
-from .journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from loop import Kernel
+    from loop.traps import Coroutine
 
     from .cluster import Cluster
+    from .journal import Journal
     from .member import Member
     from .options import Options
 
@@ -24,13 +23,14 @@ TURN = 1 << 20  # bytes: about so much is taken from all of them before it is se
 class Room:
     """What a handler can reach besides its own member."""
 
-    def __init__(self, options: Options, journal: Journal, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, kernel: Kernel, options: Options, journal: Journal) -> None:
+        self.kernel = kernel
         self.options = options
         self.journal = journal
-        self.clock = clock
         self.feed = Feed()
-        self.news = WaitQueue()  # the writers of those who have got everything
+        self.news = WaitQueue()  # spread() waits here for something fresh
         self.members: dict[Member, None] = {}  # everybody, oldest first
+        self.caught_up: dict[Member, None] = {}  # those who were sent everything that is sealed
         self.check_at = 0
         self.turn = min(TURN, options.max_lag // 4)
         self.cluster: Cluster | None = None  # with other servers: what is said here goes through it into the feed
@@ -57,9 +57,30 @@ class Room:
     def append(self, text: bytes) -> None:
         """Lay whole messages into the feed."""
         self.feed.append(text)
-        self.news.wake_all()
+        self.news.wake()
         if self.feed.end >= self.check_at:
             self.check_lags()
+
+    def spread(self) -> Coroutine[None]:
+        """COROUTINE. The one writer of all who have caught up: what is fresh, to each of them in one send.
+
+        Who does not take all of it falls behind, and has a writer of its own until it has caught up again.
+        """
+        while True:
+            while not self.feed.fresh:
+                yield from self.news.wait()
+            news = self.feed.seal()
+            size = len(news)
+            for member in list(self.caught_up):
+                try:
+                    sent = member.socket.send(news)
+                except (BlockingIOError, InterruptedError):
+                    sent = 0
+                except OSError as error:
+                    member.unreachable(error)
+                    continue
+                if sent != size:
+                    member.fall_behind(memoryview(news)[sent:])
 
     def share(self) -> int:
         """How many bytes a member may take from its socket now.

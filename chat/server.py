@@ -24,10 +24,9 @@ from loop import (
 )  # fmt: skip
 
 from . import service
-from .feed import Cursor
 from .handlers.chat import chat
 from .journal import Journal, standard_output
-from .member import Member, deliver
+from .member import Member
 from .options import Options, load_handler, parse
 from .room import Room
 
@@ -68,7 +67,7 @@ class Server:
         self.journal = journal
         self.options = options
         self.handler = handler
-        self.room = Room(options, journal, kernel.clock)
+        self.room = Room(kernel, options, journal)
         self.sessions: dict[Member, None] = {}  # the room's members, and those who are being refused
         self.per_host: dict[str, int] = {}
         self.stopping = False
@@ -77,7 +76,7 @@ class Server:
     def run(self) -> Coroutine[None]:
         """COROUTINE. The whole life of the server; ends after stop(), when everybody is gone and everything written."""
         kernel = self.kernel
-        journal_writer = kernel.spawn(self.journal.write(), "journal")
+        writers = [kernel.spawn(self.journal.write(), "journal"), kernel.spawn(self.room.spread(), "spread")]
         cluster = self.room.cluster
         membership = kernel.spawn(cluster.run(), "cluster") if cluster else None
         doors = [kernel.spawn(self.admit(listener), "accept") for listener in self.listeners]
@@ -102,7 +101,8 @@ class Server:
             yield from self.journal.flush(LINGER)
         except TimedOut:
             pass
-        journal_writer.cancel()
+        for writer in writers:
+            writer.cancel()
 
     def stop(self) -> None:
         """Begin the orderly end: no new connections, no more reading; what is due is delivered, within FAREWELL."""
@@ -146,7 +146,6 @@ class Server:
             self.room.members[member] = None
             self.per_host[host] = self.per_host.get(host, 0) + 1
         member.task = self.kernel.spawn(self.session(member, not objection), member.name)
-        member.writer = self.kernel.spawn(deliver(member), member.name)
         if objection:
             member.dismiss(objection)
 
@@ -179,7 +178,7 @@ class Server:
         except OSError as error:
             member.reason = member.reason or (error.strerror or str(error)).lower()
         finally:
-            member.writer.cancel()
+            member.end()
             self.kernel.close(member.socket)
             self.forget(member)
             self.journal.say(member.name, f"connection terminated: {member.reason}")
@@ -187,7 +186,7 @@ class Server:
     def converse(self, member: Member) -> Coroutine[None]:
         """COROUTINE. Run the handler to its end. Raises OSError if the connection has failed."""
         if not member.leaving:
-            member.cursor = Cursor(self.room.feed)  # only now: what was said since it was accepted is not to come first
+            member.begin()  # only now: what was said since it was accepted is not to come before the greeting
         try:
             yield from self.handler(member, self.room)
             if member.leaving:  # by its own last words it fell behind and was kicked: here, not when it is told so
@@ -213,7 +212,8 @@ class Server:
         """
         member.leave()
         try:
-            yield from join(member.writer, FAREWELL)
+            if member.writer:
+                yield from join(member.writer, FAREWELL)
             if member.peer_ended:
                 return
             member.socket.shutdown(socket.SHUT_WR)

@@ -66,9 +66,9 @@ def recv(sock: socket.socket, most: int, timeout: float | None = None) -> Corout
             pass
 
 
-def send(sock: socket.socket, data: bytes, timeout: float | None = None) -> Coroutine[None]:
+def send(sock: socket.socket, data: bytes | memoryview, timeout: float | None = None) -> Coroutine[None]:
     """COROUTINE. Returns once the system has taken all of `data`. `timeout` runs anew whenever it took some."""
-    rest: bytes | memoryview = data
+    rest = data
     while True:
         try:
             sent = sock.send(rest)

@@ -16,12 +16,12 @@ from chat.feed import Cursor, Feed
 
 OPERATION = st.one_of(
     st.tuples(st.just("append"), st.binary(min_size=1, max_size=9).map(lambda text: text + b"\n")),
-    st.tuples(st.just("cursor"), st.just(0)),
-    st.tuples(st.just("take"), st.integers(0, 9), st.integers(1, 60)),
-    st.tuples(st.just("mark"), st.integers(0, 9)),
-    st.tuples(st.just("finish"), st.integers(0, 9)),
+    st.tuples(st.just("seal")),
+    st.tuples(st.just("cursor"), st.booleans()),
+    st.tuples(st.just("take"), st.integers(0, 9), st.integers(1, 60), st.integers(0, 9)),
     st.tuples(st.just("drop"), st.integers(0, 9)),
 )
+ENDLESS = sys.maxsize
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def living(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     class Counted(chat.feed.Segment):
         __slots__ = ()
 
-        def __init__(self) -> None:
+        def __init__(self, start: int) -> None:
             count[0] += 1
-            super().__init__()
+            super().__init__(start)
 
         def __del__(self) -> None:
             count[0] -= 1
@@ -45,89 +45,107 @@ def living(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 @given(st.lists(OPERATION, max_size=60))
 @settings(max_examples=300, deadline=None)
-def test_any_operations_in_any_order(operations: list[tuple[str, ...]]) -> None:
-    """What each cursor has taken is always a slice of all that was appended, from where it began to where it is."""
+def test_any_operations_in_any_order(operations: list[tuple[Any, ...]]) -> None:
+    """What each cursor has taken is always a slice of all that was sealed, from where it began to where it is."""
     feed = Feed()
     whole = b""
-    borders = {0}  # where a message may end
+    sealed = 0
+    borders = [0]  # where a message may end
     cursors: list[Cursor] = []
     begun: list[int] = []  # where each began, in `whole`
     taken: list[bytes] = []
-    stops: list[int | None] = []
     for name, *arguments in operations:
         if name == "append":
-            feed.append(arguments[0])  # type: ignore[arg-type]
-            whole += arguments[0]  # type: ignore[operator]
-            borders.add(len(whole))
+            feed.append(arguments[0])
+            whole += arguments[0]
+            borders.append(len(whole))
+        elif name == "seal" and feed.fresh:
+            assert feed.seal() == whole[sealed:]
+            sealed = len(whole)
         elif name == "cursor":
-            cursors.append(feed.cursor())
-            begun.append(len(whole))
+            late = arguments[0]
+            cursors.append(Cursor(feed, late))
+            begun.append(len(whole) if late else sealed)
             taken.append(b"")
-            stops.append(None)
-        elif cursors:
-            number = int(arguments[0]) % len(cursors)
+        elif cursors and name in ("take", "drop"):
+            number = arguments[0] % len(cursors)
             cursor = cursors[number]
-            place = begun[number] + len(taken[number])
-            end = len(whole) if stops[number] is None else stops[number]
-            if name == "finish":
-                cursor.finish()
-                stops[number] = end
-            elif name == "drop":
-                for items in (cursors, begun, taken, stops):
+            if name == "drop":
+                for items in (cursors, begun, taken):
                     del items[number]
                 continue
-            elif name == "mark":  # no further than a segment that is still to come
-                mark = feed.seal()
-                feed.append(b"later\n")
-                pieces = cursor.take(1 << 20, mark)
-                assert b"".join(pieces) == whole[place:end]
-                taken[number] += b"".join(pieces)
-                whole += b"later\n"
-                borders.add(len(whole))
-            else:
-                enough = int(arguments[1])
-                pieces = cursor.take(enough)
-                got = b"".join(pieces)
-                assert got == whole[place : place + len(got)]
-                assert len(got) >= min(enough, end - place)  # type: ignore[operator]
-                assert sum(map(len, pieces[:-1])) < enough, "it took another segment than was needed"
-                assert place + len(got) in borders and place + len(got) <= end  # type: ignore[operator]
-                taken[number] += got
-            assert cursor.lag == len(whole) - begun[number] - len(taken[number])
-    for cursor, start, got, stop in zip(cursors, begun, taken, stops):
-        assert got + b"".join(cursor.take(1 << 20)) == whole[start:stop]
-        assert cursor.take(1 << 20) == []
-    assert feed.end == len(whole)
+            place = begun[number] + len(taken[number])
+            enough, further = arguments[1:]
+            at = next((at for at, border in enumerate(borders) if border >= place), 0)
+            stop = borders[min(at + further, len(borders) - 1)]
+            pieces = cursor.take(enough, stop)
+            got = b"".join(pieces)
+            assert all(pieces)
+            assert got == whole[place : place + len(got)]
+            assert place + len(got) <= max(place, min(stop, sealed))
+            assert len(got) >= min(enough, min(stop, sealed) - place)
+            assert sum(map(len, pieces[:-1])) < enough, "it took another segment than was needed"
+            assert place + len(got) in borders
+            taken[number] += got
+            assert cursor.place == place + len(got)
+            assert cursor.lag == len(whole) - cursor.place
+    feed.seal()
+    for cursor, start, got in zip(cursors, begun, taken):
+        assert got + b"".join(cursor.take(1 << 20, ENDLESS)) == whole[start:]
+        assert cursor.take(1 << 20, ENDLESS) == []
+    assert feed.end == feed.sealed == len(whole)
 
 
 def test_history_is_not_replayed() -> None:
     feed = Feed()
     feed.append(b"before\n")
-    cursor = feed.cursor()
-    assert cursor.take(1 << 20) == [] and cursor.lag == 0
+    early, late = Cursor(feed), Cursor(feed, late=True)
     feed.append(b"after\n")
-    assert cursor.take(1 << 20) == [b"after\n"]
+    assert late.take(1 << 20, ENDLESS) == [], "nothing is sealed yet"
+    feed.seal()
+    assert late.take(1 << 20, ENDLESS) == [b"after\n"]
+    assert early.take(1 << 20, ENDLESS) == [b"before\nafter\n"]
 
 
 def test_a_burst_is_one_piece_and_the_same_bytes_for_all() -> None:
     feed = Feed()
-    cursors = [feed.cursor() for _ in range(3)]
+    cursors = [Cursor(feed) for _ in range(3)]
     for number in range(1000):
         feed.append(b"%d\n" % number)
-    pieces = [cursor.take(1) for cursor in cursors]
+    feed.seal()
+    pieces = [cursor.take(1, ENDLESS) for cursor in cursors]
     assert [len(piece) for piece in pieces] == [1, 1, 1]
     assert len(pieces[0][0]) == feed.end
     assert pieces[0][0] is pieces[1][0] is pieces[2][0], "readers share the bytes"
 
 
-def test_taking_stops_when_it_is_enough() -> None:
+def test_what_is_appended_alone_is_not_copied() -> None:
     feed = Feed()
-    cursor = feed.cursor()
-    for text in b"one\n", b"two\n", b"three\n":
+    text = b"text\n"
+    feed.append(text)
+    assert feed.seal() is text
+
+
+def sealed_one_by_one(*texts: bytes) -> tuple[Feed, Cursor]:
+    feed = Feed()
+    cursor = Cursor(feed)
+    for text in texts:
         feed.append(text)
         feed.seal()
-    assert cursor.take(1) == [b"one\n"]
-    assert cursor.take(5) == [b"two\n", b"three\n"]
+    return feed, cursor
+
+
+def test_taking_stops_when_it_is_enough() -> None:
+    _, cursor = sealed_one_by_one(b"one\n", b"two\n", b"three\n")
+    assert cursor.take(1, ENDLESS) == [b"one\n"]
+    assert cursor.take(5, ENDLESS) == [b"two\n", b"three\n"]
+
+
+def test_taking_goes_no_further_than_asked_even_inside_a_segment() -> None:
+    _, cursor = sealed_one_by_one(b"one\n", b"two\nthree\n", b"four\n")
+    assert cursor.take(1 << 20, 8) == [b"one\n", b"two\n"]
+    assert cursor.take(1 << 20, 8) == []
+    assert cursor.take(1 << 20, ENDLESS) == [b"three\n", b"four\n"]
 
 
 def test_appending_touches_no_cursor() -> None:
@@ -135,7 +153,7 @@ def test_appending_touches_no_cursor() -> None:
 
     def lines_run(readers: int) -> int:
         feed = Feed()
-        kept = [feed.cursor() for _ in range(readers)]
+        kept = [Cursor(feed) for _ in range(readers)]
         count = 0
 
         def trace(*_: object) -> Any:
@@ -158,14 +176,15 @@ def test_appending_touches_no_cursor() -> None:
 
 def test_what_all_have_passed_is_freed(living: list[int]) -> None:
     feed = Feed()
-    fast, slow = feed.cursor(), feed.cursor()
+    fast, slow = Cursor(feed), Cursor(feed)
     for number in range(100):
         feed.append(b"%d\n" % number)
-        fast.take(1 << 20)
+        feed.seal()
+        fast.take(1 << 20, ENDLESS)
     assert living == [101], "the slow reader needs them all"
-    taken = slow.take(20)
+    taken = slow.take(20, ENDLESS)
     assert living == [101 - len(taken)]
-    slow.take(1 << 20)
+    slow.take(1 << 20, ENDLESS)
     assert living == [1], "the open one is left"
 
 
@@ -175,7 +194,7 @@ def test_without_readers_nothing_is_kept(living: list[int]) -> None:
         feed.append(b"text\n")
         feed.seal()
     assert living == [1]
-    feed.cursor()
+    Cursor(feed)
     assert living == [1]
 
 
@@ -183,7 +202,7 @@ def test_a_very_long_chain_is_freed_without_recursion(living: list[int]) -> None
     """A reader goes that was far behind; each of them is held by the one before it only."""
     number = 300_000
     feed = Feed()
-    slow = feed.cursor()
+    slow = Cursor(feed)
     for _ in range(number):
         feed.append(b"text\n")
         feed.seal()
@@ -194,13 +213,3 @@ def test_a_very_long_chain_is_freed_without_recursion(living: list[int]) -> None
         assert living == [1], "freed at once, by counting references"
     finally:
         gc.enable()
-
-
-def test_finish_holds_at_the_first_call() -> None:
-    feed = Feed()
-    cursor = feed.cursor()
-    feed.append(b"due\n")
-    cursor.finish()
-    feed.append(b"too late\n")
-    cursor.finish()
-    assert cursor.take(1 << 20) == [b"due\n"] and cursor.take(1 << 20) == []

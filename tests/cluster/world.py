@@ -12,6 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from chat.cluster import Address, Cluster
+from chat.feed import Cursor
 from chat.journal import Journal
 from chat.options import Options
 from chat.room import Room
@@ -200,11 +201,11 @@ class Node:
     def __init__(self, world: World, url: str) -> None:
         self.world = world
         self.journal = Journal(None)  # type: ignore[arg-type]  # nobody writes it
-        self.room = Room(Options(), self.journal, world.kernel.clock)
+        self.room = Room(world.kernel, Options(), self.journal)
         self.reachable = True
         self.cluster = Cluster(world.kernel, self.room, Address(url), self.dial)
         self.room.cluster = self.cluster
-        self.ear = self.room.feed.cursor()
+        self.ear = Cursor(self.room.feed)
         self.heard = bytearray()
         self.task: Task = world.kernel.spawn(self.cluster.run(), "node")
 
@@ -231,7 +232,8 @@ class Node:
 
     def listen(self) -> bytes:
         """Everything so far."""
-        for data in self.ear.take(1 << 40):
+        self.room.feed.seal()
+        for data in self.ear.take(1 << 40, self.room.feed.end):
             self.heard += data
         return bytes(self.heard)
 

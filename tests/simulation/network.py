@@ -120,7 +120,7 @@ class Socket:
             raise error(errno.EBADF)
         if self.blocking:
             raise Failure(f"{what} on a blocking socket")
-        self.world.enter(self.client)
+        self.world.enter(self.client, what != "send")
 
     def recv(self, most: int) -> bytes:
         self.enter("recv")

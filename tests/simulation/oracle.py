@@ -28,11 +28,11 @@ from .reference import frames, settled
 from .world import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from chat.member import Member
-    from chat.options import Options
+    from chat.options import Handler, Options
+    from chat.room import Room
     from chat.server import Server
+    from loop.traps import Coroutine
 
     from .clients import Client
     from .network import Socket
@@ -42,6 +42,7 @@ LOST = {strerror(number).lower() for number in (ECONNRESET, EHOSTUNREACH, EPIPE,
 ENDING = "the server is ending"
 REFUSED = re.compile("the server is full|too many connections from ")
 KICKED = re.compile(r"more than \d+ bytes behind|took nothing for |silent for |the world says so")
+TOLD = re.compile(rb"~(\d+)~\n")
 PRIVATE = re.compile(rb"\* (Here: .*|Commands: .*|A name has .*|\S+ is taken)")
 LEFT_OUT = re.compile(rb"\((\d+) lines were left out here: nobody took them in time\)\Z")
 GREETINGS = {
@@ -73,24 +74,24 @@ class Segment(chat.feed.Segment):
         0
     ]  # a list of its own for each run, because what a failed run leaves behind goes later
 
-    def __init__(self) -> None:
+    def __init__(self, start: int) -> None:
         self.count = Segment.living
         self.count[0] += 1
-        super().__init__()
+        super().__init__(start)
 
     def __del__(self) -> None:
         self.count[0] -= 1
 
 
 class Witness(Journal):
-    """The journal as it is, which also keeps what it was told, and how long the global order was at that moment."""
+    """The journal as it is, which also keeps what it was told."""
 
     def __init__(self, world: World, most: int, quiet: bool) -> None:
         super().__init__(world.stdout, most, quiet)
         self.world = world
         self.lines: list[bytes] = []
-        self.accepted: dict[str, tuple[int, int]] = {}  # and in which turn
-        self.terminated: dict[str, tuple[int, str]] = {}
+        self.accepted: set[str] = set()
+        self.terminated: dict[str, str] = {}
         self.said: list[tuple[str, bytes]] = []
         self.inside: list[tuple[str, int]] = []  # +1 for who came, -1 for who went
 
@@ -99,12 +100,12 @@ class Witness(Journal):
         if what == "accepted connection":
             if who in self.accepted:
                 raise Failure(f"{who} was accepted twice")
-            self.accepted[who] = len(self.world.order), self.world.turns
+            self.accepted.add(who)
             self.inside.append((who, 1))
         elif what.startswith("connection terminated: "):
             if who not in self.accepted or who in self.terminated:
                 raise Failure(f"{who} was terminated, but it was not there")
-            self.terminated[who] = len(self.world.order), what[23:]
+            self.terminated[who] = what[23:]
             self.inside.append((who, -1))
         super().say(who, what)
 
@@ -114,13 +115,6 @@ class Witness(Journal):
             if not self.quiet:
                 self.lines.append(f"{who} > {visible(message)}\n".encode())
         super().messages(who, messages)
-
-
-def borders(order: bytearray, start: int, end: int) -> Iterator[int]:
-    """The places from `start` to `end` where a message begins."""
-    while start <= end:
-        yield start
-        start = order.find(b"\n", start) + 1 or end + 1
 
 
 def agree(heard: bytes, order: bytearray, start: int) -> int:
@@ -142,20 +136,46 @@ class Oracle:
         self.options = options
         self.stopped_at: float | None = None
         self.stopped_in_order = 0  # how long the order was then
+        self.began: dict[str, int] = {}  # where in the order each one's handler began
+        self.returned: dict[str, int] = {}
+        self.told: dict[str, int] = {}  # bytes of the lines that tell() has told it
 
     def name(self, client: Client) -> str:
         """As the journal calls it."""
         host = client.address[0].replace("::ffff:", "")
         return f"[{host}]:{client.address[1]}" if ":" in host else f"{host}:{client.address[1]}"
 
-    def start(self, name: str) -> tuple[int, int]:
-        """Where in the order a member begins to hear, at the earliest and at the latest.
+    def watch(self, handler: Handler) -> Handler:
+        """The handler, with notes about where in the order it begins and returns."""
 
-        That is when its handler begins, a turn after it was accepted.
-        """
-        earliest, turn = self.witness.accepted[name]
-        lengths = self.world.lengths
-        return earliest, lengths[turn + 1] if turn + 1 < len(lengths) else len(self.world.order)
+        def watched(member: Member, room: Room) -> Coroutine[None]:
+            self.began[member.name] = len(self.world.order)
+            yield from handler(member, room)
+            self.returned[member.name] = len(self.world.order)
+
+        return watched
+
+    def tell(self, member: Member) -> None:
+        """Tell a member where in the order it should hear this line."""
+        line = b"~%d~" % len(self.world.order)
+        before = member.private_size
+        member.tell(line)
+        if member.private_size > before and member.name in self.began:
+            self.told[member.name] = self.told.get(member.name, 0) + len(line) + 1
+
+    def without_told(self, heard: bytes, start: int, name: str, strict: bool) -> bytes:
+        """What was heard from the place `start` on, without the lines of tell(); each must be where it says."""
+        told, rest = 0, bytearray()
+        for line in heard.splitlines(True):
+            if found := TOLD.match(line):
+                told += len(line)
+                if int(found[1]) != start + len(rest):
+                    raise Failure(f"at {start + len(rest)} in the order it is told {show(line)}")
+            else:
+                rest += line
+        if strict and told < self.told.get(name, 0):
+            raise Failure(f"{self.told[name] - told} bytes that it was told never came")
+        return bytes(rest)
 
     # While it runs.
 
@@ -185,10 +205,10 @@ class Oracle:
             if link.incoming and not self.options.max_rate:
                 raise Failure(f"idle, though {client.name} has sent what was not read: {show(link.incoming)}")
             self.check_limits(client, link, talking[name])
-            earliest, latest = self.start(name)
-            start = len(world.order) - (len(client.received) - len(GREETING) - 1)
-            if client.attentive and not earliest <= start <= latest:
-                raise Failure(f"idle, though {start - latest} bytes are due to {client.name}, who reads")
+            if client.attentive and name in self.began:
+                heard = len(client.received) - len(GREETING) - 1 - self.told.get(name, 0)
+                if missing := len(world.order) - self.began[name] - heard:
+                    raise Failure(f"idle, though {missing} bytes are due to {client.name}, who reads")
 
     # Afterwards.
 
@@ -207,7 +227,8 @@ class Oracle:
         world, server, kernel = self.world, self.server, self.world.kernel
         if kernel.tasks or kernel.ready or kernel.readers or kernel.writers:
             raise Failure(f"tasks are left: {list(kernel.tasks)} {kernel.ready} {kernel.readers} {kernel.writers}")
-        if server.sessions or server.room.members or server.per_host or server.room.news.tasks or server.change.tasks:
+        room = server.room
+        if any((server.sessions, server.per_host, server.change.tasks, room.members, room.caught_up, room.news.tasks)):
             raise Failure("somebody is left in the room")
         open_files = [fd for fd, file in world.files.items() if file is not world.stdout and file is not world.bell]
         if open_files:
@@ -230,7 +251,7 @@ class Oracle:
             raise Failure(f"a task failed: {last}\n{world.stderr.text.decode()}")
         inside: Counter[str] = Counter()
         for who, change in self.witness.inside:
-            if not REFUSED.match(self.witness.terminated[who][1]):
+            if not REFUSED.match(self.witness.terminated[who]):
                 inside["all"] += change
                 inside[who.rpartition(":")[0]] += change
                 if self.options.max_clients and inside["all"] > self.options.max_clients:
@@ -292,7 +313,7 @@ class Oracle:
             if client.received:
                 raise Failure(f"never accepted, but it received {show(client.received)}")
             return
-        _, reason = self.witness.terminated[name]
+        reason = self.witness.terminated[name]
         known = reason in LOST or reason in ("end of stream", "left", ENDING) or KICKED.match(reason)
         if not (known or REFUSED.match(reason) or client.meddled):
             raise Failure(f"terminated, with no good reason: {reason!r}")
@@ -319,7 +340,7 @@ class Oracle:
         publications more. Times are not asked where the clock leaped or alarms were false: those begin a wait anew.
         """
         options, now, feed = self.options, self.world.now, member.room.feed
-        blocked = isinstance(member.writer.waits_for, WriteWait)
+        blocked = member.writer is not None and isinstance(member.writer.waits_for, WriteWait)
         if blocked and member.cursor and member.cursor.lag > options.max_lag * 17 // 16 + 4 * feed.largest:  # type: ignore[attr-defined]
             raise Failure(f"{client.name} is {member.cursor.lag} bytes behind, --max-lag is {options.max_lag}")
         if self.world.leaps or self.world.spurious or self.world.balk:
@@ -348,19 +369,22 @@ class Oracle:
             return
         heard = received[greeting.end() :]
         order = self.world.order
-        start, latest = self.start(name)
-        least = self.last_of.get(name, 0) if reason == "end of stream" else self.stopped_in_order * (reason == ENDING)
-        if self.handler == "echo":
+        start = self.began[name]
+        least = self.returned.get(name, 0)
+        if reason == ENDING:
+            least = self.stopped_in_order
+        if self.handler == "chat":
+            heard = self.without_told(heard, start, name, strict and not notice)
+        elif self.handler == "echo":
             order = bytearray().join(message + b"\n" for message in frames(bytes(client.sent)))
-            start = latest = 0
-            least = len(order) if reason == "end of stream" else 0
-        elif self.handler == "nick":
+            start, least = 0, len(order) if reason == "end of stream" else 0
+        else:
             heard = b"".join(line for line in heard.splitlines(True) if not PRIVATE.match(line))
-        same, start = max((agree(heard, order, at), at) for at in borders(order, start, latest))
+        same = agree(heard, order, start)
         if same < len(heard):
             same = heard.rfind(b"\n", 0, same) + 1
             tail = heard[same:]
-            torn = self.handler == "nick" and not strict and b"\n" not in tail  # a private line, perhaps
+            torn = self.handler != "echo" and not strict and b"\n" not in tail  # a private line, perhaps
             if not torn and not (notice and notice.startswith(tail)):
                 instead = show(order[start + same : start + same + 60])
                 raise Failure(f"after {same} bytes it heard {show(tail)} instead of {instead}")

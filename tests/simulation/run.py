@@ -137,12 +137,13 @@ class Run:
             list(world.listeners),  # type: ignore[arg-type]
             witness,
             self.options,
-            HANDLERS[self.handler],
+            lambda member, room: self.oracle.watch(HANDLERS[self.handler])(member, room),
         )
         self.oracle = Oracle(world, server, witness, self.handler, self.options)
         world.idle = self.oracle.idle
         world.stuck = self.stuck
         world.meddle = self.meddle
+        world.tell = self.tell
         self.life = kernel.spawn(server.run(), "server")
         self.bell_task = kernel.spawn(self.obey(), "the bell")
         span = pick(0.0, 0.01, 1.0, 30.0)  # how long clients go on arriving
@@ -179,6 +180,8 @@ class Run:
         if chance() < 0.25:
             for _ in range(pick(1, 3)):
                 world.at(chance() * span, once(lambda: self.ring("meddle")))
+        if self.handler == "chat" and chance() < 0.3:
+            world.telling = pick(0.01, 0.1)
         if chance() < 0.15:
             world.meddling = pick(0.002, 0.02)
             self.meddlings = 3
@@ -258,7 +261,14 @@ class Run:
         elif way == "cancel its task":
             member.task.cancel()
         else:
-            member.writer.cancel()
+            member.end()
+
+    def tell(self) -> None:
+        """Tell one of the members something."""
+        if members := list(self.server.room.members):
+            member = self.world.pick(*members)
+            self.world.count("told something by a task other than its own")
+            self.oracle.tell(member)
 
     def stuck(self) -> bool:
         """Nothing will happen any more. At a calm end that is the moment to stop."""
@@ -270,7 +280,7 @@ class Run:
         for member in self.server.room.members:
             if self.options.idle_timeout and isinstance(member.task.waits_for, ReadWait):
                 raise Failure(f"{member.name} may be silent for ever, --idle-timeout is {self.options.idle_timeout:g}")
-            if self.options.stall_timeout and isinstance(member.writer.waits_for, WriteWait):
+            if self.options.stall_timeout and member.writer and isinstance(member.writer.waits_for, WriteWait):
                 raise Failure(
                     f"{member.name} may take nothing for ever, --stall-timeout is {self.options.stall_timeout:g}"
                 )
@@ -280,7 +290,7 @@ class Run:
     def count_ends(self) -> None:
         """What became of the connections, for the table."""
         count = self.world.count
-        for _, reason in self.oracle.witness.terminated.values():
+        for reason in self.oracle.witness.terminated.values():
             for text, name in (
                 ("more than", "kicked: too far behind"),
                 ("took nothing", "kicked: stalled"),
@@ -314,7 +324,8 @@ reset between accept and greeting; reset inside a message; reset with something 
 reset destroyed what was unread; sent to a peer that had closed; short recv; short send; short write on stdout;
 shutdown at rest; shutdown while clients talk; slow drip; something happened between two system calls; stdout closed;
 stdout full; stdout stalled; text read after a failed send; the server closed with something unread; the chat handler;
-the echo handler; the nick handler; the epoll poller; the kqueue poller; the select poller
+the echo handler; the nick handler; the epoll poller; the kqueue poller; the select poller;
+told something by a task other than its own
 """
 
 

@@ -64,7 +64,6 @@ class World:
         self.stderr: Stderr
         self.bell: Bell
         self.order = bytearray()  # all that was ever laid into the feed
-        self.lengths: list[int] = []  # how long it was at the beginning of each turn
         self.turns = 0
         self.work = 0  # what happened; a server that turns much oftener than this is spinning
         self.calls = 0  # system calls since the last poll
@@ -72,6 +71,7 @@ class World:
         self.idle: Callable[[], None] = lambda: None  # called when the server has nothing to do
         self.stuck: Callable[[], bool]  # called when nothing will ever happen again: whether that was to be expected
         self.meddle: Callable[[Client | None], None]
+        self.tell: Callable[[], None]
         pick = self.pick
         self.spurious = pick(0, 0, 0.02, 0.3)  # readiness without cause
         self.alarms = 50  # how often yet: more of the same finds nothing new
@@ -82,6 +82,7 @@ class World:
         self.race = pick(0, 0, 0.02, 0.2)  # things that happen between two system calls
         self.leap = pick(0, 0, 0, 0, 0.01, 0.1)  # a clock that jumps, as after a suspended laptop
         self.bare = pick(0, 0.5, 1)  # a hang-up without IN and OUT
+        self.telling = 0.0  # a line for one member alone, between two system calls
         self.meddling = 0.0  # a member kicked or a task cancelled between two system calls
 
     # Chance.
@@ -147,23 +148,27 @@ class World:
         if self.backend.holds(fd):
             raise Failure(f"descriptor {fd} was closed while the poller still knew it")
 
-    def enter(self, client: Client | None = None) -> None:
-        """At each system call, on a socket of `client` if it is one: others act meanwhile."""
+    def enter(self, client: Client | None = None, meddling: bool = True) -> None:
+        """At each system call, on a socket of `client` if it is one: others act meanwhile.
+
+        No `meddling` with members in a send: spread() goes from one to the next, and there nothing else runs.
+        """
         self.calls += 1
         if self.calls > STEPS:
             raise Failure("the server makes one system call after the other and does not come back to the poller")
         if self.chance() < self.race and self.agenda and self.agenda[0][0] <= self.now + 0.01:
             self.hit("something happened between two system calls")
             self.step()
-        if self.meddling and self.chance() < self.meddling:
+        if meddling and self.meddling and self.chance() < self.meddling:
             self.meddle(client)
+        if meddling and self.telling and self.chance() < self.telling:
+            self.tell()
 
     # Readiness.
 
     def wait(self, armed: dict[int, int], timeout: float | None) -> list[tuple[int, int]]:
         """What is ready of `armed` (what is wanted of each descriptor), after at most `timeout` seconds."""
         self.turns += 1
-        self.lengths.append(len(self.order))
         self.calls = 0
         if self.turns > 100 + 10 * self.work:
             raise Failure(f"the server spins: {self.turns} turns for {self.work} things that happened")
