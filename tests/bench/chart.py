@@ -90,7 +90,8 @@ def comparison(found: Report) -> Figure:
     fan.xaxis.set_major_formatter(lambda value, _: short(value))
     fan.yaxis.set_major_formatter(lambda value, _: short(value))
     fan.set_title("10 clients talk without a pause, 64 bytes a message")
-    fan.legend(fontsize=7)
+    fan.set_ylim(bottom=2e3)  # room for the legend
+    fan.legend(fontsize=7, ncols=2, loc="lower right")
 
     rows = rows_of(found, "deliveries_per_s", senders=90)
     bars(talk, rows, "deliveries_per_s", "deliveries a second", "90 of 100 clients talk, a line at a time")
