@@ -96,8 +96,6 @@ MUTATIONS = [
            "            if self.cursor.place == mark:", "            if True:"),
     change("who begins hears what is still fresh", "chat.member",
            "late=True", "late=False"),
-    change("who is ahead of what is sealed has caught up", "chat.member",
-           "self.cursor.place != (self.stop if", "self.cursor.place < (self.stop if"),
     change("who ends its stream has caught up too early", "chat.member",
            "self.cursor.place != (self.stop if self.leaving else feed.sealed)",
            "self.cursor.place not in (self.stop, feed.sealed)"),
