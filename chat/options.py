@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     Handler = Callable[[Member, Room], Coroutine[None]]
 
 VERSION = "1.0"
+
+
+def occupy_standard_descriptors() -> None:
+    """Open /dev/null where 0, 1 or 2 is closed: a socket would get that number, and what is meant for stdout."""
+    for fd in 0, 1, 2:
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 class Options:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import socket
 
@@ -27,7 +26,7 @@ from . import service
 from .handlers.chat import chat
 from .journal import Journal, standard_output
 from .member import Member
-from .options import Options, load_handler, parse
+from .options import Options, load_handler, occupy_standard_descriptors, parse
 from .room import Room
 
 TYPE_CHECKING = False
@@ -229,11 +228,7 @@ class Server:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the server until a signal ends it; returns the exit status."""
-    for fd in 0, 1, 2:  # started with one of them closed, a socket would get its number, and the journal with it
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
+    occupy_standard_descriptors()
     options = parse(arguments)
     try:
         handler = chat if options.handler is Options.handler else load_handler(options.handler)
