@@ -322,7 +322,6 @@ class Client:
         """Say in the prompt why nothing can be sent; nothing if it can."""
         if self.editor:
             self.editor.trouble = trouble
-            self.editor.changed = True
             self.news.wake_all()
 
     def paint(self, editor: Editor) -> Coroutine[None]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import sys
 import unicodedata
 from collections import deque
 
@@ -34,10 +33,10 @@ MOST = 200  # lines of the conversation shown at once: in a flood, what is typed
 
 PASTE, PASTED = "\x1b[200~", "\x1b[201~"  # bracketed paste: around what does not come from the keyboard
 KEY = re.compile(  # a paste, a function key, Alt with one of the letters in use, a run of characters, a control key
-    r"\x1b\[200~.*?\x1b\[201~|\x1b\[(?!200~)[0-?]*[ -/]*[@-~]|\x1bO[@-~]|\x1b[bdf\x7f\x08]|[^\x00-\x1f\x7f]+|[^\x1b]",
+    r"\x1b\[200~.*?\x1b\[201~|\x1b\[(?!200~)[0-?]*[ -/]*[@-~]|\x1bO[@-~]|\x1b[bdf\x7f\x08]|[^\x00-\x1f\x7f]+|[^\x1b]"
+    r"|(?P<begun>\x1b(\[200~.*|\[[0-?]*[ -/]*|O)?)",  # and the beginning of one
     re.DOTALL,
 )
-BEGUN = re.compile(r"\x1b(\[200~.*|\[[0-?]*[ -/]*|O)?", re.DOTALL)
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -56,35 +55,31 @@ def look(char: str, column: int) -> str:
         return " " * (8 - column % 8)
     if "\udc80" <= char <= "\udcff":  # the decoder's stand-in for such a byte
         return f"\\x{ord(char) - 0xDC00:02x}"
-    return ESCAPES.get(ord(char), char)
+    return char if char == "\n" else ESCAPES.get(ord(char), char)
 
 
-def lay_out(text: str, columns: int, cursor: int = -1) -> tuple[list[str], int, int]:
+def lay_out(text: str, columns: int, cursor: int = 0) -> tuple[list[str], int, int]:
     """The rows a text takes, and the row and column of the place `cursor` in it.
 
-    A row that is full is followed by another, which is where the cursor stands at the end.
+    Behind a full row, the next one begins, and there the cursor stands, but marks still belong to the full one.
     """
     rows = [""]
-    base = column = cursor_row = cursor_column = 0  # base: the row of the character to which marks belong
-    for place, char in enumerate(text + "\n"):
-        shown = look(char, column) if char != "\n" else char
-        if column + width(shown[0]) > columns:
-            rows.append("")
-            column = 0
-        if place == cursor:
-            cursor_row, cursor_column = len(rows) - 1, column
-        if char == "\n":
-            rows.append("")
-            base, column = len(rows) - 1, 0
-            continue
-        for piece in shown:
+    column = cursor_row = cursor_column = 0
+    for place, char in enumerate(text + "\n"):  # the last one stands for the cursor at the end
+        for piece in look(char, column % columns):
             taken = width(piece)
-            base = len(rows) - 1 if taken else base
-            rows[base] += piece
-            column += taken
-            if column >= columns:
+            if column + taken > columns:
                 rows.append("")
                 column = 0
+            if place == cursor:
+                cursor_row, cursor_column = len(rows) - 1 + column // columns, column % columns
+                cursor = -1  # at the first piece
+            if piece == "\n":
+                rows.append("")
+                column = 0
+            else:
+                rows[-1] += piece
+                column += taken
     return rows[:-1], cursor_row, cursor_column
 
 
@@ -104,7 +99,7 @@ def in_argument(char: str) -> bool:
 class Editor:
     """Give it keys (press) and lines of the conversation (show), and write what refresh() returns.
 
-    The screen has `columns` columns, at least 2, and `rows` rows.
+    The screen has `columns` columns and `rows` rows, at least 2 of each.
     """
 
     def __init__(self, columns: int, rows: int) -> None:
@@ -113,21 +108,16 @@ class Editor:
         self.cursor = 0  # the place in it
         self.trouble = ""  # why nothing can be sent now
         self.killed = ""  # what Ctrl-Y brings back
-        self.killing = self.joining = False  # whether this key kills, and the one before did
-        self.history: list[str] = []
-        self.place = 0  # in the history, or behind it, for a line that was not entered yet
-        self.unsent = ""  # that line, while the history is shown
+        self.after_kill = ("", 0)  # the line and the cursor as this left them
+        self.history = [""]  # what was entered, and behind it the line that was not yet
+        self.place = 0  # in the history, of the line that is shown
         self.sought: str | None = None  # by Ctrl-R
-        self.missed = False  # it is nowhere in the history
         self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self.undecided = ""  # of what was read, what may become a longer key
         self.orders: list[tuple[str, str]] = []  # what press() is about to return
         self.unseen: deque[str] = deque()  # lines of the conversation that are not on the screen yet
         self.seen: deque[str] = deque(maxlen=KEPT)
-        self.row: int | None = None  # of the line's rows, that of the cursor; None while the line is not shown
-        self.height = 0  # how many rows of the line are shown
-        self.reach = 0  # and, if that is one, how many columns
-        self.changed = True
+        self.shown: tuple[list[str], int, int] | None = None  # the line's rows, and the cursor's row and column there
         self.lost = False  # nobody knows what is on the screen
 
     # Keys.
@@ -141,15 +131,11 @@ class Editor:
         self.orders = []
         text = self.undecided + self.decoder.decode(data)
         self.undecided = ""
-        place = 0
-        while place < len(text):
-            if found := KEY.match(text, place):
+        for found in KEY.finditer(text):
+            if not found["begun"]:
                 self.key(found.group())
-            elif (found := BEGUN.match(text, place)) and found.end() == len(text):
-                self.undecided = found.group()
-            assert found is not None
-            place = found.end()  # of a sequence that was broken off: what did that is the next key
-        self.changed = True
+            elif found.end() == len(text):
+                self.undecided = found.group()  # anywhere else it was broken off, by what is the next key
         return self.orders
 
     def settle(self) -> None:
@@ -157,11 +143,9 @@ class Editor:
         if not self.undecided.startswith(PASTE):
             self.undecided = ""
             self.sought = None
-            self.changed = True
 
     def key(self, key: str) -> None:
         """Do what one key does; characters come in runs."""
-        self.joining, self.killing = self.killing, False
         if self.sought is not None and self.search(key):
             return
         if act := KEYS.get(key):
@@ -171,8 +155,8 @@ class Editor:
         elif key[0] >= " " or key == "\t":
             self.put(self.cursor, self.cursor, key)
 
-    def order(self, what: str) -> None:
-        self.orders.append((what, ""))
+    def order(self, what: str, text: str = "") -> None:
+        self.orders.append((what, text))
 
     # The line.
 
@@ -180,16 +164,20 @@ class Editor:
         """Put `text` instead of what is between two places, and the cursor behind it."""
         self.text = self.text[:start] + text + self.text[end:]
         self.cursor = start + len(text)
+        if self.place == len(self.history) - 1:
+            self.history[-1] = self.text
 
     def move(self, place: int) -> None:
         self.cursor = place
 
     def kill(self, start: int, end: int) -> None:
-        """Remove what is between two places; Ctrl-Y brings it back, with what the keys just before have killed."""
-        part, before = self.text[start:end], self.killed if self.joining else ""
-        self.killed = part + before if end == self.cursor else before + part
-        self.killing = True
-        self.put(start, end)
+        """Remove what is between two places; Ctrl-Y brings it back, with what was killed right before."""
+        if start < end:
+            part = self.text[start:end]
+            before = self.killed if (self.text, self.cursor) == self.after_kill else ""
+            self.killed = part + before if end == self.cursor else before + part
+            self.put(start, end)
+            self.after_kill = self.text, self.cursor
 
     def skip(self, step: int, test: Callable[[str], bool], place: int) -> int:
         """From `place`, in steps of 1 or -1, past all characters that pass the test."""
@@ -222,21 +210,19 @@ class Editor:
         if self.trouble:
             self.order("again")
         elif self.text:
-            if self.history[-1:] != [self.text]:
-                self.history.append(self.text)
-            self.place = len(self.history)
-            self.orders.append(("say", self.text))
+            if self.history[-2:-1] != [self.text]:
+                self.history.insert(-1, self.text)
+            self.place = len(self.history) - 1
+            self.order("say", self.text)
             self.put(0, len(self.text))
 
     # The history.
 
     def recall(self, place: int) -> None:
-        """Show what stands at `place` in the history; right behind it, the line that was not entered."""
-        if 0 <= place <= len(self.history):
-            if self.place == len(self.history):
-                self.unsent = self.text
+        """Show what stands at `place` in the history, if there is such a place."""
+        if 0 <= place < len(self.history):
             self.place = place
-            self.put(0, len(self.text), [*self.history, self.unsent][place])
+            self.put(0, len(self.text), self.history[place])
 
     def search(self, key: str) -> bool:
         """Do what a key does during a search; False if it ends the search and is to be carried out."""
@@ -251,13 +237,13 @@ class Editor:
             self.sought = None
             if key not in ("\x03", "\x07"):
                 return False
-            self.recall(len(self.history))
+            self.recall(len(self.history) - 1)
         return True
 
     def find(self, sought: str, place: int) -> None:
         """Show the newest line with what is sought, at `place` or before."""
-        found = [older for older in range(min(place + 1, len(self.history))) if sought in self.history[older]]
-        self.sought, self.missed = sought, not found
+        self.sought = sought
+        found = [older for older in range(place + 1) if sought in self.history[older]]
         if found and sought:
             self.recall(found[-1])
             self.cursor = self.text.index(sought)
@@ -270,10 +256,9 @@ class Editor:
 
     def resize(self, columns: int, rows: int) -> None:
         """The size of the screen is another one, perhaps."""
-        self.columns, self.rows = max(columns, 2), rows
-        if self.row is not None and self.reach >= self.columns:
+        self.columns, self.rows = columns, rows
+        if self.shown and (len(self.shown[0]) > 1 or sum(map(width, self.shown[0][0])) >= columns):
             self.lost = True
-        self.changed = True
 
     def repaint(self) -> None:
         """Nobody knows what is on the screen."""
@@ -281,10 +266,14 @@ class Editor:
 
     def refresh(self) -> str:
         """What to write, to bring the screen up to date: empty if it is."""
-        if not (self.changed or self.unseen or self.lost):
-            return ""
         prompt = self.prompt()
         rows, row, column = lay_out(prompt + self.text, self.columns, len(prompt) + self.cursor)
+        top = max(0, min(row - 1, len(rows) - self.rows))
+        if top:  # they are too many: the part around the cursor, and the prompt above it
+            rows[top] = lay_out(prompt, self.columns)[0][0]
+        rows, row = rows[top : top + self.rows], row - top
+        if (rows, row, column) == self.shown and not self.unseen and not self.lost:
+            return ""
         if self.lost:
             lines = self.last_lines(self.rows - len(rows))
             output = "\x1b[H\x1b[K\x1b[2H\x1b[J\x1b[H"  # in two steps: clearing all at once would fill the scrollback
@@ -292,32 +281,21 @@ class Editor:
             lines = [self.unseen.popleft() for _ in range(min(len(self.unseen), MOST))]
             self.seen.extend(lines)
             output = self.hide()
-        if len(rows) > self.rows > 1:  # the part around the cursor, and the prompt above it
-            top = max(0, min(row - 1, len(rows) - self.rows))
-            rows[top] = lay_out(prompt, self.columns)[0][0] if top else rows[0]
-        else:
-            top = max(0, row - self.rows + 1)
-        rows = rows[top : top + self.rows]
-        self.row, self.height = row - top, len(rows)
-        up = self.height - 1 - self.row
-        self.reach = sum(map(width, rows[0])) if len(rows) == 1 else sys.maxsize
-        self.changed = self.lost = False
-        output += "".join([line + "\r\n" for line in lines])
-        return output + "\r\n".join(rows) + go(up, "A") + "\r" + go(column, "C")
+        self.shown, self.lost = (rows, row, column), False
+        output += "".join([line + "\r\n" for line in lines]) + "\r\n".join(rows)
+        return output + go(len(rows) - 1 - row, "A") + "\r" + go(column, "C")
 
     def hide(self) -> str:
         """What to write, to take the line off the screen; refresh() brings it back."""
-        row, self.row = self.row, None
-        self.changed = True
-        return "" if row is None else "\r" + go(row, "A") + "\x1b[J"
+        shown, self.shown = self.shown, None
+        return "\r" + go(shown[1], "A") + "\x1b[J" if shown else ""
 
     def finish(self) -> str:
         """What to write at the end. A line that was not entered stays to be read."""
-        output = ""
-        while (self.unseen or self.row is not None) and (more := self.refresh()):
-            output += more
-        if self.row is not None and self.text:
-            return output + "\r" + "\n" * (self.height - self.row)
+        output = "".join(iter(self.refresh, ""))
+        if self.text and self.shown:
+            rows, row, _ = self.shown
+            return output + "\r" + "\n" * (len(rows) - row)
         return output + self.hide()
 
     def last_lines(self, rows: int) -> list[str]:
@@ -331,7 +309,7 @@ class Editor:
     def prompt(self) -> str:
         """What stands before the line, and says what one should know when entering it."""
         if self.sought is not None:
-            return f"({'not found' if self.missed and self.sought else 'search'}: {self.sought}) "
+            return f"({'search' if self.sought in self.text else 'not found'}: {self.sought}) "
         notes = [self.trouble] if self.trouble else []
         lines = self.text.rstrip("\n").split("\n")
         if len(lines) > 1:
