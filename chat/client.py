@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from collections import deque
 from zlib import crc32
@@ -17,7 +18,7 @@ from loop import Kernel, SelectPoller, Signals, TimedOut, WaitQueue, complain, c
 
 from .editor import Editor
 from .framing import split
-from .options import VERSION, Parser, seconds, whole
+from .options import VERSION, Parser, occupy_standard_descriptors, seconds, whole
 from .terminal import Terminal
 from .text import plain, visible
 
@@ -41,78 +42,69 @@ COLOURS = 31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96  # to be read on dark a
 
 
 class Client:
-    """One run. `addresses` are those of the server, tried in turn."""
+    """One run. `addresses` are those of the server, tried in turn.
+
+    Whatever ends it raises SystemExit, which the kernel lets pass, with the exit status or a last line for stderr.
+    """
 
     def __init__(self, options: Namespace, addresses: list[Address]) -> None:
         self.options = options
         self.addresses = addresses
         self.kernel = Kernel(SelectPoller())
         self.terminal = Terminal()
-        self.editor = Editor(*self.terminal.size()) if self.terminal.interactive() else None
-        self.colour = self.editor is not None and not os.environ.get("NO_COLOR")
+        self.interactive = self.terminal.interactive()
+        self.editor = Editor(*self.terminal.size())  # idle if that is not so
+        self.colour = self.interactive and not os.environ.get("NO_COLOR")
         self.outgoing = bytearray()  # for the server
         self.said: deque[bytes] = deque(maxlen=1000)  # one's own messages that have not come back yet
         self.ended = False  # there is no more to send
-        self.status: int | None = None  # the exit status, once it is known
-        self.farewell = ""  # the line that goes with it
         self.news = WaitQueue()  # here wait all who wait for one of these, or for the editor, to change
         self.hurry = WaitQueue()  # here, in vain or not, the pause before another attempt to connect
 
-    def run(self) -> int:
-        """Run to the end; returns the exit status."""
+    def run(self) -> None:
+        """Run to the end, which is SystemExit."""
         numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
-        if self.editor:
+        if self.interactive:
             numbers += [signal.SIGWINCH, signal.SIGCONT]
         self.spawn(self.obey(Signals(*numbers)))
         self.spawn(self.converse())
-        if self.editor:
-            self.spawn(self.type(self.editor))
-            self.spawn(self.paint(self.editor))
+        if self.interactive:
             self.terminal.take()
+            self.spawn(self.type())
+            self.spawn(self.paint())
         else:
             self.spawn(self.pipe())
         try:
             self.kernel.run()
         finally:
             self.restore()
-        if self.farewell:
-            complain(f"chatclient: {self.farewell}")
-        return self.status or 0
 
     def spawn(self, coroutine: Coroutine[None]) -> Task:
-        return self.kernel.spawn(self.watch(coroutine), getattr(coroutine, "__name__", ""))
+        return self.kernel.spawn(self.watch(coroutine))
 
     def watch(self, coroutine: Coroutine[None]) -> Coroutine[None]:
-        """COROUTINE. Runs another. A failure is a bug: it ends the client, and its traceback is shown afterwards."""
+        """COROUTINE. Runs another. A failure is a bug: it ends the client, and its traceback is shown."""
         try:
             yield from coroutine
         except Exception:
             self.restore()
             report("chatclient failed")
-            self.leave(1)
-
-    def leave(self, status: int, farewell: str = "") -> None:
-        """End the client after this turn. The first reason counts."""
-        if self.status is None:
-            self.status, self.farewell = status, farewell
-        self.kernel.stop()
+            sys.exit(1)
 
     def restore(self) -> None:
         """Make the terminal what it was."""
-        if self.editor:
-            self.terminal.give_back(self.editor.finish())
+        self.terminal.give_back(self.editor.finish())
 
     def obey(self, signals: Signals) -> Coroutine[None]:
         """COROUTINE. Does what signals say."""
         while True:
             for number in (yield from signals.wait()):
-                if self.editor is None or number not in (signal.SIGWINCH, signal.SIGCONT):
-                    self.leave(128 + number)
-                    return
                 if number == signal.SIGCONT:  # it was stopped, not by us: a shell may have used the terminal
                     self.terminal.take()
                     self.editor.repaint()
-                self.editor.resize(*self.terminal.size())
+                elif number != signal.SIGWINCH:
+                    sys.exit(128 + number)
+            self.editor.resize(*self.terminal.size())
             self.news.wake_all()
 
     # The keyboard.
@@ -126,35 +118,37 @@ class Client:
                 while len(self.outgoing) >= PIECE:
                     yield from self.news.wait()
         except OSError as error:
-            self.leave(1, f"cannot read stdin: {why(error)}")
+            sys.exit(f"chatclient: cannot read stdin: {why(error)}")
         self.end()
 
-    def type(self, editor: Editor) -> Coroutine[None]:
+    def type(self) -> Coroutine[None]:
         """COROUTINE. Passes keys on to the editor, and does what it makes of them."""
         while True:
             self.news.wake_all()
             try:
-                keys = yield from read(0, PIECE, ESCAPE if editor.undecided else None)
+                keys = yield from read(0, PIECE, ESCAPE if self.editor.undecided else None)
             except TimedOut:
-                editor.settle()
+                self.editor.settle()
                 continue
             except OSError:
                 keys = b""
             if not keys:
-                return self.leave(128 + signal.SIGHUP)  # the terminal is gone
-            for what, text in editor.press(keys):
+                sys.exit(128 + signal.SIGHUP)  # the terminal is gone
+            for what, text in self.editor.press(keys):
                 if what == "say":
                     self.say(text)
                 elif what == "again":
                     self.hurry.wake()
                 elif what == "suspend":
-                    self.terminal.suspend(editor.hide())
-                    editor.resize(*self.terminal.size())
+                    self.terminal.suspend(self.editor.hide())
+                    self.editor.resize(*self.terminal.size())
                 elif what == "interrupt":
-                    self.leave(128 + signal.SIGINT)
+                    sys.exit(128 + signal.SIGINT)
                 elif what == "end":
                     self.end()
-                    self.spawn(self.give_up())
+                    if not self.editor.trouble:
+                        yield from sleep(FAREWELL)
+                    sys.exit(0)
 
     def say(self, text: str) -> None:
         """Send what was entered, a message a line. A newline at its end, from a paste, begins no further one."""
@@ -167,37 +161,31 @@ class Client:
         """There is no more to send: the server is told so when it has got everything, and closes the connection."""
         self.ended = True
         self.news.wake_all()
-        self.hurry.wake()
-
-    def give_up(self) -> Coroutine[None]:
-        """COROUTINE. Leaves if the server takes too long for that."""
-        yield from sleep(FAREWELL)
-        self.leave(0)
 
     # The socket.
 
     def converse(self) -> Coroutine[None]:
         """COROUTINE. Connects and shows what comes, again and again with --reconnect."""
-        told, pause = "", 1
+        lost, pause = False, 1
         while True:
             try:
                 sock = yield from self.connect()
-                if told:
+                if lost:
                     self.tell("connected again")
-                told, since = "", self.kernel.clock()
+                lost, since = False, self.kernel.clock()
                 yield from self.listen(sock)
-                trouble, done = "the server has closed the connection", self.ended
+                if self.ended:
+                    sys.exit(0)
+                trouble = "the server has closed the connection"
                 if self.kernel.clock() - since > LONGEST_PAUSE:  # not one of those that accept and close at once
                     pause = 1
             except OSError as error:
-                trouble, done = str(error), self.ended and self.editor is not None
-            if done:
-                return self.leave(0)
+                trouble = str(error)
             if not self.options.reconnect:
-                return self.leave(1, trouble)
-            if not told:
-                told = trouble
+                sys.exit(f"chatclient: {trouble}")
+            if not lost:
                 self.tell(f"{trouble}; trying again")
+                lost = True
             for left in range(pause, 0, -1):
                 self.prompt(f"again in {left} s")
                 try:
@@ -229,9 +217,9 @@ class Client:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, seconds in ("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6):
+            for name, value in ("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6):
                 if hasattr(socket, name):  # who is gone without a word is noticed within two minutes
-                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             yield from connect(sock, address, self.options.connect_timeout)
             return sock
         except BaseException:
@@ -282,9 +270,8 @@ class Client:
 
     def show(self, lines: list[bytes]) -> Coroutine[None]:
         """COROUTINE. Shows what the server has sent; waits while too much of it is not shown yet."""
-        if self.editor is None:
-            if lines:
-                yield from self.write("".join([self.stamp() + readable(line) + "\n" for line in lines]))
+        if not self.interactive:
+            yield from self.write("".join([self.stamp() + readable(line) + "\n" for line in lines]))
             return
         self.editor.show([self.stamp() + self.dress(line) for line in lines])
         self.news.wake_all()
@@ -312,7 +299,7 @@ class Client:
 
     def tell(self, what: str) -> None:
         """Say something of the client's own."""
-        if self.editor:
+        if self.interactive:
             self.editor.show([self.stamp() + (f"\x1b[2m* {what}\x1b[m" if self.colour else f"* {what}")])
             self.news.wake_all()
         else:
@@ -320,14 +307,13 @@ class Client:
 
     def prompt(self, trouble: str) -> None:
         """Say in the prompt why nothing can be sent; nothing if it can."""
-        if self.editor:
-            self.editor.trouble = trouble
-            self.news.wake_all()
+        self.editor.trouble = trouble
+        self.news.wake_all()
 
-    def paint(self, editor: Editor) -> Coroutine[None]:
+    def paint(self) -> Coroutine[None]:
         """COROUTINE. Brings the screen up to date: all that has changed since the last time, in one go."""
         while True:
-            while output := editor.refresh():
+            while output := self.editor.refresh():
                 yield from self.write(output)
                 self.news.wake_all()
             yield from self.news.wait()
@@ -337,9 +323,9 @@ class Client:
         try:
             yield from self.terminal.write(text)
         except BrokenPipeError:
-            self.leave(128 + signal.SIGPIPE)
+            sys.exit(128 + signal.SIGPIPE)
         except OSError as error:
-            self.leave(1, f"cannot write to stdout: {why(error)}")
+            sys.exit(f"chatclient: cannot write to stdout: {why(error)}")
 
 
 def readable(line: bytes) -> str:
@@ -365,8 +351,8 @@ def resolve(host: str, port: int) -> list[Address]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def parse(arguments: list[str] | None = None) -> Namespace:
-    """The options in `arguments` (None: the command line's). A mistake ends the program: status 2 and one line."""
+def parse() -> Namespace:
+    """The command line's options. A mistake ends the program: status 2 and one line."""
     parser = Parser(
         prog="chatclient",
         description="A chat in the terminal. Enter sends the line; Ctrl-D or Ctrl-C leaves.",
@@ -382,21 +368,16 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     flag("--connect-timeout", metavar="SECONDS", default=10.0, type=seconds,
          help="for each of the host's addresses (default: 10; off)")  # fmt: skip
     flag("--version", action="version", version=f"chatclient {VERSION}")
-    return parser.parse_args(arguments)
+    return parser.parse_args()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the client; returns the exit status."""
+def main() -> None:
+    """Run the client. It ends by SystemExit, with the status or with a line for stderr and status 1."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run(): Ctrl-C shall not wait for the resolver
-    for fd in 0, 1, 2:  # started with one of them closed, a socket would get its number
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    options = parse(arguments)
+    occupy_standard_descriptors()
+    options = parse()
     try:
         addresses = resolve(options.host, options.port)
     except OSError as error:
-        complain(f"chatclient: cannot find {options.host}: {why(error)}")
-        return 1
-    return Client(options, addresses).run()
+        sys.exit(f"chatclient: cannot find {options.host}: {why(error)}")
+    Client(options, addresses).run()

@@ -34,18 +34,17 @@ class Terminal:
         return os.isatty(0) and os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb"
 
     def size(self) -> tuple[int, int]:
-        """Columns and rows."""
+        """Columns and rows, at least 2 of each. Some terminals do not know, and say 0."""
         try:
             columns, rows = os.get_terminal_size(1)
         except OSError:
             columns = rows = 0
-        return columns or 80, rows or 24
+        return max(columns or 80, 2), max(rows or 24, 2)
 
     def take(self) -> None:
         """Change the mode. Ctrl-C, Ctrl-S and Ctrl-Z are keys like others then. Again after SIGCONT."""
+        self.before = self.before or termios.tcgetattr(0)
         mode = termios.tcgetattr(0)
-        if self.before is None:
-            self.before = [*mode[:6], [*mode[6]]]
         mode[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
         mode[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
         mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0

@@ -241,11 +241,13 @@ def test_addresses_are_tried_in_turn(server: Chatsrv) -> None:
 import socket, sys
 from chat import client
 
+refused = int(sys.argv.pop())
+
 def addresses(host, port):
-    return [(socket.AF_INET, ("127.0.0.1", int(sys.argv.pop()))), (socket.AF_INET, ("127.0.0.1", port))]
+    return [(socket.AF_INET, ("127.0.0.1", refused)), (socket.AF_INET, ("127.0.0.1", port))]
 
 client.resolve = addresses
-sys.exit(client.main(sys.argv[1:3]))
+client.main()
 """
     done = subprocess.run(
         [CLIENT[0], "-c", program, "two.example", str(server.port), str(free_port())],
