@@ -14,7 +14,7 @@ import time
 from collections import deque
 from zlib import crc32
 
-from loop import Kernel, SelectPoller, Signals, TimedOut, WaitQueue, complain, connect, read, recv, report, send, sleep
+from loop import Kernel, SelectPoller, Signals, TimedOut, WaitQueue, complain, connect, read, recv, send, sleep
 
 from .editor import Editor
 from .framing import split
@@ -77,23 +77,19 @@ class Client:
         try:
             self.kernel.run()
         finally:
-            self.restore()
+            self.terminal.give_back(self.editor.finish())
 
     def spawn(self, coroutine: Coroutine[None]) -> Task:
         return self.kernel.spawn(self.watch(coroutine))
 
     def watch(self, coroutine: Coroutine[None]) -> Coroutine[None]:
-        """COROUTINE. Runs another. A failure is a bug: it ends the client, and its traceback is shown."""
+        """COROUTINE. Runs another. A failure is a bug: it ends the client, with its traceback for a last line."""
         try:
             yield from coroutine
         except Exception:
-            self.restore()
-            report("chatclient failed")
-            sys.exit(1)
+            import traceback  # only now: it takes long to import
 
-    def restore(self) -> None:
-        """Make the terminal what it was."""
-        self.terminal.give_back(self.editor.finish())
+            sys.exit(f"chatclient failed\n{traceback.format_exc().rstrip()}")
 
     def obey(self, signals: Signals) -> Coroutine[None]:
         """COROUTINE. Does what signals say."""

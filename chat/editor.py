@@ -88,12 +88,9 @@ def joins(char: str) -> bool:
     return width(char) == 0 and ord(char) not in ESCAPES
 
 
-def in_word(char: str) -> bool:
-    return char.isalnum() or joins(char)
-
-
-def in_argument(char: str) -> bool:
-    return not char.isspace()
+def is_sign(char: str) -> bool:
+    """Whether a character stands between words."""
+    return not char.isalnum() and not joins(char)
 
 
 class Editor:
@@ -193,9 +190,9 @@ class Editor:
         """The place one character further."""
         return self.skip(1, joins, min(place + 1, len(self.text)))
 
-    def word(self, step: int, inside: Callable[[str], bool]) -> int:
+    def word(self, step: int, between: Callable[[str], bool]) -> int:
         """The start of the word before the cursor (-1) or the end of the one behind it (1)."""
-        return self.skip(step, inside, self.skip(step, lambda char: not inside(char), self.cursor))
+        return self.skip(step, lambda char: not between(char), self.skip(step, between, self.cursor))
 
     def transpose(self) -> None:
         """Exchange the characters around the cursor; at the end, the last two."""
@@ -314,11 +311,10 @@ class Editor:
         lines = self.text.rstrip("\n").split("\n")
         if len(lines) > 1:
             notes.append(f"{len(lines)} lines")
-        if len(self.text) > WARN // 4:  # a character has at most 4 bytes
-            longest = max((line.encode("utf-8", "surrogateescape") for line in lines), key=len)
-            if len(longest) >= WARN:
-                parts = len(split(longest))
-                notes.append(f"{len(longest)}/{LIMIT}" + f": {parts} messages" * (parts > 1))
+        longest = max((line.encode("utf-8", "surrogateescape") for line in lines), key=len)
+        if len(longest) >= WARN:
+            parts = len(split(longest))
+            notes.append(f"{len(longest)}/{LIMIT}" + f": {parts} messages" * (parts > 1))
         return f"[{', '.join(notes)}] > " if notes else "> "
 
 
@@ -340,13 +336,13 @@ KEYS: dict[str, Callable[[Editor], None]] = {
         ("\x06 \x1b[C \x1bOC", lambda e: e.move(e.behind(e.cursor))),
         ("\x01 \x1b[H \x1bOH \x1b[1~ \x1b[7~", lambda e: e.move(0)),
         ("\x05 \x1b[F \x1bOF \x1b[4~ \x1b[8~", lambda e: e.move(len(e.text))),
-        ("\x1bb \x1b[1;5D \x1b[1;3D \x1bOd", lambda e: e.move(e.word(-1, in_word))),
-        ("\x1bf \x1b[1;5C \x1b[1;3C \x1bOc", lambda e: e.move(e.word(1, in_word))),
+        ("\x1bb \x1b[1;5D \x1b[1;3D \x1bOd", lambda e: e.move(e.word(-1, is_sign))),
+        ("\x1bf \x1b[1;5C \x1b[1;3C \x1bOc", lambda e: e.move(e.word(1, is_sign))),
         ("\x7f \x08", lambda e: e.put(e.before(e.cursor), e.cursor)),
         ("\x1b[3~", lambda e: e.put(e.cursor, e.behind(e.cursor))),
-        ("\x17", lambda e: e.kill(e.word(-1, in_argument), e.cursor)),
-        ("\x1b\x7f \x1b\x08", lambda e: e.kill(e.word(-1, in_word), e.cursor)),
-        ("\x1bd \x1b[3;5~", lambda e: e.kill(e.cursor, e.word(1, in_word))),
+        ("\x17", lambda e: e.kill(e.word(-1, str.isspace), e.cursor)),
+        ("\x1b\x7f \x1b\x08", lambda e: e.kill(e.word(-1, is_sign), e.cursor)),
+        ("\x1bd \x1b[3;5~", lambda e: e.kill(e.cursor, e.word(1, is_sign))),
         ("\x15", lambda e: e.kill(0, e.cursor)),
         ("\x0b", lambda e: e.kill(e.cursor, len(e.text))),
         ("\x19", lambda e: e.put(e.cursor, e.cursor, e.killed)),
