@@ -251,12 +251,12 @@ class Client:
         """COROUTINE. The socket's one writer. What it was sending when the connection failed, the next one gets."""
         try:
             while self.outgoing or not self.ended:
-                while self.outgoing:
+                if self.outgoing:
                     piece = bytes(self.outgoing[:PIECE])
                     yield from send(sock, piece)
                     del self.outgoing[: len(piece)]
                     self.news.wake_all()
-                if not self.ended:
+                else:
                     yield from self.news.wait()
             sock.shutdown(socket.SHUT_WR)
         except OSError:
