@@ -229,7 +229,9 @@ class Editor:
         elif key in ("\x7f", "\x08"):
             self.find(sought[:-1], len(self.history) - 1)
         elif key[0] >= " ":
-            self.find(sought + key, self.place)
+            for char in key:
+                sought += char
+                self.find(sought, self.place)
         else:
             self.sought = None
             if key not in ("\x03", "\x07"):

@@ -285,6 +285,7 @@ def test_keys_do_what_bash_does(typed: str, line: str) -> None:
         ("<C-r>o<C-r>", "|one"),
         ("<C-r>o<C-r><C-r><C-a>X", "X|one"),
         ("<C-r>on<BS>", "tw|o"),
+        ("<C-r>nx", "o|ne"),
         ("half<C-r>o<C-g>", "half|"),
         ("half<C-r>o<C-c>", "half|"),
         ("half<C-r>zzz", "half|"),
