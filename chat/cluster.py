@@ -350,6 +350,7 @@ class Cluster:
                     self.take(parse_id(place), dict(zip(fields[::2], fields[1::2])))
                     if feed.end - feed.sealed >= self.room.turn:
                         yield from sleep(0)  # a turn's worth: let the members' writers send it on
+                        feed.seal()  # with no member, nobody has
             self.settle()
 
     def compare(self, line: Line) -> Coroutine[None]:

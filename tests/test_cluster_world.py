@@ -328,6 +328,18 @@ def test_what_was_missed_comes_in_turns() -> None:
     assert max(sizes) <= nodes[1].room.turn + cluster.ENTRY + 1
 
 
+def test_a_node_without_members_keeps_nothing() -> None:
+    world = World()
+    nodes = [world.node(), world.node()]
+    world.run(0.1)
+    feed = nodes[1].room.feed
+    for _ in range(60):
+        nodes[0].say("x" * cluster.ENTRY)
+        world.run(0.01)
+    assert feed.end > 60 * cluster.ENTRY
+    assert sum(map(len, feed.fresh)) <= nodes[1].room.turn + cluster.ENTRY + 1
+
+
 def test_an_end_is_read_to_the_end() -> None:
     """finish() waits for what is on its way, and no longer than it is told."""
     world = World()
