@@ -10,7 +10,7 @@ reads one which is not after the last one it has read knows that there is a gap,
 
 There are two connections, because a command behind a blocked XREAD would wait: one follows the stream, one writes.
 Writing is a script, which Redis carries out in one piece. A node numbers its entries, and the script refuses a number
-it has had. So after a cut, everything that has not come back is simply sent again.
+it has had. So after a cut, everything that has not come back is simply written again.
 """
 
 from __future__ import annotations
@@ -37,14 +37,13 @@ if TYPE_CHECKING:
     Id = tuple[int, int]  # milliseconds, messages
 
 OLDEST = 6, 2  # the first Redis with all that is used here
-BACKLOG = 1 << 20  # bytes accepted that have not come back: with more, no member is read from until half of it has
+BACKLOG = 1 << 20  # bytes accepted that have not come back: with more, no member is read from
 ENTRY = 64 << 10  # bytes after which an entry takes no more
 COUNT = 256  # entries read at once: more than are written in the time a distant node needs to ask for the next ones
 SILENCE = 5.0  # seconds after which a silent connection is tried
 PATIENCE = 5.0  # seconds for Redis to take or to answer something
 PAUSES = 0.1, 5.0  # seconds between two attempts to connect: at first, and at most
 NOWHERE = -1, 0  # no entry's id
-NODES = 1000  # nodes, living or dead, of which a node remembers what they wrote last
 
 # KEYS: the stream; where this node's last number is kept, for a day: longer than anything is on its way.
 # ARGV: the number of an entry, the last number known to have come back, messages, node, text, entries to keep.
@@ -91,6 +90,7 @@ class Address:
             self.host, self.port, self.db = parts.hostname or "", parts.port or 6379, int(parts.path[1:] or 0)
             self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
             self.stream, self.maxlen = options.pop("stream", "chat"), int(options.pop("maxlen", 10_000))
+            self.host.encode("idna")  # as the look-up will
             if parts.scheme != "redis" or not self.host or not self.stream or options or self.db < 0 or self.maxlen < 1:
                 raise ValueError
         except ValueError:
@@ -123,8 +123,8 @@ def dial(kernel: Kernel, address: Address) -> Coroutine[socket.socket]:
     raise trouble
 
 
-class Line:
-    """A connection to Redis: commands out, answers in, in the same order. Everything raises one of TROUBLE."""
+class Connection:
+    """Commands out, answers in, in the same order. Everything raises one of TROUBLE."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
@@ -148,14 +148,14 @@ class Line:
 
 
 class Entry:
-    """Whole messages on their way, under this node's number for them."""
+    """Whole messages under this node's number for them. It takes more of them until it is first sent."""
 
     __slots__ = ("number", "place", "text")
 
-    def __init__(self, number: int, text: bytes) -> None:
+    def __init__(self, number: int, text: bytearray) -> None:
         self.number = number
         self.text = text
-        self.place: Id = (0, 0)  # who has read the stream up to here has read this
+        self.place: Id | None = None  # who has read the stream up to here has read this; None: is to be written
 
 
 class Cluster:
@@ -175,15 +175,13 @@ class Cluster:
         self.node = os.urandom(16).hex()
         self.keys = 2, address.stream, f"{address.stream}:{self.node}"
         self.sha = b""
-        self.lines: list[Line] = []  # the one that follows and the one that writes, while they last
+        self.connections: list[Connection] = []  # the one that follows and the one that writes, while they last
         self.writer: Task | None = None
         self.trouble: BaseException | None = None  # what the writer has met
-        # From the members to the stream: fresh messages become an entry, which is owed, then placed, then settled.
-        self.fresh: list[bytes] = []
+        # From the members to the stream.
+        self.pending: deque[Entry] = deque()  # what has not come back; those that are to be written are at the end
         self.number = 0  # of the youngest entry
-        self.owed: deque[Entry] = deque()  # Redis has not said yet that it has them
-        self.placed: deque[Entry] = deque()  # it has; they have not come back yet
-        self.again = False  # what is placed is owed again
+        self.sent = 0  # the number of the youngest that was ever sent
         self.accepted = 0  # bytes, ever
         self.settled = 0  # how many of them have come back, or were lost where members are told of a loss
         self.bound = BACKLOG
@@ -191,15 +189,18 @@ class Cluster:
         self.progress = WaitQueue()
         # From the stream to the members.
         self.last = NOWHERE  # the last entry that was read; at the start, the stream's end
-        self.heard: dict[bytes, int] = {}  # the last number of each node; who wrote lately is at the end
+        self.heard: dict[bytes, int] = {}  # the last number of each node
 
     # For the room and the server.
 
     def publish(self, text: bytes) -> None:
         """Accept whole messages. They will be in every node's feed, this one's too."""
-        self.fresh.append(text)
+        if self.number == self.sent or len(self.pending[-1].text) >= ENTRY:
+            self.number += 1
+            self.pending.append(Entry(self.number, bytearray()))
+        self.pending[-1].text += text
         self.accepted += len(text)
-        self.room.held = self.room.held or self.accepted - self.settled > self.bound
+        self.hold()
         self.news.wake_all()
 
     def returned(self, timeout: float) -> Coroutine[None]:
@@ -213,7 +214,8 @@ class Cluster:
 
     def finish(self, timeout: float) -> Coroutine[None]:
         """COROUTINE. Like returned(), and no member is read from any more."""
-        self.bound, self.room.held = -1, True
+        self.bound = -1
+        self.hold()
         yield from self.returned(timeout)
 
     def run(self) -> Coroutine[None]:
@@ -223,7 +225,7 @@ class Cluster:
         while True:
             began = self.kernel.clock()
             try:
-                if not self.lines:
+                if not self.connections:
                     count = yield from self.open()
                     self.say(f"connected again; {count} messages sent again")
                     if told:
@@ -240,111 +242,109 @@ class Cluster:
                     told = True
             finally:
                 self.hang_up()
-            pause = PAUSES[0] if self.kernel.clock() - began > pause else min(2 * pause, PAUSES[1])
+            lasted = self.kernel.clock() - began
+            pause = PAUSES[0] if lasted > pause else min(2 * pause, PAUSES[1])
             yield from sleep(pause)
 
     # Connecting.
 
     def open(self) -> Coroutine[int]:
-        """COROUTINE. Connect, and write what is owed. Returns how many messages were sent again; raises TROUBLE."""
+        """COROUTINE. Connect, and write what is pending. Returns how many messages were sent again; raises TROUBLE."""
         address = self.address
-        try:
-            for role in "follows", "writes":
-                line = Line((yield from self.dial(self.kernel, address)))
-                self.lines.append(line)
-                if address.password:
-                    yield from line.ask("AUTH", *filter(None, [address.user, address.password]))
-                if address.db:
-                    yield from line.ask("SELECT", address.db)
-                yield from line.ask("CLIENT", "SETNAME", f"chatsrv-{self.node[:8]}-{role}")
-            version = re.search(rb"redis_version:(\d+)\.(\d+)", (yield from line.ask("INFO", "server")))
-            if not version or tuple(map(int, version.groups())) < OLDEST:
-                raise Refused("is too old: Redis {}.{} or newer is needed".format(*OLDEST))
-            if (yield from line.ask("ROLE"))[0] != b"master":
-                raise Refused("is a read-only copy of another Redis")
-            self.sha = yield from line.ask("SCRIPT", "LOAD", SCRIPT)
-            yield from self.compare(line)
-            self.again = True
-            count = sum(entry.text.count(b"\n") for entry in [*self.owed, *self.placed])
-            yield from self.hand_on(line)
-        except BaseException:
-            self.hang_up()
-            raise
-        self.writer = self.kernel.spawn(self.write(line), "cluster writer")
+        for role in "follows", "writes":
+            connection = Connection((yield from self.dial(self.kernel, address)))
+            self.connections.append(connection)
+            if address.password:
+                yield from connection.ask("AUTH", *filter(None, [address.user, address.password]))
+            if address.db:
+                yield from connection.ask("SELECT", address.db)
+            yield from connection.ask("CLIENT", "SETNAME", f"chatsrv-{self.node[:8]}-{role}")
+        version = re.search(rb"redis_version:(\d+)\.(\d+)", (yield from connection.ask("INFO", "server")))
+        if not version or tuple(map(int, version.groups())) < OLDEST:
+            raise Refused("is too old: Redis {}.{} or newer is needed".format(*OLDEST))
+        if (yield from connection.ask("ROLE"))[0] != b"master":
+            raise Refused("is a read-only copy of another Redis")
+        self.sha = yield from connection.ask("SCRIPT", "LOAD", SCRIPT)
+        yield from self.compare(connection)
+        self.start_over()
+        count = sum(entry.text.count(b"\n") for entry in self.pending if entry.number <= self.sent)
+        yield from self.hand_on(connection)
+        self.writer = self.kernel.spawn(self.write(connection), "cluster writer")
         return count
 
     def hang_up(self) -> None:
         """Close both connections and end the writer. Who waits for one of them is woken with an error."""
-        for line in self.lines:
-            self.kernel.close(line.socket)
-        self.lines = []
+        for connection in self.connections:
+            self.kernel.close(connection.socket)
+        self.connections = []
         if self.writer:
             self.writer.cancel()
 
     # Writing.
 
-    def write(self, line: Line) -> Coroutine[None]:
+    def write(self, connection: Connection) -> Coroutine[None]:
         """COROUTINE. Hand on what is accepted, for as long as the connection lasts.
 
         While one lot is on its way the next one gathers: the busier the chat, the more an entry carries.
         """
         try:
             while True:
-                while not (self.fresh or self.again):
+                while not self.due():
                     try:
                         yield from self.news.wait(SILENCE)
                     except TimedOut:
-                        yield from line.ask("PING")
-                yield from self.hand_on(line)
+                        yield from connection.ask("PING")
+                yield from self.hand_on(connection)
         except TROUBLE as error:
             self.trouble = error
             self.hang_up()
 
-    def hand_on(self, line: Line) -> Coroutine[None]:
-        """COROUTINE. Write what there is now. An error leaves it owed."""
-        if self.again:
-            self.owed.extendleft(reversed(self.placed))
-            self.placed.clear()
-            self.again = False
-        while self.fresh:
-            size = length = 0
-            while size < ENTRY and length < len(self.fresh):
-                size += len(self.fresh[length])
-                length += 1
-            self.number += 1
-            self.owed.append(Entry(self.number, b"".join(self.fresh[:length])))
-            del self.fresh[:length]
-        due = list(self.owed)
-        yield from send(line.socket, b"".join(map(self.pack, due)), PATIENCE)
+    def due(self) -> list[Entry]:
+        """What is to be written."""
+        return [entry for entry in self.pending if entry.place is None]
+
+    def hand_on(self, connection: Connection) -> Coroutine[None]:
+        """COROUTINE. Write what is due now."""
+        due = self.due()
+        self.sent = self.number
+        yield from send(connection.socket, b"".join(map(self.pack, due)), PATIENCE)
         for entry in due:
-            entry.place = parse_id((yield from line.answer()))
-            self.placed.append(self.owed.popleft())
+            entry.place = parse_id((yield from connection.answer()))
         self.settle()
 
     def pack(self, entry: Entry) -> bytes:
-        back = (self.placed or self.owed)[0].number - 1
-        arguments = entry.number, back, entry.text.count(b"\n"), self.node, entry.text, self.address.maxlen
+        back = self.pending[0].number - 1
+        arguments = entry.number, back, entry.text.count(b"\n"), self.node, bytes(entry.text), self.address.maxlen
         return pack("EVALSHA", self.sha, *self.keys, *arguments)
+
+    def start_over(self) -> None:
+        """Everything that has not come back is to be written again. Answers on their way find only the old entries."""
+        self.pending = deque(Entry(entry.number, entry.text) for entry in self.pending)
+        self.news.wake_all()
 
     def settle(self) -> None:
         """Take leave of the entries that have come back."""
-        while self.placed and self.placed[0].place <= self.last:
-            self.settled += len(self.placed.popleft().text)
-        if self.room.held and self.accepted - self.settled <= self.bound // 2:
-            self.room.held = False
-            self.room.released.wake_all()
+        while self.pending and self.pending[0].place and self.pending[0].place <= self.last:
+            self.settled += len(self.pending.popleft().text)
+        self.hold()
         self.progress.wake_all()
+
+    def hold(self) -> None:
+        """Keep the members from being read, or not any more."""
+        self.room.held = self.accepted - self.settled > self.bound
+        if not self.room.held:
+            self.room.released.wake_all()
 
     # Following.
 
     def follow(self) -> Coroutine[None]:
         """COROUTINE. Lay what comes from the stream into the feed; ends by raising one of TROUBLE."""
-        line, feed = self.lines[0], self.room.feed
+        connection, feed = self.connections[0], self.room.feed
         read = "XREAD", "COUNT", COUNT, "BLOCK", int(SILENCE * 1000), "STREAMS", self.address.stream
         while True:
-            answer = yield from line.ask(*read, f"{self.last[0]}-{self.last[1]}", timeout=SILENCE + PATIENCE)
+            answer = yield from connection.ask(*read, f"{self.last[0]}-{self.last[1]}", timeout=SILENCE + PATIENCE)
             if answer is None:
-                yield from self.compare(line)
+                yield from self.compare(connection)
             else:
                 for place, fields in answer[0][1]:
                     self.take(parse_id(place), dict(zip(fields[::2], fields[1::2])))
@@ -353,13 +353,14 @@ class Cluster:
                         feed.seal()  # with no member, nobody has
             self.settle()
 
-    def compare(self, line: Line) -> Coroutine[None]:
+    def compare(self, connection: Connection) -> Coroutine[None]:
         """COROUTINE. Ask for the stream's end; if that is before our place, it is another stream, or a cut one."""
-        end = parse_id((yield from line.ask("EVALSHA", self.sha, *self.keys, 0, 0, 0, "", "", 0)))
-        if end < self.last:
-            self.miss(0)
-        if end < self.last or self.last == NOWHERE:
+        end = parse_id((yield from connection.ask("EVALSHA", self.sha, *self.keys, 0, 0, 0, "", "", 0)))
+        if self.last == NOWHERE:
             self.last = end
+        elif end < self.last:
+            self.last = end
+            self.miss(0)
 
     def take(self, place: Id, fields: dict[bytes, bytes]) -> None:
         """Lay one entry into the feed."""
@@ -374,11 +375,8 @@ class Cluster:
             return
         if after != before:
             self.miss(after[1] - before[1])
-        heard = self.heard.pop(node, 0)
-        self.heard[node] = max(number, heard)
-        if len(self.heard) > NODES:
-            del self.heard[next(iter(self.heard))]
-        if number > heard:  # always, unless Redis lost its memory, and this was sent again although others had it
+        if number > self.heard.get(node, 0):  # else Redis has lost its memory, and taken again what it had had
+            self.heard[node] = number
             self.room.append(text)
 
     def miss(self, count: int) -> None:
@@ -386,8 +384,7 @@ class Cluster:
         what = f"{count} messages were lost here" if count > 0 else "Messages may have been lost here"
         self.say(f"{what.lower()}: the stream was {'trimmed too soon' if count > 0 else 'reset'}")
         self.tell(f"* {what}.")
-        self.again = True  # ours may be among them
-        self.news.wake_all()
+        self.start_over()  # ours may be among them
 
     # Telling.
 

@@ -219,7 +219,7 @@ class Node:
 
     def wires(self) -> list[Any]:
         """The connection that follows and the one that writes."""
-        return [line.socket for line in self.cluster.lines]
+        return [connection.socket for connection in self.cluster.connections]
 
     def part(self) -> None:
         """Take Redis out of its reach."""
