@@ -8,9 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import hiredis
 import pytest
-from cluster import real
+from cluster import hiredis, real
 from cluster.fake import FakeRedis, Session
 from cluster.real import Redis
 from hypothesis import HealthCheck, given, settings

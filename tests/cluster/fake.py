@@ -9,9 +9,8 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-import hiredis
-
 from chat.cluster import SCRIPT
+from cluster import hiredis
 
 Id = tuple[int, int]
 NODE = 100  # entries of a stream that `MAXLEN ~` removes together

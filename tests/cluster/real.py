@@ -13,8 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hiredis
-
+from cluster import hiredis
 from cluster.oracle import Stream, tagged
 from loop import Kernel, TimedOut, accept, connect, recv, send, sleep
 
