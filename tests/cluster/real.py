@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from cluster import hiredis
 from cluster.oracle import Stream, tagged
 from loop import Kernel, TimedOut, accept, connect, recv, send, sleep
@@ -25,6 +27,7 @@ HERE = "127.0.0.1"
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 15.0  # seconds; nothing takes that long unless it is broken
 PROGRAM = shutil.which("redis-server")
+SS = shutil.which("ss")
 
 
 def eventually(condition: Callable[[], Any], what: str = "") -> Any:
@@ -55,7 +58,8 @@ class Redis:
 
     def start(self) -> None:
         """Start it, or start it again on its file."""
-        assert PROGRAM
+        if not PROGRAM:
+            pytest.skip("redis-server is not installed")
         flags = "--save", "", "--appendonly", "yes", "--dir", str(self.directory), "--loglevel", "warning", *self.flags
         self.process = subprocess.Popen(
             [PROGRAM, "--bind", HERE, "--port", str(self.port), *flags],
@@ -108,6 +112,15 @@ class Redis:
         return f"redis://{HERE}:{self.port}{extra}"
 
 
+def kill_sockets(redis: Redis) -> int:
+    """Have the system end all connections to this Redis; returns how many. 0 where it cannot, or we may not."""
+    redis.hang_up()
+    if not SS:
+        return 0
+    ended = subprocess.run([SS, "-HtK", "dport", "=", f":{redis.port}"], capture_output=True)
+    return ended.stdout.count(b"ESTAB")
+
+
 class Chatsrv:
     """A node of its own process. Its journal goes into a file."""
 
@@ -125,6 +138,10 @@ class Chatsrv:
         if found := self.lines("listens on port"):
             self.port = int(found[0].split()[-1])
         return self.port > 0
+
+    def listens_no_more(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((HERE, self.port)) != 0
 
     def journal(self) -> str:
         return self.journal_file.read_text()
