@@ -17,31 +17,17 @@
 Read in this order: traps (what a task may ask for), task, waitqueue, kernel, poller, stream, signals, diagnose.
 """
 
-from .diagnose import complain as complain
-from .diagnose import explain as explain
-from .diagnose import report as report
-from .kernel import Kernel as Kernel
-from .poller import EpollPoller as EpollPoller
-from .poller import KqueuePoller as KqueuePoller
-from .poller import SelectPoller as SelectPoller
-from .signals import Signals as Signals
-from .stream import accept as accept
-from .stream import connect as connect
-from .stream import read as read
-from .stream import readable as readable
-from .stream import recv as recv
-from .stream import send as send
-from .stream import sleep as sleep
-from .stream import writable as writable
-from .stream import write as write
-from .task import Busy as Busy
-from .task import Cancelled as Cancelled
-from .task import Closed as Closed
-from .task import Task as Task
-from .task import TimedOut as TimedOut
-from .traps import Park as Park
-from .traps import ReadWait as ReadWait
-from .traps import Sleep as Sleep
-from .traps import WriteWait as WriteWait
-from .waitqueue import WaitQueue as WaitQueue
-from .waitqueue import join as join
+from .diagnose import complain, explain, report
+from .kernel import Kernel
+from .poller import EpollPoller, KqueuePoller, SelectPoller
+from .signals import Signals
+from .stream import accept, connect, read, readable, recv, send, sleep, writable, write
+from .task import Busy, Cancelled, Closed, Task, TimedOut
+from .traps import Park, ReadWait, Sleep, WriteWait
+from .waitqueue import WaitQueue, join
+
+__all__ = [
+    "Busy", "Cancelled", "Closed", "EpollPoller", "Kernel", "KqueuePoller", "Park", "ReadWait", "SelectPoller",
+    "Signals", "Sleep", "Task", "TimedOut", "WaitQueue", "WriteWait", "accept", "complain", "connect", "explain",
+    "join", "read", "readable", "recv", "report", "send", "sleep", "writable", "write",
+]  # fmt: skip
