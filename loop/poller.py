@@ -11,8 +11,8 @@ registration that outlives its descriptor because a duplicate of it is still ope
 good. The price is one system call a wait.
 
 Ready means "do not expect to wait", which an error or a hang-up fulfils for both directions: the next recv or send
-tells what it is. Files and devices like /dev/null are always ready: select says so, the other two pollers keep apart
-what their system refuses or gets wrong.
+tells what it is. Files and devices like /dev/null are always ready: select says so, the other two pollers keep apart,
+in `always`, what their system refuses or gets wrong.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WRITE = 4  # EPOLLOUT: what is wanted goes to epoll as it is
 
 
 class EpollPoller:
-    """Linux. `always` holds what is armed and always ready: epoll refuses to watch it."""
+    """Linux. A registration stays until it is forgotten; a report only disarms it."""
 
     def __init__(self) -> None:
         self.epoll = select.epoll()
@@ -51,9 +51,7 @@ class EpollPoller:
             if want:
                 self.epoll.register(fd, mask)
         except PermissionError:
-            self.always.pop(fd, None)
-            if want:
-                self.always[fd] = want
+            self.always[fd] = want
 
     def forget(self, fd: int) -> None:
         self.always.pop(fd, None)
@@ -63,11 +61,9 @@ class EpollPoller:
             pass  # it was never armed
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        found = list(self.always.items())
+        found = [(fd, want) for fd, want in self.always.items() if want]
         self.always.clear()
-        if found:
-            timeout = 0
-        for fd, mask in self.epoll.poll(timeout):
+        for fd, mask in self.epoll.poll(0 if found else timeout):
             # EPOLLHUP and EPOLLERR come without IN or OUT: the end of a pipe is HUP alone
             ready = (READ if mask & ~select.EPOLLOUT else 0) | (WRITE if mask & ~select.EPOLLIN else 0)
             found.append((fd, ready))
@@ -78,10 +74,7 @@ class EpollPoller:
 
 
 class KqueuePoller:
-    """macOS and BSD. A filter a direction, each one-shot by itself: `armed` is kept to take back the other one.
-
-    `always` holds what is armed and always ready: files, whose end kqueue would never report, and devices it refuses.
-    """
+    """macOS and BSD. A filter a direction, gone once it was reported; `armed` knows which are there."""
 
     def __init__(self) -> None:
         self.kqueue = select.kqueue()
@@ -89,42 +82,29 @@ class KqueuePoller:
         self.always: dict[int, int] = {}
 
     def arm(self, fd: int, want: int) -> None:
-        had = self.armed.pop(fd, 0)
-        self.always.pop(fd, None)
         kind = os.fstat(fd).st_mode
         if stat.S_ISREG(kind) or (stat.S_ISCHR(kind) and not os.isatty(fd)):
-            if want:
-                self.always[fd] = want
+            self.always[fd] = want  # a file's end would never be reported, and devices are refused
             return
-        for bit, filter in ((READ, select.KQ_FILTER_READ), (WRITE, select.KQ_FILTER_WRITE)):
-            if want & bit:
-                self.change(fd, filter, select.KQ_EV_ADD | select.KQ_EV_ONESHOT)
-            elif had & bit:
-                self.change(fd, filter, select.KQ_EV_DELETE)
-        if want:
-            self.armed[fd] = want
-
-    def change(self, fd: int, filter: int, flags: int) -> None:
+        had, self.armed[fd] = self.armed.get(fd, 0), want
+        filters = ((READ, select.KQ_FILTER_READ), (WRITE, select.KQ_FILTER_WRITE))
+        add, delete = select.KQ_EV_ADD | select.KQ_EV_ONESHOT, select.KQ_EV_DELETE
+        changes = [select.kevent(fd, filter, add) for bit, filter in filters if want & bit]
+        changes += [select.kevent(fd, filter, delete) for bit, filter in filters if had & ~want & bit]
         try:
-            self.kqueue.control([select.kevent(fd, filter, flags)], 0)
+            self.kqueue.control(changes, 0)
         except FileNotFoundError:
-            pass  # deleting a filter that has just fired
+            pass  # what was to be deleted went with a descriptor that was closed without a word
 
     def forget(self, fd: int) -> None:
-        self.always.pop(fd, None)
-        if fd in self.armed:
-            self.arm(fd, 0)
+        self.arm(fd, 0)
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        found = list(self.always.items())
+        found = [(fd, want) for fd, want in self.always.items() if want]
         self.always.clear()
-        if found:
-            timeout = 0
-        for kevent in self.kqueue.control(None, 1024, timeout):
+        for kevent in self.kqueue.control(None, 1024, 0 if found else timeout):
             ready = READ if kevent.filter == select.KQ_FILTER_READ else WRITE
-            rest = self.armed.pop(kevent.ident, 0) & ~ready
-            if rest:
-                self.armed[kevent.ident] = rest
+            self.armed[kevent.ident] &= ~ready
             found.append((kevent.ident, ready))
         return found
 
@@ -139,10 +119,7 @@ class SelectPoller:
         self.armed: dict[int, int] = {}
 
     def arm(self, fd: int, want: int) -> None:
-        if want:
-            self.armed[fd] = want
-        else:
-            self.armed.pop(fd, None)
+        self.armed[fd] = want
 
     def forget(self, fd: int) -> None:
         self.armed.pop(fd, None)
@@ -151,12 +128,10 @@ class SelectPoller:
         readers = [fd for fd, want in self.armed.items() if want & READ]
         writers = [fd for fd, want in self.armed.items() if want & WRITE]
         readable, writable, _ = select.select(readers, writers, [], timeout)
-        found = dict.fromkeys(readable, READ)
-        for fd in writable:
-            found[fd] = found.get(fd, 0) | WRITE
-        for fd in found:
-            del self.armed[fd]
-        return list(found.items())
+        found = [(fd, READ) for fd in readable] + [(fd, WRITE) for fd in writable]
+        for fd, _ in found:
+            self.armed[fd] = 0
+        return found
 
     def close(self) -> None:
         self.armed.clear()
