@@ -35,16 +35,11 @@ def report(what: str) -> None:
 
 def explain(task: Task) -> str:
     """What a task waits for, and where each coroutine of its `yield from` chain stands, outermost first."""
-    trap = task.trap
-    if task.undo is None:
-        lines = [f"{task.name}: ready"]
-    else:
-        details = [
-            f"{name} {getattr(trap, name)}" for name in ("fd", "timeout") if getattr(trap, name, None) is not None
-        ]
-        lines = [f"{task.name}: {type(trap).__name__} {', '.join(details)}".rstrip()]
+    trap = task.waits_for
+    details = [f"{name} {getattr(trap, name)}" for name in ("fd", "timeout") if getattr(trap, name, None) is not None]
+    lines = [f"{task.name}: {type(trap).__name__ if trap else 'ready'} {', '.join(details)}".rstrip()]
     coroutine: Any = task.coroutine
-    while coroutine is not None and getattr(coroutine, "gi_frame", None) is not None:
+    while getattr(coroutine, "gi_frame", None) is not None:
         place = os.path.relpath(coroutine.gi_code.co_filename, sys.path[0] or None)
         lines.append(f"    {coroutine.__name__} at {place}:{coroutine.gi_frame.f_lineno}")
         coroutine = coroutine.gi_yieldfrom

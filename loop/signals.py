@@ -25,7 +25,7 @@ class Signals:
         self.reader.setblocking(False)
         self.writer.setblocking(False)
         self.wakeup_before = signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
-        self.before = {number: signal.signal(number, nothing) for number in numbers}
+        self.before = {number: signal.signal(number, lambda *_: None) for number in numbers}
 
     def wait(self) -> Coroutine[list[int]]:
         """COROUTINE. Returns the numbers of the signals that have come since the last call, at least one."""
@@ -38,7 +38,3 @@ class Signals:
         signal.set_wakeup_fd(self.wakeup_before)
         self.reader.close()
         self.writer.close()
-
-
-def nothing(number: int, frame: object) -> None:
-    """The handler: the wakeup descriptor says it all."""
