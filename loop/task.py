@@ -8,16 +8,10 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from .traps import Coroutine
-    from .waitqueue import WaitQueue
 
 
 class Cancelled(BaseException):
-    """Raised in a task that is to end. A BaseException, so that `except Exception` in a handler lets it through.
-
-    `woken` is true if the task had already been made ready by somebody else; WaitQueue.wait says what that is for.
-    """
-
-    woken = False
+    """Raised in a task that is to end. A BaseException, so that `except Exception` in a handler lets it through."""
 
 
 class Closed(OSError):
@@ -32,6 +26,9 @@ class TimedOut(Exception):
     """Raised at a trap whose timeout has run out. Not OSError's TimeoutError, which TCP raises about a dead peer."""
 
 
+NOTHING_YET = object()
+
+
 class Task:
     """What the kernel knows of one coroutine.
 
@@ -40,29 +37,30 @@ class Task:
     """
 
     __slots__ = (
-        "name", "coroutine", "ready_queue", "trap", "undo", "error", "deadline", "timer", "started", "outcome",
-        "joiners",
+        "name", "coroutine", "ready_queue", "trap", "undo", "timer", "error", "outcome", "joiners",
     )  # fmt: skip
 
     def __init__(self, coroutine: Coroutine[Any], name: str, ready_queue: deque[Task]) -> None:
         self.name = name
         self.coroutine = coroutine
         self.ready_queue = ready_queue  # the kernel's, so that waking and cancelling need no kernel
-        self.trap: Any = None  # what it asked for last
+        self.trap: Any = NOTHING_YET  # what it asked for last
         self.undo: Callable[[Task], None] | None = None
-        self.error: BaseException | None = None
-        self.deadline: float | None = None  # when its trap times out
-        self.timer: float | None = None  # when the kernel looks at that deadline next; see Kernel.set_deadline
-        self.started = False
+        self.timer: tuple[float, int, Task] | None = None  # the one that ends its wait; see Kernel.set_timer
+        self.error: BaseException | None = None  # to be raised in it
         self.outcome: str | None = None  # "returned", "cancelled" or "failed", once it has ended
-        self.joiners: WaitQueue | None = None  # made by the first who joins
+        self.joiners: dict[Task, None] = {}  # who waits for that
 
     def wake(self, error: BaseException | None = None) -> None:
         """Take a suspended task out of where it waits and make it ready; `error` is then raised at its yield."""
         assert self.undo is not None, f"{self.name} does not wait"
         self.undo(self)
-        self.undo = self.deadline = None
         self.error = error
+        self.make_ready()
+
+    def make_ready(self) -> None:
+        """The second half of waking, for who has taken the task out of where it waits."""
+        self.undo = self.timer = None
         self.ready_queue.append(self)
 
     def cancel(self) -> None:
@@ -72,12 +70,10 @@ class Task:
         """
         if self.outcome is not None or isinstance(self.error, Cancelled):
             return
-        end = Cancelled()
         if self.undo is not None:
-            self.wake(error=end)
+            self.wake(error=Cancelled())
         else:
-            end.woken = self.error is None
-            self.error = end
+            self.error = Cancelled()
 
     @property
     def waits_for(self) -> Any:

@@ -28,24 +28,26 @@ if TYPE_CHECKING:
     Coroutine = Generator[Trap, Any, T]
 
 
-class ReadWait:
+class Wait:
+    """For a descriptor; which of the two it is to be ready for, the subclass says."""
+
+    __slots__ = ("fd", "timeout")
+
+    def __init__(self, source: Source, timeout: float | None = None) -> None:
+        self.fd = source if isinstance(source, int) else source.fileno()
+        self.timeout = timeout
+
+
+class ReadWait(Wait):
     """Until the descriptor may be read: there is data, the stream has ended, or it has failed."""
 
-    __slots__ = ("fd", "timeout")
-
-    def __init__(self, source: Source, timeout: float | None = None) -> None:
-        self.fd = source if isinstance(source, int) else source.fileno()
-        self.timeout = timeout
+    __slots__ = ()
 
 
-class WriteWait:
+class WriteWait(Wait):
     """Until the descriptor may be written: there is room, or it has failed."""
 
-    __slots__ = ("fd", "timeout")
-
-    def __init__(self, source: Source, timeout: float | None = None) -> None:
-        self.fd = source if isinstance(source, int) else source.fileno()
-        self.timeout = timeout
+    __slots__ = ()
 
 
 class Sleep:

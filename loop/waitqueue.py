@@ -30,13 +30,12 @@ class WaitQueue:
     def wait(self, timeout: float | None = None) -> Coroutine[None]:
         """COROUTINE. Returns once woken; raises TimedOut after `timeout` seconds (None: never).
 
-        A task that is woken and then cancelled, before it has run, passes the wake-up on.
+        A task that is cancelled may have been woken before, for something only one can take. So it wakes the next one.
         """
         try:
             yield self.parked if timeout is None else Park(self.tasks, timeout)
-        except Cancelled as end:
-            if end.woken:
-                self.wake()
+        except Cancelled:
+            self.wake()
             raise
 
     def wake(self, task: Task | None = None) -> None:
@@ -48,11 +47,10 @@ class WaitQueue:
 
     def wake_all(self) -> None:
         """Wake everybody who waits here now."""
-        tasks = list(self.tasks)
-        self.tasks.clear()
-        for task in tasks:  # what task.wake() does, with one undo for all: a room full of writers waits here
-            task.undo = task.deadline = None
+        for task in self.tasks:  # task.make_ready() without the call: a room full of writers waits here
+            task.undo = task.timer = None
             task.ready_queue.append(task)
+        self.tasks.clear()
 
 
 def join(task: Task, timeout: float | None = None) -> Coroutine[str]:
@@ -61,7 +59,5 @@ def join(task: Task, timeout: float | None = None) -> Coroutine[str]:
     Raises TimedOut after `timeout` seconds; the task goes on.
     """
     while task.outcome is None:
-        if task.joiners is None:
-            task.joiners = WaitQueue()
-        yield from task.joiners.wait(timeout)
+        yield Park(task.joiners, timeout)
     return task.outcome

@@ -237,7 +237,7 @@ class World:
         self.now += far
         self.leaps += 1
         self.hit("clock leaped")
-        due = sum(moment <= self.now and task.timer == moment for moment, _, task in self.kernel.timers)
+        due = sum(timer[0] <= self.now and timer[2].timer is timer for timer in self.kernel.timers)
         if due > 1:
             self.hit("timers all at once")
         if self.history is not None:
