@@ -78,7 +78,8 @@ class Cursor:
         while self.place < stop and enough > 0:
             segment = self.segment
             piece = segment.data[self.place - segment.start : stop - segment.start]
-            taken.append(piece)
+            if piece:  # there is none in front of a place that was late
+                taken.append(piece)
             enough -= len(piece)
             self.place += len(piece)
             if self.place == segment.next.start:
