@@ -21,11 +21,10 @@ class WaitQueue:
             yield from queue.wait()
     """
 
-    __slots__ = ("parked", "tasks")
+    __slots__ = ("tasks",)
 
     def __init__(self) -> None:
         self.tasks: dict[Task, None] = {}  # a dict is an ordered set: cheap to leave from the middle
-        self.parked = Park(self.tasks)  # the trap of all who wait without a timeout
 
     def wait(self, timeout: float | None = None) -> Coroutine[None]:
         """COROUTINE. Returns once woken; raises TimedOut after `timeout` seconds (None: never).
@@ -33,24 +32,20 @@ class WaitQueue:
         A task that is cancelled may have been woken before, for something only one can take. So it wakes the next one.
         """
         try:
-            yield self.parked if timeout is None else Park(self.tasks, timeout)
+            yield Park(self.tasks, timeout)
         except Cancelled:
             self.wake()
             raise
 
-    def wake(self, task: Task | None = None) -> None:
-        """Wake the one that waits longest, or `task` if it waits here. Nobody there: nothing happens."""
-        if task is None:
-            task = next(iter(self.tasks), None)
-        if task in self.tasks:
-            task.wake()
+    def wake(self) -> None:
+        """Wake the one that waits longest. Nobody there: nothing happens."""
+        for task in self.tasks:
+            return task.wake()
 
     def wake_all(self) -> None:
         """Wake everybody who waits here now."""
-        for task in self.tasks:  # task.make_ready() without the call: a room full of writers waits here
-            task.undo = task.timer = None
-            task.ready_queue.append(task)
-        self.tasks.clear()
+        for task in list(self.tasks):
+            task.wake()
 
 
 def join(task: Task, timeout: float | None = None) -> Coroutine[str]:

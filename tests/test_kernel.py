@@ -924,17 +924,6 @@ def test_a_wait_queue_wakes_first_come_first(kernel: Kernel) -> None:
     assert woken == [0, 1, 2, 3]
 
 
-def test_a_wait_queue_wakes_one_task_in_particular(kernel: Kernel) -> None:
-    queue, elsewhere = WaitQueue(), WaitQueue()
-    tasks = [kernel.spawn(queue.wait()), kernel.spawn(queue.wait()), kernel.spawn(elsewhere.wait())]
-    kernel.turn()
-    queue.wake(tasks[1])
-    queue.wake(tasks[1])  # no longer there
-    queue.wake(tasks[2])  # never was
-    settle(kernel)
-    assert [task.outcome for task in tasks] == [None, "returned", None]
-
-
 def test_waking_nobody_is_nothing_and_is_not_remembered(kernel: Kernel) -> None:
     queue = WaitQueue()
     queue.wake()
