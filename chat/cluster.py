@@ -21,7 +21,7 @@ import socket
 from collections import deque
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import hiredis
+from hiredis import ProtocolError, Reader, ReplyError, pack_command
 
 from loop import TimedOut, WaitQueue, connect, recv, send, sleep
 
@@ -75,7 +75,7 @@ class Refused(Exception):
     """Redis answers with an error, or is not what is needed here."""
 
 
-STRANGE = hiredis.ProtocolError, AttributeError, LookupError, TypeError, ValueError  # answers that make no sense
+STRANGE = ProtocolError, AttributeError, LookupError, TypeError, ValueError  # answers that make no sense
 TROUBLE = (OSError, TimedOut, Refused, *STRANGE)  # what ends a connection; all of it may pass
 
 
@@ -128,7 +128,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
-        self.reader = hiredis.Reader(notEnoughData=Ellipsis)
+        self.reader = Reader(notEnoughData=Ellipsis)
 
     def ask(self, *command: Any, timeout: float = PATIENCE) -> Coroutine[Any]:
         """COROUTINE. Returns the answer to one command."""
@@ -142,7 +142,7 @@ class Connection:
             if not data:
                 raise OSError("closed by Redis")
             self.reader.feed(data)
-        if isinstance(answer, hiredis.ReplyError):
+        if isinstance(answer, ReplyError):
             raise Refused(str(answer))
         return answer
 
@@ -397,7 +397,7 @@ class Cluster:
 
 
 def pack(*command: Any) -> bytes:
-    packed: bytes = hiredis.pack_command(command)
+    packed: bytes = pack_command(command)
     return packed
 
 

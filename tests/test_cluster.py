@@ -363,9 +363,10 @@ def test_a_bad_url() -> None:
     assert refused.stderr.count("\n") == 1 and "chatsrv: --cluster takes redis://" in refused.stderr
 
 
-def test_without_hiredis(tmp_path: Path) -> None:
-    """The flag needs it, and nothing else does."""
-    (tmp_path / "hiredis.py").write_text("raise ImportError")
+@pytest.mark.parametrize("found", ["raise ImportError", "Reader = ReplyError = ProtocolError = None"])
+def test_without_hiredis(tmp_path: Path, found: str) -> None:
+    """The flag needs it, and one that is not too old; nothing else does."""
+    (tmp_path / "hiredis.py").write_text(found)
     refused = run_chatsrv("--cluster", "redis://127.0.0.1:1", PYTHONPATH=str(tmp_path))
     assert refused.returncode == 1
     assert refused.stderr == "chatsrv: --cluster needs hiredis: pip install hiredis\n"
