@@ -1,4 +1,4 @@
-"""One connected client: its receiving side, and its one writer."""
+"""One connected client: what it says, and what is sent to it."""
 
 from __future__ import annotations
 
