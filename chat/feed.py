@@ -10,6 +10,8 @@ A place is a number: how many bytes were appended before it.
 
 from __future__ import annotations
 
+import sys
+
 
 class Segment:
     """A stretch of the feed. Once sealed, it has its bytes and a next one; until then it is the open one, the last."""
@@ -29,8 +31,7 @@ class Feed:
     def __init__(self) -> None:
         self.end = 0  # the place behind everything
         self.last = Segment(0)  # the open one
-        self.fresh: list[bytes] = []  # what was appended since then
-        self.width = 1  # how many appends went into the segment that was sealed last
+        self.fresh: list[bytes] = []  # what was appended and is not sealed yet
 
     @property
     def sealed(self) -> int:
@@ -42,13 +43,18 @@ class Feed:
         self.fresh.append(data)
         self.end += len(data)
 
+    def unsealed(self) -> bytes:
+        """What is fresh, in one piece: the same for all who ask."""
+        if len(self.fresh) > 1:
+            self.fresh = [b"".join(self.fresh)]
+        return self.fresh[0] if self.fresh else b""
+
     def seal(self) -> bytes:
         """Put what is fresh into one segment, for cursors to read; returns it."""
         sealed, self.last = self.last, Segment(self.end)
-        sealed.data = b"".join(self.fresh)
+        sealed.data = self.unsealed()
         sealed.next = self.last
-        self.width = len(self.fresh)
-        self.fresh.clear()
+        self.fresh = []
         return sealed.data
 
 
@@ -84,4 +90,13 @@ class Cursor:
             self.place += len(piece)
             if self.place == segment.next.start:
                 self.segment = segment.next
+        return taken
+
+    def take_all(self, stop: int) -> list[bytes]:
+        """Return everything before the place `stop`, what is not sealed yet included, and step behind it."""
+        taken = self.take(sys.maxsize, stop)
+        if self.place < stop:
+            sealed = self.feed.sealed
+            taken.append(self.feed.unsealed()[self.place - sealed : stop - sealed])
+            self.place = stop
         return taken

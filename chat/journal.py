@@ -14,7 +14,7 @@ import stat
 
 from loop import WaitQueue, complain, writable
 
-from .text import plain, visible
+from .text import ESCAPES, plain, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Journal:
 
     def say(self, who: str, what: str) -> None:
         """One line about a connection."""
-        self.queue(f"{who} {what}\n".encode("utf-8", "backslashreplace"), 1)
+        self.queue(f"{who} {what.translate(ESCAPES)}\n".encode("utf-8", "backslashreplace"), 1)
 
     def messages(self, who: str, messages: list[bytes]) -> None:
         """The text of each message, a line each."""

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 
 from loop import TimedOut, WriteWait, readable, send, sleep
 
 from .feed import Cursor
 from .framing import Framer
+from .room import encoded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from typing import Union
 
     from loop import Task
     from loop.traps import Coroutine
 
     from .room import Room
 
-BATCH = 64 << 10  # bytes after which a batch gets no further segment
-ENDLESS = sys.maxsize
+    Due = tuple[int, Union[bytes, bytearray]]
+
+BATCH = 64 << 10  # bytes after which a batch gets nothing more
+NOTHING: deque[Due] = deque()  # put aside; for all alike, because even an empty one takes 600 bytes
 
 
 class Member:
     """A client as its handler sees it: receive() what it says, tell() it something; `prefix` goes before its messages.
 
-    `name` is its address and port, for the journal; `reason` is set when it is ending.
+    `name` is its address and port, for the journal.
 
     What is sent to it: while it has caught up with the feed, the room's spread() sends it the news. Else it has a
-    writer of its own, and a cursor. With neither, nothing reaches it: it is not in yet, or was sent its last.
+    writer of its own, and a cursor until it leaves. With none of these, nothing reaches it any more.
     """
 
     __slots__ = (
         "socket", "host", "name", "prefix", "room", "framer", "cursor", "private", "private_size", "task", "writer",
-        "stop", "reason", "paid", "peer_ended", "lost",
+        "reason", "paid", "peer_ended", "lost",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, host: str, port: int, room: Room) -> None:
@@ -46,13 +51,12 @@ class Member:
         self.task: Task
         self.writer: Task | None = None
         self.cursor: Cursor | None = None
-        self.private: list[tuple[int, bytes]] = []  # lines for it alone, and the place in the feed they come before
+        self.private = NOTHING  # what goes to it alone, and the places in the feed this comes before
         self.private_size = 0  # bytes in `private`
-        self.stop = ENDLESS  # the place in the feed from which on nothing is for it
-        self.reason = ""  # why it ends
+        self.reason = ""  # why it ends, once that is certain
         self.paid = 0.0  # the time up to which its --max-rate is used
         self.peer_ended = False
-        self.lost = ""  # why its connection has failed, if it was a send that learned of it
+        self.lost = ""  # why its connection has failed
 
     # The receiving side.
 
@@ -76,13 +80,13 @@ class Member:
                 data = self.socket.recv(min(self.room.share(), options.max_rate or sys.maxsize))
                 if not data and self.lost:  # TCP tells an error once, and after that the end of the stream
                     raise ConnectionError(self.lost)
-            except (BlockingIOError, InterruptedError):
+            except BlockingIOError:
                 continue
             except OSError as error:
-                self.reason = self.reason or (error.strerror or str(error)).lower()
+                self.lost = error.strerror or str(error)
                 raise
             if not data:
-                self.reason, self.peer_ended = self.reason or "end of stream", True
+                self.peer_ended = True
                 return self.framer.finish()
             messages = self.framer.feed(data)
             if options.max_rate:
@@ -102,31 +106,41 @@ class Member:
 
     # The sending side.
 
+    @property
+    def reachable(self) -> bool:
+        """Whether what is said from now on will be sent to it."""
+        return self.cursor is not None or self in self.room.caught_up
+
     def tell(self, line: str | bytes) -> None:
         """Queue a line for this member alone: behind what was published before, in front of what is published later."""
-        if not self.fall_behind():
-            return  # nothing reaches it any more
-        line = (line.encode("utf-8", "replace") if isinstance(line, str) else line) + b"\n"
-        self.private.append((self.room.feed.end, line))
-        self.private_size += len(line)
-        if self.private_size > self.room.options.max_lag:
-            self.kick_if_behind()
+        if self.reachable:
+            self.fall_behind()
+            self.put_aside(encoded(line) + b"\n")
+            if self.private_size > self.room.options.max_lag:
+                self.kick_if_behind()
+
+    def put_aside(self, data: bytes) -> None:
+        """Add to what goes to it alone, in front of what is published later."""
+        place = self.room.feed.end
+        if self.private and self.private[-1][0] == place:
+            lines = self.private[-1][1]
+            lines += data  # in place: it is a bytearray until the member leaves
+        else:
+            self.private = self.private or deque()
+            self.private.append((place, bytearray(data)))
+        self.private_size += len(data)
 
     def begin(self) -> None:
         """What is said from now on is for it, and nothing that was said before."""
         self.room.caught_up.pop(self, None)
-        self.private, self.private_size = [], 0
+        self.private, self.private_size = NOTHING, 0
         self.write_from(Cursor(self.room.feed, late=True))
 
-    def fall_behind(self, rest: bytes | memoryview = b"") -> bool:
-        """Give it a writer of its own, if it had caught up; `rest` is what it did not take of what was sealed last.
-
-        Returns whether anything that is said from now on will reach it.
-        """
+    def fall_behind(self, rest: bytes | memoryview = b"") -> None:
+        """Give it a writer of its own, if it had caught up; `rest` is what it did not take of what was sealed last."""
         if self in self.room.caught_up:
             del self.room.caught_up[self]
             self.write_from(Cursor(self.room.feed), rest)
-        return self.writer is not None and not self.leaving
 
     def write_from(self, cursor: Cursor, rest: bytes | memoryview = b"") -> None:
         self.cursor = cursor
@@ -135,46 +149,72 @@ class Member:
 
     def due(self) -> Coroutine[bytes]:
         """COROUTINE. Returns what is to be sent next, whole messages; b"" once it has caught up, or got its last."""
-        feed = self.room.feed
-        assert self.cursor
-        while self.private or self.cursor.place != (self.stop if self.leaving else feed.sealed):
-            mark = self.private[0][0] if self.private else self.stop
-            pieces = self.cursor.take(BATCH, mark)
-            if self.cursor.place == mark:
-                lines = [line for place, line in self.private if place == mark]
-                del self.private[: len(lines)]
-                self.private_size -= sum(map(len, lines))
-                pieces += lines
-            if pieces:
-                return b"".join(pieces)
+        while self.private or (self.cursor and self.cursor.place != self.room.feed.sealed):
+            if batch := b"".join(self.take()):
+                return batch
             yield from sleep(0)  # what comes next is not sealed yet
         return b""
 
+    def take(self) -> list[bytes | bytearray]:
+        """What comes next, in its order, until there are BATCH bytes of it; from now on it counts as sent."""
+        taken: list[bytes | bytearray] = []
+        size = 0
+        while size < BATCH:
+            if self.private and (not self.cursor or self.cursor.place == self.private[0][0]):
+                taken.append(self.private.popleft()[1])
+                self.private_size -= len(taken[-1])
+                size += len(taken[-1])
+                continue
+            mark = self.private[0][0] if self.private else self.room.feed.end
+            pieces = self.cursor.take(BATCH - size, mark) if self.cursor else []
+            if not pieces:
+                break
+            taken += pieces
+            size += sum(map(len, pieces))
+        return taken
+
     # Its end.
 
-    @property
-    def leaving(self) -> bool:
-        return self.stop != ENDLESS
-
     def leave(self) -> None:
-        """What is due now is still sent, and nothing after it."""
+        """What is due now is still sent, and nothing after it. It is put aside: the feed need not be kept for it."""
         if self.room.feed.fresh:
             self.fall_behind()
         self.room.caught_up.pop(self, None)
-        self.stop = min(self.stop, self.room.feed.end)
+        if self.cursor:
+            due: deque[Due] = deque()
+            for place, lines in [*self.private, (self.room.feed.end, b"")]:
+                due.extend((place, piece) for piece in [*self.cursor.take_all(place), lines] if piece)
+            self.private = due
+            self.private_size = sum(len(piece) for _, piece in due)
+            self.cursor = None
 
-    def end(self) -> None:
+    def mute(self) -> None:
         """Nothing is sent any more."""
-        self.stop = 0
         self.room.caught_up.pop(self, None)
+        self.private, self.private_size = NOTHING, 0
+        self.cursor = None
         if self.writer:
             self.writer.cancel()
+
+    def send_failed(self, error: OSError) -> None:
+        """Only recv ends the receiving side: what the peer had said is still there to be read."""
+        self.mute()
+        if not isinstance(error, BrokenPipeError):  # that is no failure: the peer had ended its stream before it went
+            self.lost = error.strerror or str(error)
 
     def kick(self, reason: str) -> None:
         """Send the member away: its handler is ended, and it is told why."""
         if not self.reason:
             self.dismiss(reason)
             self.task.cancel()
+
+    def dismiss(self, reason: str) -> None:
+        """Note why the member ends, and tell it, instead of all that was due to it and all that is still said."""
+        self.reason = reason
+        if self.reachable:
+            self.begin()
+            self.tell(f"* You are disconnected: {reason}.")
+            self.leave()
 
     @property
     def lag(self) -> int:
@@ -187,34 +227,20 @@ class Member:
         if self.writer and self.lag > most and isinstance(self.writer.waits_for, WriteWait):  # else it may catch up yet
             self.kick(f"more than {most} bytes behind")
 
-    def dismiss(self, reason: str) -> None:
-        """Note why the member ends, and tell it, instead of all that was due to it and all that is still said."""
-        self.reason = reason
-        if not self.leaving:
-            self.begin()
-            self.tell(f"* You are disconnected: {reason}.")
-            self.leave()
-
-    def unreachable(self, error: OSError) -> None:
-        """A send has failed. Only recv ends the receiving side: what the peer had said is still there to be read."""
-        self.end()
-        if not isinstance(error, BrokenPipeError):  # that is no failure: the peer had ended its stream before it went
-            self.lost = error.strerror or str(error)
-
 
 def deliver(member: Member, rest: bytes | memoryview) -> Coroutine[None]:
     """COROUTINE. The writer of a member that has not caught up: `rest`, and whatever is due, as fast as it is taken."""
     stall_timeout = member.room.options.stall_timeout
     try:
-        batch = rest or (yield from member.due())
-        while batch:
+        while batch := rest or (yield from member.due()):
             yield from send(member.socket, batch, stall_timeout)
-            batch = yield from member.due()
-        if not member.leaving:
+            rest = b""
+        if member.cursor:
             member.room.caught_up[member] = None
     except TimedOut:
         member.kick(f"took nothing for {stall_timeout:g} s")
     except OSError as error:
-        member.unreachable(error)
+        member.send_failed(error)
     finally:
         member.writer = member.cursor = None
+        member.private, member.private_size = NOTHING, 0

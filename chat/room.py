@@ -32,6 +32,8 @@ class Room:
         self.members: dict[Member, None] = {}  # everybody, oldest first
         self.caught_up: dict[Member, None] = {}  # those who were sent everything that is sealed
         self.check_at = 0
+        self.talking = 0  # how often something was laid down since the last spreading
+        self.talked = 1  # and between that and the one before
         self.turn = min(TURN, options.max_lag // 4)
         self.cluster: Cluster | None = None  # with other servers: what is said here goes through it into the feed
         self.held = False  # nobody is read from now; `released` is where they wait
@@ -44,19 +46,21 @@ class Room:
         """
         self.lay_down(member.name, member.prefix, messages)
 
-    def announce(self, line: str) -> None:
+    def announce(self, line: str | bytes) -> None:
         """Send everybody a line that nobody said, without a prefix."""
-        self.lay_down("room", b"", [line.encode("utf-8", "replace")])
+        self.lay_down("room", b"", [encoded(line).replace(b"\n", b" ")])
 
     def lay_down(self, who: str, prefix: bytes, messages: list[bytes]) -> None:
         if not messages:
             return
+        text = prefix + (b"\n" + prefix).join(messages) + b"\n"
         self.journal.messages(who, messages)
-        (self.cluster.publish if self.cluster else self.append)(prefix + (b"\n" + prefix).join(messages) + b"\n")
+        (self.cluster.publish if self.cluster else self.append)(text)
 
     def append(self, text: bytes) -> None:
-        """Lay whole messages into the feed."""
-        self.feed.append(text)
+        """Lay whole messages, with their separators, into the feed."""
+        self.feed.append(bytes(text))  # anything else shall fail here, in the handler that has it, and not in spread()
+        self.talking += 1
         self.news.wake()
         if self.feed.end >= self.check_at:
             self.check_lags()
@@ -71,13 +75,14 @@ class Room:
                 yield from self.news.wait()
             news = self.feed.seal()
             size = len(news)
+            self.talked, self.talking = self.talking, 0
             for member in list(self.caught_up):
                 try:
                     sent = member.socket.send(news)
-                except (BlockingIOError, InterruptedError):
+                except BlockingIOError:
                     sent = 0
                 except OSError as error:
-                    member.unreachable(error)
+                    member.send_failed(error)
                     continue
                 if sent != size:
                     member.fall_behind(memoryview(news)[sent:])
@@ -89,10 +94,14 @@ class Room:
         what is left of it. Else a thousand members that talk at once would put everybody --max-lag behind in one turn.
         """
         feed = self.feed
-        return max(1024, min(RECEIVE, self.turn // feed.width, self.turn - (feed.end - feed.sealed)))
+        return max(1024, min(RECEIVE, self.turn // self.talked, self.turn - (feed.end - feed.sealed)))
 
     def check_lags(self) -> None:
         """Look for those who have fallen too far behind: once in a while, so that publishing touches no member."""
         self.check_at = self.feed.end + self.options.max_lag // 16
         for member in self.members:
             member.kick_if_behind()
+
+
+def encoded(line: str | bytes) -> bytes:
+    return line.encode("utf-8", "replace") if isinstance(line, str) else line

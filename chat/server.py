@@ -91,8 +91,14 @@ class Server:
             if not member.reason:
                 member.reason = "the server is ending"
                 member.task.cancel()
-        while self.sessions:
-            yield from self.change.wait()
+        end = kernel.clock() + FAREWELL + 2 * LINGER
+        try:
+            while self.sessions:
+                yield from self.change.wait(max(0, end - kernel.clock()))
+        except TimedOut:  # a handler does not let itself be ended
+            for member in list(self.sessions):
+                complain(f"chatsrv: the handler of {member.name} does not end")
+                self.conclude(member)
         if cluster and membership:
             yield from cluster.returned(LINGER)  # what the handlers said at their ends
             membership.cancel()
@@ -144,13 +150,19 @@ class Server:
         if not objection:
             self.room.members[member] = None
             self.per_host[host] = self.per_host.get(host, 0) + 1
-        member.task = self.kernel.spawn(self.session(member, not objection), member.name)
+        member.task = self.kernel.spawn(self.session(member), member.name)
+        member.begin()
         if objection:
             member.dismiss(objection)
 
-    def forget(self, member: Member) -> None:
-        """Take the member off all lists."""
+    def conclude(self, member: Member) -> None:
+        """Close the connection, and take the member off all lists."""
+        if member not in self.sessions:
+            return
         del self.sessions[member]
+        member.mute()
+        self.kernel.close(member.socket)
+        self.journal.say(member.name, f"connection terminated: {member.reason}")
         if member in self.room.members:
             del self.room.members[member]
             self.per_host[member.host] -= 1
@@ -168,39 +180,33 @@ class Server:
 
     # A connection.
 
-    def session(self, member: Member, welcome: bool) -> Coroutine[None]:
+    def session(self, member: Member) -> Coroutine[None]:
         """COROUTINE. One connection, from accepted to terminated, however it ends."""
         try:
-            if welcome:
+            if member in self.room.members:
                 yield from self.converse(member)
             yield from self.part(member)
         except OSError as error:
             member.reason = member.reason or (error.strerror or str(error)).lower()
         finally:
-            member.end()
-            self.kernel.close(member.socket)
-            self.forget(member)
-            self.journal.say(member.name, f"connection terminated: {member.reason}")
+            self.conclude(member)
 
     def converse(self, member: Member) -> Coroutine[None]:
         """COROUTINE. Run the handler to its end. Raises OSError if the connection has failed."""
-        if not member.leaving:
-            member.begin()  # only now: what was said since it was accepted is not to come before the greeting
+        if member.reachable:
+            member.begin()  # anew: what was said since it was accepted is not to come before the greeting
         try:
             yield from self.handler(member, self.room)
-            if member.leaving:  # by its own last words it fell behind and was kicked: here, not when it is told so
-                yield from sleep(0)
-            member.reason = member.reason or "left"
+            member.reason = member.reason or ("end of stream" if member.peer_ended else "left")
             if self.room.cluster:  # what the member said last is due to it, too
                 yield from self.room.cluster.returned(FAREWELL)
         except Cancelled:
             pass  # kicked, or the server is ending
-        except Exception as error:
-            if member.reason and not member.peer_ended:  # receive() has noted why: it is not the handler that failed
-                if isinstance(error, TimedOut):
-                    return
-                if isinstance(error, OSError):
-                    raise
+        except (Exception, SystemExit) as error:
+            if isinstance(error, TimedOut) and member.reason:  # receive() has noted it: the handler has not failed
+                return
+            if isinstance(error, OSError) and member.lost:
+                raise
             member.reason = "its handler failed"
             report(f"the handler of {member.name} failed")
 
@@ -209,6 +215,11 @@ class Server:
 
         Closing a socket with something unread in it makes TCP send a reset, which can destroy what was just sent.
         """
+        if member.task.error:  # it was kicked while it ran, by its own last words perhaps, and is yet to be told so
+            try:
+                yield from sleep(0)
+            except Cancelled:
+                pass
         member.leave()
         try:
             if member.writer:

@@ -178,6 +178,8 @@ class Kernel:
         A timer counts as long as it is its task's. Most never go off: their task is woken before and has another one,
         or none. They stay where they are until it is their turn, or until there are too many of them.
         """
+        if not timeout >= 0:
+            raise ValueError(f"a timeout is a number of seconds, not {timeout}")  # NaN would block the heap
         task.timer = (self.clock() + timeout, next(self.serial), task)
         heappush(self.timers, task.timer)
 

@@ -40,7 +40,7 @@ def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[sock
                 accepted.append((sock, address))
                 sock.setblocking(False)
         except OSError as error:  # one that comes after some were accepted comes again
-            if not accepted and not isinstance(error, (BlockingIOError, InterruptedError)):
+            if not accepted and not isinstance(error, BlockingIOError):
                 raise
     return accepted
 
@@ -62,7 +62,7 @@ def recv(sock: socket.socket, most: int, timeout: float | None = None) -> Corout
         yield ReadWait(sock, timeout)
         try:
             return sock.recv(most)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             pass
 
 
@@ -72,7 +72,7 @@ def send(sock: socket.socket, data: bytes | memoryview, timeout: float | None = 
     while True:
         try:
             sent = sock.send(rest)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             sent = 0
         if sent == len(rest):
             return
@@ -86,7 +86,7 @@ def read(file: Source, most: int, timeout: float | None = None) -> Coroutine[byt
         yield ReadWait(file, timeout)
         try:
             return os.read(file if isinstance(file, int) else file.fileno(), most)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             pass
 
 
@@ -100,7 +100,7 @@ def write(fd: int, data: bytes) -> Coroutine[None]:
         yield WriteWait(fd)
         try:
             rest = rest[os.write(fd, rest[: select.PIPE_BUF]) :]
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             pass
 
 

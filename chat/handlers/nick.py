@@ -36,13 +36,13 @@ def nick(member: Member, room: Room) -> Coroutine[None]:
 
 def command(member: Member, room: Room, message: bytes) -> None:
     """Carry out one command but /quit."""
-    verb, _, rest = message.decode("utf-8", "replace").partition(" ")
-    if verb == "/who":
+    verb, _, text = message.partition(b" ")
+    if verb == b"/who":
         member.tell("* Here: " + ", ".join(sorted(names(room))))
-    elif verb == "/me" and rest:
-        room.announce(f"* {name_of(member)} {rest}")
-    elif verb == "/nick":
-        name = rest.strip()
+    elif verb == b"/me" and text:
+        room.announce(b"* " + name_of(member).encode() + b" " + text)
+    elif verb == b"/nick":
+        name = text.decode("utf-8", "replace").strip()
         if not name.isprintable() or not 0 < len(name.encode()) <= LONGEST or set(name) & set(" :*/"):
             member.tell(f"* A name has 1 to {LONGEST} bytes, no spaces and none of :*/")
         elif name in names(room):
@@ -64,4 +64,4 @@ def name_of(member: Member) -> str:
 
 
 def names(room: Room) -> set[str]:
-    return set(map(name_of, room.members))
+    return {name_of(member) for member in room.members if member.reachable}

@@ -370,7 +370,7 @@ class Oracle:
         heard = received[greeting.end() :]
         order = self.world.order
         start = self.began[name]
-        least = self.returned.get(name, 0)
+        least = 0 if notice else self.returned.get(name, 0)
         if reason == ENDING:
             least = self.stopped_in_order
         if self.handler == "chat":

@@ -261,7 +261,7 @@ class Run:
         elif way == "cancel its task":
             member.task.cancel()
         else:
-            member.end()
+            member.mute()
 
     def tell(self) -> None:
         """Tell one of the members something."""
