@@ -3,16 +3,61 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 from chatting import Chatsrv, Crowd
+from timeless import World
+
+from loop import Kernel
+
+Pair = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture
-def chatsrv() -> Iterator[Callable[..., Chatsrv]]:
-    """Starts servers: `chatsrv("--quiet", ...)`. Each is ended and checked after the test; see Chatsrv.finish."""
+def no_descriptor_is_left() -> Iterator[None]:
+    """For all tests of a module: `pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")`."""
     before = set(os.listdir("/dev/fd"))
+    yield
+    assert set(os.listdir("/dev/fd")) <= before, "the test has left descriptors open"
+
+
+# For those who need a kernel.
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A poller and a clock that never keep a test waiting."""
+    world = World()
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def kernel(world: World) -> Kernel:
+    return Kernel(world, world.clock)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Two non-blocking sockets, connected to each other."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.setblocking(False)
+    with near, far:
+        yield near, far
+
+
+another_pair = pair
+
+
+# For those who need a chat.
+
+
+@pytest.fixture
+def chatsrv(no_descriptor_is_left: None) -> Iterator[Callable[..., Chatsrv]]:
+    """Starts servers: `chatsrv("--quiet", ...)`. Each is ended and checked after the test; see Chatsrv.finish."""
     servers: list[Chatsrv] = []
 
     def start(*flags: str, **more: object) -> Chatsrv:
@@ -28,7 +73,17 @@ def chatsrv() -> Iterator[Callable[..., Chatsrv]]:
             server.destroy()
             for client in server.clients:
                 client.close()
-    assert set(os.listdir("/dev/fd")) <= before, "the test has left descriptors open"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Chatsrv]:
+    """One server for all tests of a module."""
+    server = Chatsrv()
+    try:
+        yield server
+        server.finish()
+    finally:
+        server.destroy()
 
 
 @pytest.fixture
