@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -16,6 +17,8 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import pytest
+
 from loop import Kernel, Task, connect, join, recv, send, sleep
 
 if TYPE_CHECKING:
@@ -26,6 +29,12 @@ PATIENCE = 15.0  # seconds until a test gives something up; nothing here takes t
 HERE = "127.0.0.1"
 PREFIX = b"127.0.0.1: "
 GREETING = b"Welcome to the chat: each line you send goes to everybody here."
+MIB = 1 << 20
+SMALL = 4096  # a receive buffer that is soon full
+
+LINUX = sys.platform == "linux"
+linux = pytest.mark.skipif(not LINUX, reason="this looks into /proc, or needs what only Linux has")
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
 def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PATIENCE) -> Any:
@@ -44,6 +53,20 @@ def free_port() -> int:
 
 
 # The server.
+
+
+HANDLER = """
+def handle(member, room):
+    member.tell("Welcome")
+    while messages := (yield from member.receive()):
+"""
+
+
+def handler(directory: Path, *lines: str) -> str:
+    """Write a handler that runs these lines for the `messages` it receives; returns what --handler takes."""
+    path = directory / "handler.py"
+    path.write_text(HANDLER + "".join(f"        {line}\n" for line in lines))
+    return f"{path}:handle"
 
 
 class Output:
@@ -216,6 +239,9 @@ def check_journal(text: str) -> None:
     assert accepted == terminated or left_out(text)
 
 
+Start = Callable[..., Chatsrv]  # the fixture `chatsrv`
+
+
 # What the system knows of a process. Linux only.
 
 
@@ -228,6 +254,11 @@ def cpu_seconds(pid: int) -> float:
 def memory(pid: int) -> int:
     """Bytes of memory it occupies now."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def asleep(pid: int) -> bool:
+    """Whether it waits for something to happen."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def descriptors(pid: int) -> int:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable
 
-import pytest
-from chatting import HERE, PREFIX, Chatsrv, Client, Crowd, all_of, check_oracle, memory, tagged
-
-Start = Callable[..., Chatsrv]
-linux = pytest.mark.skipif(sys.platform != "linux", reason="this needs /proc, or addresses that only Linux has")
-MIB = 1 << 20
-SMALL = 4096  # a receive buffer that is soon full
+from chatting import (
+    HERE,
+    MIB,
+    PREFIX,
+    SMALL,
+    Client,
+    Crowd,
+    Start,
+    all_of,
+    check_oracle,
+    linux,
+    memory,
+    tagged,
+)
 
 
 def told(reason: str) -> bytes:
@@ -56,32 +61,28 @@ def test_one_address_gets_no_more_than_its_share(chatsrv: Start) -> None:
         client.expect(PREFIX + b"in")
 
 
-def test_who_says_nothing_is_sent_away_and_who_talks_is_not(chatsrv: Start) -> None:
-    server = chatsrv("--idle-timeout", "1")
+def test_who_says_nothing_is_sent_away_and_who_talks_is_not(chatsrv: Start, crowd: Crowd) -> None:
+    server = chatsrv("--idle-timeout", "2")
     start = time.monotonic()
-    listener, talker = server.client(), server.client()
-    said = 0
-    while not server.over():
-        talker.say(f"{said}")
-        talker.expect(PREFIX + b"%d" % said)
-        said += 1
-        time.sleep(0.02)
-    assert time.monotonic() >= start + 1
-    assert server.over() == [f"{listener.name} connection terminated: silent for 1 s"]
-    *heard, last = listener.everything().splitlines(keepends=True)
-    assert last == told("silent for 1 s")
-    assert heard == [PREFIX + b"%d\n" % number for number in range(len(heard))]
-    talker.say("still here")
-    talker.expect(PREFIX + b"still here")
+    silent, talker = crowd.enter(server.port, "silent", "talker")
+    talking = crowd.kernel.spawn(talker.talk(1_000_000, pause=0.02))
+    crowd.run(silent.to_the_end())
+    assert time.monotonic() >= start + 2
+    assert silent.heard.endswith(told("silent for 2 s"))
+    server.terminated("silent for 2 s")
+    assert len(server.over()) == 1
+    talking.cancel()
+    crowd.run(talker.talk(1), talker.leave())
+    check_oracle(talker.heard, {"silent": silent.heard}, {"talker": talker.said})
 
 
 def test_who_takes_nothing_is_dropped_and_the_others_notice_nothing(chatsrv: Start, crowd: Crowd) -> None:  # hazard 32
-    server = chatsrv("--quiet", "--stall-timeout", "0.5", "--max-lag", "64M")
+    server = chatsrv("--quiet", "--stall-timeout", "1", "--max-lag", "64M")
     observer, talker = crowd.enter(server.port, "observer", "talker")
     (stuck,) = crowd.enter(server.port, "stuck", buffer=SMALL)
     observer.listen()
     crowd.run(talker.talk(8000, padding=1000))
-    crowd.until(lambda: server.over("took nothing for 0.5 s"))
+    crowd.until(lambda: server.over("took nothing for 1 s") or server.over("connection timed out"))  # TCP_USER_TIMEOUT
     assert len(server.over()) == 1
     crowd.run(stuck.to_the_end(), talker.leave(), observer.leave())
     heard = {"talker": talker.heard, "stuck": stuck.heard}
@@ -136,15 +137,15 @@ def test_a_flood_is_slowed_and_loses_nothing_and_delays_nobody(chatsrv: Start, c
     start = time.monotonic()
     flood = crowd.kernel.spawn(flooder.talk(250, padding=1000))  # 2.5 times what is read in a second
     crowd.until(lambda: observer.heard)
-    for number in range(20):
+    for number in range(5):
         crowd.run(neighbour.talk(1))
         crowd.until(lambda: tagged("neighbour", number) in neighbour.heard)  # noqa: B023
-    assert observer.heard.count(b"<flooder") < 250
     crowd.run(all_of([flood]), flooder.leave(), neighbour.leave())
+    assert observer.heard.find(b"<neighbour 4>") < observer.heard.find(b"<flooder 249>")
     assert time.monotonic() - start >= 1.4  # the first second's worth is free
     crowd.run(observer.leave())
     heard = {"flooder": flooder.heard, "neighbour": neighbour.heard}
-    check_oracle(observer.heard, heard, {"flooder": 250, "neighbour": 20})
+    check_oracle(observer.heard, heard, {"flooder": 250, "neighbour": 5})
     server.terminated("end of stream", 3)
 
 

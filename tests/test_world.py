@@ -13,40 +13,40 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from chatting import (
     HERE,
+    LINUX,
+    MIB,
     PATIENCE,
     PREFIX,
     RUDE,
-    Chatsrv,
+    SMALL,
     Client,
     Crowd,
+    Start,
     Visitor,
     all_of,
     check_oracle,
     cpu_seconds,
     descriptors,
     free_port,
+    handler,
     left_out,
+    linux,
     memory,
+    needs_strace,
     tagged,
 )
 
-from loop import send, sleep
+from loop import recv, send, sleep
 
 if TYPE_CHECKING:
     from loop.traps import Coroutine
-
-Start = Callable[..., Chatsrv]
-LINUX = sys.platform == "linux"
-linux = pytest.mark.skipif(not LINUX, reason="this looks into /proc, or at what only Linux does")
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-MIB = 1 << 20
-SMALL = 4096  # a receive buffer that is soon full
 
 
 @pytest.fixture
@@ -108,19 +108,16 @@ def test_an_end_with_a_journal_nobody_reads(chatsrv: Start) -> None:
 
 def test_complaints_nobody_reads(chatsrv: Start, tmp_path: Path) -> None:
     """Hazard 28: `./chatsrv 2>&1 | less`, and more tracebacks than the pipe takes."""
-    handler = tmp_path / "fragile.py"
-    handler.write_text(
-        "def fragile(member, room):\n"
-        "    member.tell('Welcome')\n"
-        "    while messages := (yield from member.receive()):\n"
-        "        room.publish(member, messages)\n"
-        "        if messages != [b'hello']:\n"
-        "            raise ValueError('.' * 1000)\n"
+    fragile = handler(
+        tmp_path,
+        "room.publish(member, messages)",
+        "if messages != [b'hello']:",
+        "    raise ValueError('.' * 1000)",
     )
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb"):
         joined = ["sh", "-c", 'exec "$@" 2>&1', "sh"]
-        server = chatsrv("--handler", f"{handler}:fragile", port=free_port(), stdout=write_end, through=joined)
+        server = chatsrv("--handler", fragile, port=free_port(), stdout=write_end, through=joined)
         os.close(write_end)
         for _ in range(100):
             client = server.client()
@@ -156,8 +153,8 @@ def test_a_journal_on_a_full_disk(chatsrv: Start) -> None:
 
 @linux
 @pytest.mark.parametrize("closed", [">&-", "<&- >&-", "<&- >&- 2>&-"])
-def test_a_server_started_with_closed_descriptors(chatsrv: Start, closed: str) -> None:
-    """Hazard 18: a socket would get the number 1, and the journal with it."""
+def test_hazard_18_a_server_started_with_closed_descriptors(chatsrv: Start, closed: str) -> None:
+    """A socket would get the number 1, and the journal with it."""
     server = chatsrv(port=free_port(), stdout=subprocess.DEVNULL, through=["sh", "-c", f'exec "$@" {closed}', "sh"])
     converse(server.client(), server.client(), text=b"nobody writes this down")
     assert os.readlink(f"/proc/{server.pid}/fd/1") == os.devnull
@@ -166,11 +163,15 @@ def test_a_server_started_with_closed_descriptors(chatsrv: Start, closed: str) -
 # Not enough descriptors.
 
 
+def descriptors_up_to(soft: int, hard: int) -> Callable[[], None]:
+    """For a process to call before it becomes the server."""
+    return partial(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @linux
 def test_out_of_descriptors(chatsrv: Start, crowd: Crowd) -> None:
     """Hazard 25: accept fails for as long as there are no descriptors; who is in must not notice, nor the processor."""
-    forty = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))  # noqa: E731
-    server = chatsrv("--max-clients", "1000", preexec_fn=forty)
+    server = chatsrv("--max-clients", "1000", preexec_fn=descriptors_up_to(40, 40))
     crowd_outside = [crowd.visitor(f"v{number}") for number in range(80)]
     entering = [crowd.kernel.spawn(visitor.enter(server.port)) for visitor in crowd_outside]
     crowd.until(lambda: server.complaints.lines("cannot accept connections"))
@@ -183,7 +184,7 @@ def test_out_of_descriptors(chatsrv: Start, crowd: Crowd) -> None:
         for visitor in inside[:2]:
             crowd.run(visitor.talk(1))
         last = tagged(inside[1].name, rounds)
-        crowd.until(lambda: inside[0].heard.endswith(last))  # noqa: B023
+        crowd.until(lambda: last in inside[0].heard)  # noqa: B023
         rounds += 1
         crowd.run(sleep(0.2))
     assert (cpu_seconds(server.pid) - before) / (time.monotonic() - start) < 0.05
@@ -201,8 +202,7 @@ def test_out_of_descriptors(chatsrv: Start, crowd: Crowd) -> None:
 @linux
 def test_the_descriptor_limit_leaves_room_to_refuse(chatsrv: Start) -> None:
     """By default, --max-clients is what the limit allows, less a reserve: who comes too late is told so."""
-    forty = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (20, 40))  # noqa: E731
-    server = chatsrv(preexec_fn=forty)
+    server = chatsrv(preexec_fn=descriptors_up_to(20, 40))
     inside = [server.client() for _ in range(8)]
     for _ in range(72):
         assert Client(server.port).everything() == b"* You are disconnected: the server is full.\n"
@@ -238,7 +238,7 @@ def test_what_was_said_before_a_reset_is_heard(chatsrv: Start) -> None:
         rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RUDE)
         rude.send(b"last words %d\n" % number)
         rude.close()
-    client.expect(*(b"last words %d" % number for number in range(300)))
+    assert {client.line() for _ in range(300)} == {b"last words %d" % number for number in range(300)}
 
 
 def test_four_hundred_who_send_anything_and_end_anyhow(chatsrv: Start, crowd: Crowd) -> None:
@@ -285,50 +285,51 @@ def test_a_thousand_half_lines(chatsrv: Start, crowd: Crowd, many_descriptors: N
     """Hazard 31: a line that is not complete is held, costs next to nothing, and is whole in the end."""
     server = chatsrv()
     (observer,) = crowd.enter(server.port, "observer")
-    observer.listen()
     visitors = crowd.enter(server.port, *(f"v{number}" for number in range(1000)))
-    crowd.run(*(send(visitor.sock, tagged(visitor.name, 0, 600)[:500]) for visitor in visitors))
-    crowd.run(*(send(visitor.sock, tagged(visitor.name, 0, 600)[500:]) for visitor in visitors[:500]))
+    for visitor in [observer, *visitors[1::2]]:
+        visitor.listen()
+    lines = {visitor: tagged(visitor.name, 0, 100) for visitor in visitors}
+    crowd.run(*(send(visitor.sock, lines[visitor][:50]) for visitor in visitors))
+    crowd.run(*(send(visitor.sock, lines[visitor][50:]) for visitor in visitors[:500]))
     crowd.until(lambda: observer.heard.count(b"<") == 500)
     for visitor in visitors[::2]:
         visitor.reset()
-    crowd.run(*(send(visitor.sock, tagged(visitor.name, 0, 600)[500:]) for visitor in visitors[501::2]))
+    crowd.run(*(send(visitor.sock, lines[visitor][50:]) for visitor in visitors[501::2]))
+    crowd.until(lambda: observer.heard.count(b"<") == 750)
     crowd.run(*(visitor.leave() for visitor in visitors[1::2]), observer.leave())
     said = {visitor.name: 1 for visitor in [*visitors[:500], *visitors[501::2]]}
     streams = {visitor.name: visitor.heard for visitor in visitors[1::2]}
     assert check_oracle(observer.heard, streams, said) == 500 * 750  # what a reset leaves unfinished is no message
 
 
-def test_a_line_of_100_megabytes(chatsrv: Start) -> None:
+def test_a_line_of_100_megabytes(chatsrv: Start, crowd: Crowd) -> None:
     """Hazard 31: a line without an end passes through in parts; nobody keeps it."""
     server = chatsrv("--quiet", "--no-prefix")
-    client = server.client()
+    (visitor,) = crowd.enter(server.port, "visitor")
     piece = bytes(range(32, 127)) * 1000  # 95,000 bytes: no multiple of 1024
-    count = 100_000_000 // len(piece)
+    total = 100_000_000 // len(piece) * len(piece)
+
+    def talk() -> Coroutine[None]:
+        for _ in range(total // len(piece)):
+            yield from send(visitor.sock, piece)
+        yield from send(visitor.sock, b"\n")
+
+    def hear() -> Coroutine[None]:
+        heard, rest = 0, b""
+        while b"\n" not in rest:
+            rest += yield from recv(visitor.sock, 1 << 10)
+        rest = rest.partition(b"\n")[2]  # the greeting
+        while heard < total:
+            *parts, rest = (rest + (yield from recv(visitor.sock, 1 << 20))).split(b"\n")
+            for part in parts:
+                assert len(part) == 1024 or heard + len(part) == total
+                at = heard % len(piece)
+                assert part == (piece[at : at + 1024] + piece)[: len(part)]
+                heard += len(part)
+        assert rest == b""
+
     before = memory(server.pid) if LINUX else 0
-    client.sock.setblocking(False)
-    sent = heard = 0
-    rest = b""
-    total = count * len(piece)
-    while heard < total:
-        if sent < total:
-            try:
-                sent += client.sock.send(piece[sent % len(piece) :])
-                if sent == total:
-                    client.send(b"\n")
-            except BlockingIOError:
-                pass
-        try:
-            rest += client.sock.recv(1 << 20)
-        except BlockingIOError:
-            continue
-        *parts, rest = rest.split(b"\n")
-        for part in parts:
-            assert len(part) == 1024 or heard + len(part) == total
-            at = heard % len(piece)
-            assert part == (piece[at : at + 1024] + piece)[: len(part)]
-            heard += len(part)
-    assert rest == b""
+    crowd.run(talk(), hear())
     if LINUX:
         assert memory(server.pid) - before < 32 * MIB
 
@@ -344,36 +345,39 @@ while data := sock.recv(1 << 20):
 
 def test_frozen_clients(chatsrv: Start, crowd: Crowd, tmp_path: Path) -> None:
     """Hazards 23 and 32: who was stopped and goes on misses nothing; who stays stopped is dropped, nobody notices."""
-    server = chatsrv("--quiet", "--max-lag", "64M", "--stall-timeout", "2")
+    server = chatsrv("--quiet", "--max-lag", "13M")  # more than is said at once below, and much less than twice that
     observer, talker = crowd.enter(server.port, "observer", "talker")
     observer.listen()
     files = [tmp_path / name for name in ("thawed", "frozen")]
-    with files[0].open("wb") as thawed_out, files[1].open("wb") as frozen_out:
-        processes = [
-            subprocess.Popen([sys.executable, "-c", LISTENER, str(server.port)], stdout=out)
-            for out in (thawed_out, frozen_out)
-        ]
+    processes = []
     try:
+        for path in files:
+            with path.open("wb") as out:
+                process = subprocess.Popen([sys.executable, "-c", LISTENER, str(server.port)], stdout=out)
+            processes.append(process)
         thawed, frozen = processes
         crowd.until(lambda: all(path.stat().st_size for path in files))
         for process in processes:
             process.send_signal(signal.SIGSTOP)
         crowd.run(talker.talk(12_000, padding=1000))
+        crowd.until(lambda: observer.heard.endswith(tagged("talker", 11_999, 1000)))
         thawed.send_signal(signal.SIGCONT)
-        crowd.until(lambda: server.over("took nothing for 2 s"))
+        crowd.until(lambda: files[0].stat().st_size == len(observer.heard))
+        crowd.run(talker.talk(12_000, padding=1000))
+        crowd.until(lambda: observer.heard.endswith(tagged("talker", 23_999, 1000)))
         frozen.send_signal(signal.SIGCONT)
-        crowd.run(talker.talk(1))
+        crowd.until(lambda: server.over("more than 13631488 bytes behind"))
         crowd.run(talker.leave(), observer.leave())
-        crowd.until(lambda: frozen.poll() is not None and server.over("end of stream"))
         server.process.send_signal(signal.SIGTERM)
-        assert thawed.wait(15) == 0
+        assert thawed.wait(PATIENCE) == frozen.wait(PATIENCE) == 0
     finally:
         for process in processes:
             process.kill()
             process.wait()
     streams = {path.name: path.read_bytes() for path in files}
-    assert check_oracle(observer.heard, streams, {"talker": 12_001}, torn=["frozen"]) > 12_001
-    assert streams["thawed"].endswith(tagged("talker", 12_000))
+    assert check_oracle(observer.heard, streams, {"talker": 24_000}) > 24_000
+    assert streams["thawed"].endswith(tagged("talker", 23_999, 1000))
+    assert streams["frozen"].endswith(b"\n* You are disconnected: more than 13631488 bytes behind.\n")
 
 
 @linux
@@ -381,14 +385,12 @@ def test_a_reset_of_somebody_who_is_not_read_from_keeps_nobody_busy(chatsrv: Sta
     """Hazard 21: an error cannot be masked; a lasting registration reported it 266,168 times in 0.2 s."""
     server = chatsrv("--max-rate", "1024")
     client = server.client()
-    client.send(b"." * 2500)  # read within two seconds
+    client.send(b"." * 2500)
     client.expect(b"127.0.0.1: ....", starts=True)
-    client.reset()
     before = cpu_seconds(server.pid)
-    time.sleep(0.5)  # that nothing happens cannot be waited for
+    client.reset()
+    server.terminated()  # when the rest has been read, at a kilobyte a second
     assert cpu_seconds(server.pid) - before < 0.1
-    assert not server.over()
-    server.terminated()
 
 
 def test_who_is_sent_away_while_talking_still_learns_why(chatsrv: Start) -> None:
@@ -470,9 +472,9 @@ def say_if_possible(visitor: Visitor) -> Coroutine[None]:
 
 def test_an_end_under_load_delivers_what_was_accepted(chatsrv: Start, crowd: Crowd) -> None:
     """Also to those who are far behind, if they read now."""
-    server = chatsrv()
+    server = chatsrv("--max-lag", "64M")
     visitors = crowd.enter(server.port, *(f"v{number}" for number in range(10)))
-    behind = crowd.enter(server.port, "behind", "far behind", buffer=16384)
+    behind = crowd.enter(server.port, "behind", "behind, too")
 
     def chatter(visitor: Visitor) -> Coroutine[None]:
         try:
@@ -562,9 +564,7 @@ def test_a_peer_that_vanishes_with_data_on_its_way_is_noticed(chatsrv: Start) ->
             talker.say("is anybody there?")
             loopback("down")
             server.process.send_signal(signal.SIGCONT)
-            start = time.monotonic()
             server.terminated(count=2)
-            assert time.monotonic() - start < 10
             loopback("up")
             converse(server.client(), server.client(), text=b"the net is back")
             vanished.close()
