@@ -224,7 +224,7 @@ class Chatsrv:
             self.process.kill()
             self.process.wait()
         for output in filter(None, (self.complaints, self.journal)):
-            output.pipe.close()
+            output.close()
 
 
 def left_out(journal: str) -> int:
