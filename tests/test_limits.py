@@ -115,7 +115,7 @@ def test_a_hundred_who_are_stuck_cost_one_backlog(chatsrv: Start, crowd: Crowd) 
     grown = []
     for _ in "again", "and again":
         stuck = crowd.enter(server.port, *(f"stuck{number}" for number in range(100)), buffer=SMALL)
-        crowd.run(talker.talk(12_000, padding=1000))
+        crowd.run(talker.talk(13_000, padding=1000))
         last = tagged("talker", talker.said - 1, 1000)
         crowd.until(lambda: observer.heard.endswith(last))  # noqa: B023
         grown.append(memory(server.pid) - before)
@@ -123,7 +123,7 @@ def test_a_hundred_who_are_stuck_cost_one_backlog(chatsrv: Start, crowd: Crowd) 
             visitor.reset()
         streams = {visitor.name: visitor.heard for visitor in stuck[:4]}
         crowd.run(*(visitor.listen_up_to(last) for visitor in stuck[:4]))
-        assert check_oracle(observer.heard, streams, {"talker": talker.said}) == 4 * 12_000
+        assert check_oracle(observer.heard, streams, {"talker": talker.said}) == 4 * 13_000
         for visitor in stuck[:4]:
             visitor.close()
     assert 8 * MIB < grown[0] < 24 * MIB  # the system's own buffers, some MiB each, take the rest
