@@ -351,7 +351,7 @@ def test_little_is_imported_before_it_listens(chatsrv: Start) -> None:
     server = chatsrv(env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
     imported = set(re.findall(r"\| +(\S+)$", server.complaints.text(), re.MULTILINE))
     assert {"chat.server", "loop.kernel"} <= imported
-    heavy = "asyncio concurrent dataclasses inspect logging subprocess tempfile threading typing hiredis"
+    heavy = "asyncio concurrent dataclasses inspect logging subprocess tempfile typing hiredis"
     assert not imported & {*heavy.split(), "chat.cluster", "chat.client"}
     server.finish(complaint=None)
 
