@@ -276,7 +276,7 @@ def join_cluster(server: Server, url: str) -> str:
     try:
         from .cluster import enter  # and with it hiredis
     except ImportError:
-        return "--cluster needs hiredis: pip install hiredis"
+        return "--cluster needs hiredis: pip install 'hiredis>=3'"
     try:
         enter(server.kernel, server.room, url)
     except ValueError as error:

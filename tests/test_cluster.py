@@ -369,7 +369,7 @@ def test_without_hiredis(tmp_path: Path, found: str) -> None:
     (tmp_path / "hiredis.py").write_text(found)
     refused = run_chatsrv("--cluster", "redis://127.0.0.1:1", PYTHONPATH=str(tmp_path))
     assert refused.returncode == 1
-    assert refused.stderr == "chatsrv: --cluster needs hiredis: pip install hiredis\n"
+    assert refused.stderr == "chatsrv: --cluster needs hiredis: pip install 'hiredis>=3'\n"
     code = "import sys; import chat.server; assert not {'hiredis', 'chat.cluster'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=real.ROOT, timeout=real.PATIENCE)
 

@@ -309,13 +309,18 @@ def test_a_line_of_100_megabytes(chatsrv: Start, crowd: Crowd) -> None:
     piece = bytes(range(32, 127)) * 1000  # 95,000 bytes: no multiple of 1024
     total = 100_000_000 // len(piece) * len(piece)
 
+    heard = 0
+
     def talk() -> Coroutine[None]:
-        for _ in range(total // len(piece)):
+        for said in range(0, total, len(piece)):
             yield from send(visitor.sock, piece)
+            while said - heard > 4 * MIB:  # whoever hears too slowly is sent away
+                yield from sleep(0.001)
         yield from send(visitor.sock, b"\n")
 
     def hear() -> Coroutine[None]:
-        heard, rest = 0, b""
+        nonlocal heard
+        rest = b""
         while b"\n" not in rest:
             rest += yield from recv(visitor.sock, 1 << 10)
         rest = rest.partition(b"\n")[2]  # the greeting
