@@ -44,7 +44,8 @@ class Socket:
         self.taken = bytearray()  # what the server has read
         self.accepted_at = 0.0
         self.last_recv = 0.0
-        self.last_send = 0.0
+        self.last_send = 0.0  # when something was taken, or first was not
+        self.flowing = True
         self.in_rate = 0  # bytes of it that count for --max-rate
         self.first_read = 0.0
         self.last_read = 0.0
@@ -173,6 +174,8 @@ class Socket:
             raise error(errno.EPIPE)
         size = min(len(data), self.room - len(self.outgoing))
         if size <= 0 and len(data):
+            if self.flowing:
+                self.flowing, self.last_send = False, world.now
             raise BlockingIOError(errno.EAGAIN, "again")
         if world.chance() < world.balk:
             world.hit("send would block after all")
@@ -181,7 +184,7 @@ class Socket:
         if size < len(data):
             world.count("short send")
         self.outgoing += data[:size]
-        self.last_send = world.now
+        self.flowing, self.last_send = True, world.now
         world.work += 1
         if world.history is not None:
             world.note(f"{self.client.name}: the server sends {show(data[:size])}, {len(data) - size} left")
