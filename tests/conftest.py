@@ -10,6 +10,7 @@ import pytest
 from chatting import Chatsrv, Crowd
 from timeless import World
 
+import chat.feed
 from loop import Kernel
 
 Pair = tuple[socket.socket, socket.socket]
@@ -50,6 +51,25 @@ def pair() -> Iterator[Pair]:
 
 
 another_pair = pair
+
+
+@pytest.fixture
+def living(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many segments of feeds there are, in a list of one."""
+    count = [0]
+
+    class Counted(chat.feed.Segment):
+        __slots__ = ()
+
+        def __init__(self, start: int) -> None:
+            count[0] += 1
+            super().__init__(start)
+
+        def __del__(self) -> None:
+            count[0] -= 1
+
+    monkeypatch.setattr(chat.feed, "Segment", Counted)
+    return count
 
 
 # For those who need a chat.

@@ -19,16 +19,6 @@ from terminals import CLIENT, ENVIRONMENT
 WELCOME = "Welcome to the chat: each line you send goes to everybody here.\n"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Chatsrv]:
-    server = Chatsrv()
-    try:
-        yield server
-        server.finish()
-    finally:
-        server.destroy()
-
-
 def run(*arguments: object, stdin: str | bytes = b"", prefix: str = "", suffix: str = "") -> tuple[int, str, str]:
     """The client in a shell pipeline; its status, what came out at the end, and its complaints."""
     command = f"{prefix} {' '.join([*CLIENT, *map(str, arguments)])} {suffix}"

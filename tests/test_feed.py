@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import chat.feed
 from chat.feed import Cursor, Feed
 
 OPERATION = st.one_of(
@@ -22,25 +19,6 @@ OPERATION = st.one_of(
     st.tuples(st.just("drop"), st.integers(0, 9)),
 )
 ENDLESS = sys.maxsize
-
-
-@pytest.fixture
-def living(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """How many segments there are, in a list of one."""
-    count = [0]
-
-    class Counted(chat.feed.Segment):
-        __slots__ = ()
-
-        def __init__(self, start: int) -> None:
-            count[0] += 1
-            super().__init__(start)
-
-        def __del__(self) -> None:
-            count[0] -= 1
-
-    monkeypatch.setattr(chat.feed, "Segment", Counted)
-    yield count
 
 
 @given(st.lists(OPERATION, max_size=60))

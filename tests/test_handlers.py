@@ -159,25 +159,6 @@ class Inside:
 
 
 @pytest.fixture
-def living(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many segments of feeds there are, in a list of one."""
-    count = [0]
-
-    class Counted(chat.feed.Segment):
-        __slots__ = ()
-
-        def __init__(self, start: int) -> None:
-            count[0] += 1
-            super().__init__(start)
-
-        def __del__(self) -> None:
-            count[0] -= 1
-
-    monkeypatch.setattr(chat.feed, "Segment", Counted)
-    return count
-
-
-@pytest.fixture
 def inside(tmp_path: Path, living: list[int]) -> Iterator[Inside]:
     inside = Inside(tmp_path)
     yield inside

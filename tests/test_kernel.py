@@ -15,10 +15,10 @@ import signal
 import socket
 import time
 import weakref
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from timeless import World
 
 from loop import (
     Busy,
@@ -49,73 +49,7 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
 Pair = tuple[socket.socket, socket.socket]
-
-
-class World:
-    """A poller whose waiting takes no time: if nothing is ready, the clock jumps to the end of the timeout.
-
-    It counts the calls it gets and the reports it makes. A wait that nothing can end fails instead of hanging.
-    """
-
-    def __init__(self) -> None:
-        self.poller = default_poller()
-        self.now = 1000.0
-        self.calls: list[str] = []
-        self.reports = 0
-
-    def clock(self) -> float:
-        return self.now
-
-    def arm(self, fd: int, want: int) -> None:
-        self.calls.append("arm")
-        self.poller.arm(fd, want)
-
-    def forget(self, fd: int) -> None:
-        self.calls.append("forget")
-        self.poller.forget(fd)
-
-    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        self.calls.append("poll")
-        found = self.poller.poll(2 if timeout is None else 0)
-        self.reports += len(found)
-        if not found:
-            assert timeout is not None, "these tasks wait for what never comes"
-            self.now += timeout
-        return found
-
-    def close(self) -> None:
-        self.poller.close()
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left() -> Iterator[None]:
-    before = set(os.listdir("/dev/fd"))
-    yield
-    assert set(os.listdir("/dev/fd")) <= before
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def kernel(world: World) -> Kernel:
-    return Kernel(world, world.clock)
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    near, far = socket.socketpair()
-    near.setblocking(False)
-    far.setblocking(False)
-    with near, far:
-        yield near, far
-
-
-another_pair = pair
+pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
 
 
 def settle(kernel: Kernel) -> None:

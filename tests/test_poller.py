@@ -26,13 +26,7 @@ NATIVE_KQUEUE = hasattr(select, "kqueue")
 YEAR = 365 * 86400.0
 Pair = tuple[socket.socket, socket.socket]
 Pipe = tuple[Any, Any]  # two unbuffered files: the end to read and the end to write
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left() -> Iterator[None]:
-    before = set(os.listdir("/dev/fd"))
-    yield
-    assert set(os.listdir("/dev/fd")) <= before
+pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
 
 
 @pytest.fixture
@@ -55,15 +49,6 @@ def poller(request: pytest.FixtureRequest, kqueue: None) -> Iterator[Poller]:
     poller = kinds[request.param]()
     yield poller
     poller.close()
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    near, far = socket.socketpair()
-    near.setblocking(False)
-    far.setblocking(False)
-    with near, far:
-        yield near, far
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from timeless import World
 
 from loop import (
     Kernel,
@@ -26,61 +27,12 @@ from loop import (
     writable,
     write,
 )
-from loop.poller import default_poller
 
 if TYPE_CHECKING:
     from loop.traps import Coroutine
 
 Pair = tuple[socket.socket, socket.socket]
-
-
-class World:
-    """A poller whose waiting takes no time: if nothing is ready, the clock jumps to the end of the timeout."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.poller = default_poller()
-        self.arm = self.poller.arm
-        self.forget = self.poller.forget
-        self.close = self.poller.close
-
-    def clock(self) -> float:
-        return self.now
-
-    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        found = self.poller.poll(2 if timeout is None else 0)
-        if not found:
-            assert timeout is not None, "these tasks wait for what never comes"
-            self.now += timeout
-        return found
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left() -> Iterator[None]:
-    before = set(os.listdir("/dev/fd"))
-    yield
-    assert set(os.listdir("/dev/fd")) <= before
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def kernel(world: World) -> Kernel:
-    return Kernel(world, world.clock)
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    near, far = socket.socketpair()
-    near.setblocking(False)
-    far.setblocking(False)
-    with near, far:
-        yield near, far
+pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
 
 
 class Listener(socket.socket):

@@ -21,16 +21,6 @@ from terminals import CLIENT, Pty, Tmux
 WELCOME = ["Welcome to the chat: each line you send goes to everybody he", "re."]  # 60 columns
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Chatsrv]:
-    server = Chatsrv()
-    try:
-        yield server
-        server.finish()
-    finally:
-        server.destroy()
-
-
 @pytest.fixture
 def other(server: Chatsrv) -> Iterator[Client]:
     """Somebody else in the chat."""
