@@ -349,8 +349,7 @@ class Cluster:
                 for place, fields in answer[0][1]:
                     self.take(parse_id(place), dict(zip(fields[::2], fields[1::2])))
                     if feed.end - feed.sealed >= self.room.turn:
-                        yield from sleep(0)  # a turn's worth: let the members' writers send it on
-                        feed.seal()  # with no member, nobody has
+                        yield from sleep(0)  # a turn's worth: let it be spread
             self.settle()
 
     def compare(self, connection: Connection) -> Coroutine[None]:

@@ -69,6 +69,8 @@ class Member:
         options = self.room.options
         patience = None if self.peer_ended else options.idle_timeout  # who has ended its stream is not silent
         while True:
+            if options.max_rate:
+                yield from self.pay()
             try:
                 yield from readable(self.socket, patience)  # not recv(): the share is what it is only then
             except TimedOut:
@@ -88,21 +90,19 @@ class Member:
             if not data:
                 self.peer_ended = True
                 return self.framer.finish()
-            messages = self.framer.feed(data)
             if options.max_rate:
-                yield from self.pace(len(data) / options.max_rate)
-            if messages:
+                self.paid = max(self.paid, self.room.kernel.clock() - 1) + len(data) / options.max_rate
+            if messages := self.framer.feed(data):
                 return messages
 
-    def pace(self, cost: float) -> Coroutine[None]:
-        """COROUTINE. Waits until what was read is within the rate, on average; `cost` is in seconds of it.
+    def pay(self) -> Coroutine[None]:
+        """COROUTINE. Waits until what was read so far is within --max-rate, on average.
 
         The first second's worth after a silence is free: a paste is no flood.
         """
-        now = self.room.kernel.clock()
-        self.paid = max(self.paid, now - 1) + cost
-        if self.paid > now:
-            yield from sleep(self.paid - now)
+        early = self.paid - self.room.kernel.clock()
+        if early > 0:
+            yield from sleep(early)
 
     # The sending side.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .member import Member
     from .options import Options
 
-RECEIVE = 32 << 10  # bytes: at most so much is taken from one socket at once; measured, see NOTES.md
+RECEIVE = 32 << 10  # bytes: at most so much is taken from one socket at once; with 64 KiB, fan-out was slower
 TURN = 1 << 20  # bytes: about so much is taken from all of them before it is sent on
 
 
@@ -32,8 +32,8 @@ class Room:
         self.members: dict[Member, None] = {}  # everybody, oldest first
         self.caught_up: dict[Member, None] = {}  # those who were sent everything that is sealed
         self.check_at = 0
-        self.talking = 0  # how often something was laid down since the last spreading
-        self.talked = 1  # and between that and the one before
+        self.talking: set[Member] = set()  # who has published since the last spreading
+        self.talked = 1  # how many had between that and the one before
         self.turn = min(TURN, options.max_lag // 4)
         self.cluster: Cluster | None = None  # with other servers: what is said here goes through it into the feed
         self.held = False  # nobody is read from now; `released` is where they wait
@@ -44,6 +44,7 @@ class Room:
 
         All of them, in this order and with nothing between them.
         """
+        self.talking.add(member)
         self.lay_down(member.name, member.prefix, messages)
 
     def announce(self, line: str | bytes) -> None:
@@ -60,7 +61,6 @@ class Room:
     def append(self, text: bytes) -> None:
         """Lay whole messages, with their separators, into the feed."""
         self.feed.append(bytes(text))  # anything else shall fail here, in the handler that has it, and not in spread()
-        self.talking += 1
         self.news.wake()
         if self.feed.end >= self.check_at:
             self.check_lags()
@@ -75,7 +75,8 @@ class Room:
                 yield from self.news.wait()
             news = self.feed.seal()
             size = len(news)
-            self.talked, self.talking = self.talking, 0
+            self.talked = len(self.talking) or 1
+            self.talking.clear()
             for member in list(self.caught_up):
                 try:
                     sent = member.socket.send(news)

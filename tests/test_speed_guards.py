@@ -182,6 +182,17 @@ def test_a_message_costs_one_arming_and_few_polls(world: World) -> None:
     assert calls["poll"] <= 4  # it is found, it is spread, nobody is ready, and one more of the test's own
 
 
+def test_who_publishes_message_by_message_is_one_who_talks(world: World) -> None:
+    world.join(1)
+    room = world.server.room
+    (member,) = room.members
+    alone = room.share()
+    for _ in range(1000):
+        room.publish(member, [b"x"])
+    world.settle()
+    assert room.share() == alone
+
+
 def test_an_idle_turn_makes_one_system_call(world: World) -> None:
     world.join(100)
     before = world.calls.copy()

@@ -208,6 +208,7 @@ class Node:
         self.ear = Cursor(self.room.feed)
         self.heard = bytearray()
         self.task: Task = world.kernel.spawn(self.cluster.run(), "node")
+        world.kernel.spawn(self.room.spread(), "spread")
 
     def dial(self, kernel: Kernel, address: Address) -> Coroutine[Any]:
         """COROUTINE. The cluster's way to Redis."""
@@ -232,7 +233,8 @@ class Node:
 
     def listen(self) -> bytes:
         """Everything so far."""
-        self.room.feed.seal()
+        if self.room.feed.fresh:
+            self.room.feed.seal()
         for data in self.ear.take(1 << 40, self.room.feed.end):
             self.heard += data
         return bytes(self.heard)

@@ -117,7 +117,7 @@ MUTATIONS = [
     change("the reason of a kick is lost if the stream ends in the same turn", "chat.server",
            'member.reason or ("end of stream"', '("end of stream"'),
     change("--max-rate is not kept", "chat.member",
-           "        if self.paid > now:", "        if False:"),
+           "        if early > 0:", "        if False:"),
     change("--max-lag is not kept", "chat.member",
            "        if self.writer and self.lag > most and", "        if False and"),
     change("--stall-timeout is not kept", "chat.member",
