@@ -29,7 +29,7 @@ class Feed:
     """An endless sequence of bytes, appended at one end and read by cursors."""
 
     def __init__(self) -> None:
-        self.end = 0  # the place behind everything
+        self.end = 0  # the place after everything
         self.last = Segment(0)  # the open one
         self.fresh: list[bytes] = []  # what was appended and is not sealed yet
 
@@ -39,7 +39,7 @@ class Feed:
         return self.last.start
 
     def append(self, data: bytes) -> None:
-        """Add whole messages, behind what was appended before."""
+        """Add whole messages, after what was appended before."""
         self.fresh.append(data)
         self.end += len(data)
 
@@ -59,7 +59,7 @@ class Feed:
 
 
 class Cursor:
-    """One reader's place in a feed: at first, behind all that is sealed, or behind everything if it is to be `late`."""
+    """One reader's place in a feed: at first, the end of what is sealed, or of everything if it is to be `late`."""
 
     __slots__ = ("feed", "place", "segment")
 
@@ -74,7 +74,7 @@ class Cursor:
         return self.feed.end - self.place
 
     def take(self, enough: int, stop: int) -> list[bytes]:
-        """Return what comes next and step behind it: segment by segment, until there are `enough` bytes.
+        """Return what comes next and step past it: segment by segment, until there are `enough` bytes.
 
         Goes no further than to the place `stop`, which is between two messages, nor than to what is sealed. An empty
         list means that there is nothing. Whole segments are the feed's own bytes, not a copy.
@@ -93,7 +93,7 @@ class Cursor:
         return taken
 
     def take_all(self, stop: int) -> list[bytes]:
-        """Return everything before the place `stop`, what is not sealed yet included, and step behind it."""
+        """Return everything before the place `stop`, what is not sealed yet included, and step past it."""
         taken = self.take(sys.maxsize, stop)
         if self.place < stop:
             sealed = self.feed.sealed

@@ -112,7 +112,7 @@ class Member:
         return self.cursor is not None or self in self.room.caught_up
 
     def tell(self, line: str | bytes) -> None:
-        """Queue a line for this member alone: behind what was published before, in front of what is published later."""
+        """Queue a line for this member alone: after what was published before, before what is published later."""
         if self.reachable:
             self.fall_behind()
             self.put_aside(encoded(line) + b"\n")
@@ -120,7 +120,7 @@ class Member:
                 self.kick_if_behind()
 
     def put_aside(self, data: bytes) -> None:
-        """Add to what goes to it alone, in front of what is published later."""
+        """Add to what goes to it alone, before what is published later."""
         place = self.room.feed.end
         if self.private and self.private[-1][0] == place:
             lines = self.private[-1][1]
@@ -131,7 +131,7 @@ class Member:
         self.private_size += len(data)
 
     def begin(self) -> None:
-        """What is said from now on is for it, and nothing that was said before."""
+        """Forget what was due; what is said from now on is for it, and nothing that was said before."""
         self.room.caught_up.pop(self, None)
         self.private, self.private_size = NOTHING, 0
         self.write_from(Cursor(self.room.feed, late=True))

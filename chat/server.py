@@ -124,7 +124,7 @@ class Server:
     # Admission.
 
     def admit(self, listener: socket.socket) -> Coroutine[None]:
-        """COROUTINE. Accepts whoever comes, for as long as the server runs. No error ends this."""
+        """COROUTINE. Accepts whoever comes, for as long as the server runs. No OSError ends this."""
         tell_at = 0.0
         while True:
             try:

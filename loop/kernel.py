@@ -52,7 +52,7 @@ class Kernel:
     # Plain calls: what cannot block.
 
     def spawn(self, coroutine: Coroutine[Any], name: str = "") -> Task:
-        """Make a task of a coroutine. It takes its first step in the next turn."""
+        """Make a task of a coroutine; its first step comes in the next turn. Raises TypeError if it is no generator."""
         if not isinstance(coroutine, GeneratorType):
             raise TypeError(f"spawn() takes a generator, not {coroutine!r}; did you forget the call or a `yield from`?")
         task = Task(coroutine, name or coroutine.__name__, self.ready)
@@ -74,7 +74,10 @@ class Kernel:
         sock.close()
 
     def run(self, until: Task | None = None) -> None:
-        """Turn until the task `until` has ended, no task is left, or stop() was called."""
+        """Turn until the task `until` has ended, no task is left, or stop() was called.
+
+        Raises RuntimeError if all tasks wait for each other: nothing could wake them.
+        """
         self.stopping = False
         while self.tasks and not self.stopping and (until is None or until.outcome is None):
             self.turn()
@@ -91,10 +94,10 @@ class Kernel:
         What becomes ready meanwhile runs in the next turn: nobody keeps the others from the poller.
         """
         readers, writers = self.readers, self.writers
-        for fd, ready in self.poller.poll(self.patience()):
-            if ready & READ and fd in readers:
+        for fd, readiness in self.poller.poll(self.patience()):
+            if readiness & READ and fd in readers:
                 readers.pop(fd).make_ready()
-            if ready & WRITE and fd in writers:
+            if readiness & WRITE and fd in writers:
                 writers.pop(fd).make_ready()
             if fd in readers or fd in writers:
                 self.rearm(fd)  # readiness disarms the descriptor, and somebody still waits for the other direction
@@ -107,12 +110,12 @@ class Kernel:
     def step(self, task: Task) -> None:
         """Resume a task, run it to its next trap, and carry that out.
 
-        What a task raises ends this task only, KeyboardInterrupt and SystemExit excepted.
+        An Exception ends this task only. Whatever else it raises, Cancelled excepted, comes out of run().
         """
         error = task.error
         try:
-            if error is None or task.trap is NOTHING_YET:  # its `finally` counts only once it has begun
-                trap = task.coroutine.send(None)
+            if error is None or task.trap is NOTHING_YET:  # it must begin, or its `finally` counts not; the error stays
+                trap = next(task.coroutine)
             else:
                 task.error = None
                 trap = task.coroutine.throw(error)

@@ -1,7 +1,8 @@
 """Which descriptors are ready: three systems, one face.
 
-    arm(fd, want)    report `fd` once, as soon as one of `want` (READ | WRITE) is ready; 0 takes that back
-    forget(fd)       `fd` is about to be closed
+    arm(fd, want)    report `fd` once, as soon as one of `want` (READ | WRITE) is ready; 0 takes that back.
+                     OSError: there is no such descriptor, or no memory
+    forget(fd)       drop all that is known of `fd`, which is about to be closed
     poll(timeout)    [(fd, what is ready)], after at most `timeout` seconds (None: however long it takes)
     close()          free the system's own descriptor
 
@@ -113,7 +114,10 @@ class KqueuePoller:
 
 
 class SelectPoller:
-    """Everywhere, also for a terminal that kqueue refuses. For few descriptors: those below FD_SETSIZE, mostly 1024."""
+    """Everywhere, also for a terminal that kqueue refuses. For few descriptors: those below FD_SETSIZE, mostly 1024.
+
+    A descriptor that is closed while it is armed makes poll() fail for all.
+    """
 
     def __init__(self) -> None:
         self.armed: dict[int, int] = {}

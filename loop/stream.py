@@ -46,7 +46,10 @@ def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[sock
 
 
 def connect(sock: socket.socket, address: Any, timeout: float | None = None) -> Coroutine[None]:
-    """COROUTINE. Returns once connected; raises OSError if it is refused or cannot be reached."""
+    """COROUTINE. Returns once connected; raises OSError if it is refused or cannot be reached.
+
+    For TCP. The one call whose readiness is not taken as a hint: it cannot be tried anew.
+    """
     try:
         sock.connect(address)
     except (BlockingIOError, InterruptedError):

@@ -32,8 +32,9 @@ NOTHING_YET = object()
 class Task:
     """What the kernel knows of one coroutine.
 
-    A task is in exactly one place: running, in the kernel's ready queue, or suspended. A suspended task, and only a
-    suspended one, carries `undo`, the one function that takes it out of where it waits. Waking consumes the undo.
+    Until it has ended, a task is in exactly one place: running, in the kernel's ready queue, or suspended. A suspended
+    task, and only a suspended one, carries `undo`, the one function that takes it out of where it waits. Waking
+    consumes the undo.
     """
 
     __slots__ = (

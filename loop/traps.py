@@ -1,8 +1,8 @@
 """What a task may yield.
 
 A trap is a request to the kernel, the way a system call is a request to an operating system: the task stops at its
-`yield`, the kernel parks it, and resumes it there when the request is answered. A trap is inert data: it says what is
-wanted and does nothing itself. There are four, and only code in loop/ yields them; everywhere else a pause is a
+`yield`, the kernel suspends it, and resumes it there when the request is answered. A trap is inert data: it says what
+is wanted and does nothing itself. There are four, and only code in loop/ yields them; everywhere else a pause is a
 `yield from` of one of the coroutines in stream.py and waitqueue.py. A coroutine, here, is a generator whose yields are
 traps.
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Wait:
-    """For a descriptor; which of the two it is to be ready for, the subclass says."""
+    """Wait for a descriptor: to be read or to be written, as the subclass says."""
 
     __slots__ = ("fd", "timeout")
 
@@ -60,7 +60,7 @@ class Sleep:
 
 
 class Park:
-    """Among `tasks`, until somebody wakes this one."""
+    """Until another task wakes this one. `tasks` is where it waits, and is found: a queue's, or a task's joiners."""
 
     __slots__ = ("tasks", "timeout")
 
