@@ -43,7 +43,7 @@ $(VENV)/installed: pyproject.toml
 # On a machine that does nothing else: the server needs one core for itself and the load another.
 bench: $(VENV)/bench
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
-	$(BIN)/python -m tests.bench.cluster $(if $(QUICK),--rounds 1)
+	$(BIN)/python -m tests.bench.cluster $(if $(QUICK),--rounds 1 --seconds 1)
 
 sweep: $(VENV)/bench
 	$(BIN)/python -m tests.bench sweep

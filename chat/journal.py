@@ -47,7 +47,8 @@ class Journal:
 
     def say(self, who: str, what: str) -> None:
         """One line about a connection."""
-        self.queue(f"{who} {what.translate(ESCAPES)}\n".encode("utf-8", "backslashreplace"), 1)
+        what = what if what.isprintable() else what.translate(ESCAPES)
+        self.queue(f"{who} {what}\n".encode("utf-8", "backslashreplace"), 1)
 
     def messages(self, who: str, messages: list[bytes]) -> None:
         """The text of each message, a line each."""
