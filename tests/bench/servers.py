@@ -66,6 +66,7 @@ class Running:
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
             stdout=self.output or (subprocess.DEVNULL if self.port else subprocess.PIPE),
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},  # as everywhere: compiled once, not at each start
             preexec_fn=None if core is None else functools.partial(os.sched_setaffinity, 0, {core}),
         )
         try:
