@@ -17,7 +17,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 from chatting import HERE, Chatsrv, Client, eventually  # noqa: E402
 from terminals import CLIENT, Tmux  # noqa: E402
 
-from chat.editor import width  # noqa: E402
+from chat.client.editor import width  # noqa: E402
 
 TARGET = Path(__file__).resolve().parent / "pictures" / "client.svg"
 COLUMNS, ROWS = 72, 15

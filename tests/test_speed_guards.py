@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from chat.framing import LIMIT, Framer
-from chat.journal import Journal
-from chat.options import Options
-from chat.server import Server
+from chat.server.flags import Options
+from chat.server.journal import Journal
+from chat.server.server import Server
 from loop import Kernel
 from loop.poller import default_poller
 

@@ -6,8 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from loop.traps import Coroutine
 
-    from ..member import Member
-    from ..room import Room
+    from ..server.member import Member
+    from ..server.room import Room
 
 
 def echo(member: Member, room: Room) -> Coroutine[None]:

@@ -8,8 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from loop.traps import Coroutine
 
-    from ..member import Member
-    from ..room import Room
+    from ..server.member import Member
+    from ..server.room import Room
 
 COMMANDS = "/nick NAME, /who, /me DOES SOMETHING, /quit"
 LONGEST = 20  # bytes of a nickname

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from chat.cluster import SCRIPT
+from chat.server.cluster.node import SCRIPT
 from cluster import hiredis
 
 Id = tuple[int, int]

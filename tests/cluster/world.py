@@ -11,11 +11,11 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from chat.cluster import Address, Cluster
-from chat.feed import Cursor
-from chat.journal import Journal
-from chat.options import Options
-from chat.room import Room
+from chat.server.cluster.node import Address, Cluster
+from chat.server.feed import Cursor
+from chat.server.flags import Options
+from chat.server.journal import Journal
+from chat.server.room import Room
 from cluster.fake import FakeRedis, Session
 from loop import Kernel, sleep
 from loop.poller import READ, WRITE

@@ -17,10 +17,10 @@ from errno import ECONNRESET, EHOSTUNREACH, EPIPE, ETIMEDOUT
 from os import strerror
 from typing import TYPE_CHECKING, ClassVar
 
-import chat.feed
+import chat.server.feed
+from chat.escape import visible
 from chat.handlers.chat import GREETING
-from chat.journal import Journal
-from chat.text import visible
+from chat.server.journal import Journal
 from loop import ReadWait, WriteWait
 
 from .network import show
@@ -28,10 +28,11 @@ from .reference import frames, settled
 from .world import Failure
 
 if TYPE_CHECKING:
-    from chat.member import Member
-    from chat.options import Handler, Options
-    from chat.room import Room
-    from chat.server import Server
+    from chat.server.flags import Options
+    from chat.server.loading import Handler
+    from chat.server.member import Member
+    from chat.server.room import Room
+    from chat.server.server import Server
     from loop.traps import Coroutine
 
     from .clients import Client
@@ -52,7 +53,7 @@ GREETINGS = {
 }
 
 
-class Feed(chat.feed.Feed):
+class Feed(chat.server.feed.Feed):
     """The feed as it is; the world keeps all that was ever appended."""
 
     def __init__(self, world: World) -> None:
@@ -66,7 +67,7 @@ class Feed(chat.feed.Feed):
         super().append(data)
 
 
-class Segment(chat.feed.Segment):
+class Segment(chat.server.feed.Segment):
     """A segment as it is, counted while it lives."""
 
     __slots__ = ("count",)

@@ -11,17 +11,17 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import chat.feed
-import chat.journal
-import chat.member
-import chat.room
-import chat.server
+import chat.server.feed
+import chat.server.journal
+import chat.server.member
+import chat.server.room
+import chat.server.server
 import loop.diagnose
 import loop.poller
 from chat.handlers.chat import chat as chat_handler
 from chat.handlers.echo import echo
 from chat.handlers.nick import nick
-from chat.options import Options
+from chat.server.flags import Options
 from loop import EpollPoller, Kernel, KqueuePoller, ReadWait, SelectPoller, WriteWait, recv
 
 from . import oracle
@@ -79,9 +79,9 @@ class Run:
         options.prefix = chance() < 0.8
         self.quiet = chance() < 0.05
         self.constants = [
-            (chat.room, "TURN", pick(1 << 20, 1 << 20, 100)),
-            (chat.member, "BATCH", pick(64 << 10, 64 << 10, 100, 1)),
-            (chat.journal, "BACKLOG", pick(8 << 20, 8 << 20, 8 << 20, 300)),
+            (chat.server.room, "TURN", pick(1 << 20, 1 << 20, 100)),
+            (chat.server.member, "BATCH", pick(64 << 10, 64 << 10, 100, 1)),
+            (chat.server.journal, "BACKLOG", pick(8 << 20, 8 << 20, 8 << 20, 300)),
         ]
         system, self.poller = POLLERS[self.system]
         world.backend = system(world)
@@ -97,8 +97,8 @@ class Run:
             (loop.diagnose, "select", world.stderr),
             (loop.poller, "select", world.backend),
             (loop.poller, "os", Files(world)),
-            (chat.feed, "Segment", oracle.Segment),
-            (chat.room, "Feed", partial(oracle.Feed, world)),
+            (chat.server.feed, "Segment", oracle.Segment),
+            (chat.server.room, "Feed", partial(oracle.Feed, world)),
             *self.constants,
         ):
             self.build()
@@ -132,7 +132,7 @@ class Run:
         world.listeners = [Listener(world, 3100) for _ in range(pick(1, 1, 2))]
         world.bell = Bell(world)
         witness = Witness(world, pick(1 << 20, 100, 10), self.quiet)
-        self.server = server = chat.server.Server(
+        self.server = server = chat.server.server.Server(
             kernel,
             list(world.listeners),  # type: ignore[arg-type]
             witness,

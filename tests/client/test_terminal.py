@@ -338,7 +338,7 @@ def test_hazard_43_the_end_of_the_server(chatsrv: Callable[..., Chatsrv]) -> Non
 
 
 def test_hazard_43_an_exception(server: Chatsrv) -> None:
-    program = "import sys; from chat import client; client.Client.say = 1; client.main()"
+    program = "import sys; from chat.client import client, main; client.Client.say = 1; main.main()"
     with Pty([sys.executable, "-c", program, HERE, str(server.port)], PYTHONPATH=str(ROOT)) as pty:
         pty.wait_for("here.")
         pty.press("hi\r")

@@ -370,7 +370,7 @@ def test_without_hiredis(tmp_path: Path, found: str) -> None:
     refused = run_chatsrv("--cluster", "redis://127.0.0.1:1", PYTHONPATH=str(tmp_path))
     assert refused.returncode == 1
     assert refused.stderr == "chatsrv: --cluster needs hiredis: pip install 'hiredis>=3'\n"
-    code = "import sys; import chat.server; assert not {'hiredis', 'chat.cluster'} & set(sys.modules)"
+    code = "import sys; import chat.server.main; assert not {'hiredis', 'chat.server.cluster.node'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=real.ROOT, timeout=real.PATIENCE)
 
 

@@ -9,7 +9,7 @@ import termios
 
 from loop import writable
 
-from .journal import standard_output
+from ..stdout import standard_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

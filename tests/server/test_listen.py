@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from chatting import HERE, PATIENCE, ROOT, Chatsrv, Client, eventually, free_port
 
-from chat.service import inherited
+from chat.server.listen import inherited
 
 HAND_OVER = """
 import os, sys

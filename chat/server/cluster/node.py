@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from loop import Kernel, Task
     from loop.traps import Coroutine
 
-    from .room import Room
+    from ..room import Room
 
     Id = tuple[int, int]  # milliseconds, messages
 

@@ -15,7 +15,7 @@ from cluster.real import Redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chat.cluster import SCRIPT
+from chat.server.cluster.node import SCRIPT
 
 STREAM, NODE = "chat", "chat:node"
 Pieces = list[tuple[Any, ...]]

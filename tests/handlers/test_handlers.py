@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from chatting import PREFIX, Chatsrv
 
-import chat.feed
-import chat.server
+import chat.server.feed
+import chat.server.server
 from chat.handlers.chat import chat as chat_handler
-from chat.journal import Journal
-from chat.options import Options
-from chat.server import Server
+from chat.server.flags import Options
+from chat.server.journal import Journal
+from chat.server.server import Server
 from loop import Cancelled, Kernel, sleep
 
 if TYPE_CHECKING:
-    from chat.member import Member
-    from chat.room import Room
+    from chat.server.member import Member
+    from chat.server.room import Room
     from loop.traps import Coroutine
 
 Start = Callable[..., Chatsrv]
@@ -221,8 +221,8 @@ def test_many_lines_for_one_alone_are_kept_as_bytes(inside: Inside) -> None:
 def test_a_handler_that_does_not_end_does_not_keep_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(chat.server, "FAREWELL", 0.05)
-    monkeypatch.setattr(chat.server, "LINGER", 0.05)
+    monkeypatch.setattr(chat.server.server, "FAREWELL", 0.05)
+    monkeypatch.setattr(chat.server.server, "LINGER", 0.05)
 
     def stubborn(member: Member, room: Room) -> Coroutine[None]:
         member.tell("Welcome")

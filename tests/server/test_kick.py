@@ -6,14 +6,14 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.journal import Journal
-from chat.options import Options
-from chat.server import Server
+from chat.server.flags import Options
+from chat.server.journal import Journal
+from chat.server.server import Server
 from loop import Kernel, recv, send
 
 if TYPE_CHECKING:
-    from chat.member import Member
-    from chat.room import Room
+    from chat.server.member import Member
+    from chat.server.room import Room
     from loop.traps import Coroutine
 
 

@@ -14,8 +14,8 @@ from cluster.world import Node, World
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from chat import cluster
-from chat.cluster import Refused
+from chat.server.cluster import node as cluster
+from chat.server.cluster.node import Refused
 
 if TYPE_CHECKING:
     pass

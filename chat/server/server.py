@@ -1,32 +1,16 @@
-"""Listening, admission, and each connection's way from accepted to terminated."""
+"""Admission, and each connection's way from accepted to terminated."""
 
 from __future__ import annotations
 
 import errno
-import signal
 import socket
 
-from loop import (
-    Cancelled,
-    Kernel,
-    Signals,
-    TimedOut,
-    WaitQueue,
-    accept,
-    complain,
-    explain,
-    join,
-    recv,
-    report,
-    sleep,
-    write,
-)  # fmt: skip
+from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, explain, join, recv, report, sleep
 
-from . import service
-from .handlers.chat import chat
-from .journal import Journal, standard_output
+from ..handlers.chat import chat
+from .flags import Options
+from .journal import Journal
 from .member import Member
-from .options import Options, load_handler, occupy_standard_descriptors, parse
 from .room import Room
 
 TYPE_CHECKING = False
@@ -35,14 +19,10 @@ if TYPE_CHECKING:
 
     from loop.traps import Coroutine
 
-    from .options import Handler
+    from .loading import Handler
 
-BACKLOG = 1024  # connections the system holds for us until we accept them
 FAREWELL = 5.0  # seconds for what is still due to a member that ends
 LINGER = 1.0  # seconds for a peer to take our FIN and send its own
-# Seconds of silence before TCP asks whether the peer is still there, seconds between its questions, and how many
-KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-RESERVE = 32  # descriptors that are not for members: ours, and those of clients being refused
 # What accept(2) fails with because of that one connection, or of the network it came through
 PASSING = set(
     "ECONNABORTED ECONNRESET EPROTO EPERM ETIMEDOUT ENETDOWN ENETUNREACH ENONET EHOSTDOWN EHOSTUNREACH ENOPROTOOPT "
@@ -232,110 +212,3 @@ class Server:
                 pass
         except TimedOut:
             pass
-
-
-# The program.
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the server until a signal ends it; returns the exit status."""
-    occupy_standard_descriptors()
-    options = parse(arguments)
-    try:
-        handler = chat if options.handler is Options.handler else load_handler(options.handler)
-        listeners = service.inherited() or listen(options.host, options.port, options.share_port)
-        for listener in listeners:
-            prepare(listener, options.stall_timeout)
-    except ValueError as error:
-        complain(f"chatsrv: {error}")
-        return 2
-    except OSError as error:
-        complain(f"chatsrv: cannot listen on port {options.port}: {error.strerror or error}")
-        return 1
-    limit = raise_descriptor_limit()
-    if options.max_clients is None:
-        options.max_clients = max(1, limit - RESERVE)
-    kernel = Kernel()
-    output, most = standard_output()
-    journal = Journal(output, most, options.quiet)
-    server = Server(kernel, listeners, journal, options, handler)
-    if options.cluster and (trouble := join_cluster(server, options.cluster)):
-        complain(f"chatsrv: {trouble}")
-        return 1
-    signals = Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-    life = kernel.spawn(server.run(), "server")
-    kernel.spawn(obey(signals, server), "signals")
-    journal.say("chatsrv", f"listens on port {listeners[0].getsockname()[1]}")
-    service.notify("READY=1")
-    kernel.run(until=life)
-    return 0 if life.outcome == "returned" else 1
-
-
-def join_cluster(server: Server, url: str) -> str:
-    """Make the server a node; returns why that is not possible, or an empty string."""
-    try:
-        from .cluster import enter  # and with it hiredis
-    except ImportError:
-        return "--cluster needs hiredis: pip install 'hiredis>=3'"
-    try:
-        enter(server.kernel, server.room, url)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-def obey(signals: Signals, server: Server) -> Coroutine[None]:
-    """COROUTINE. SIGUSR1 asks what all wait for. Of other signals, the first begins the end, the next ends at once."""
-    while True:
-        for number in (yield from signals.wait()):
-            if number == signal.SIGUSR1:
-                server.kernel.spawn(write(2, server.explain().encode()), "explanation")
-            elif server.stopping:
-                server.kernel.stop()
-            else:
-                server.stop()
-                service.notify("STOPPING=1")
-
-
-def raise_descriptor_limit() -> int:
-    """Allow this process as many descriptors as it may have; returns how many."""
-    import resource  # not needed to accept connections, so not before
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = hard if hard != resource.RLIM_INFINITY else 1 << 16
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    except (OSError, ValueError):
-        return soft  # macOS allows less than it says
-    return most
-
-
-def listen(host: str | None, port: int, share: bool = False) -> list[socket.socket]:
-    """Listening sockets on `host` (None: on everything, IPv6 and IPv4 in one where the system can). Raises OSError.
-
-    With `share`, other processes may listen there too, and the system deals connections out among them.
-    """
-    common: Any = {"backlog": BACKLOG, "reuse_port": share}
-    if host is None and socket.has_dualstack_ipv6():
-        try:
-            return [socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, **common)]
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise
-    family = socket.AF_INET6 if host and ":" in host else socket.AF_INET
-    return [socket.create_server((host or "", port), family=family, **common)]
-
-
-def prepare(listener: socket.socket, patience: float | None) -> None:
-    """Set up a listening socket. The sockets accepted on it inherit this, which saves the calls for each of them.
-
-    A peer that acknowledges nothing for `patience` seconds (None: as long as TCP tries) loses its connection.
-    """
-    listener.setblocking(False)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEPALIVE.items():
-        if hasattr(socket, name):
-            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    if patience is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(patience * 1000)))

@@ -20,8 +20,8 @@ import re
 import unicodedata
 from collections import deque
 
-from .framing import LIMIT, split
-from .text import ESCAPES
+from ..escape import ESCAPES
+from ..framing import LIMIT, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

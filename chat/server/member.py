@@ -7,8 +7,8 @@ from collections import deque
 
 from loop import TimedOut, WriteWait, readable, send, sleep
 
+from ..framing import Framer
 from .feed import Cursor
-from .framing import Framer
 from .room import encoded
 
 TYPE_CHECKING = False

@@ -28,8 +28,9 @@ from chatting import (
     needs_strace,
 )
 
-from chat.options import load_handler, parse
-from chat.server import BACKLOG, listen, prepare
+from chat.server.flags import parse
+from chat.server.listen import BACKLOG, listen, prepare
+from chat.server.loading import load_handler
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no IPv6")
 
@@ -88,7 +89,7 @@ def test_a_bad_handler_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.Monk
         f"{tmp_path}/dies.py:f",
         f"{tmp_path}/plain.py:f",
         f"{tmp_path}/plain.py:g",
-        "chat.room:Room",
+        "chat.server.room:Room",
     ):
         with pytest.raises(ValueError, match=r"\A--handler .*\Z"):  # one line
             load_handler(where)
@@ -350,9 +351,9 @@ def test_little_is_imported_before_it_listens(chatsrv: Start) -> None:
     """What connects 0.1 s after the start has to be accepted, and imports are most of that time."""
     server = chatsrv(env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
     imported = set(re.findall(r"\| +(\S+)$", server.complaints.text(), re.MULTILINE))
-    assert {"chat.server", "loop.kernel"} <= imported
+    assert {"chat.server.server", "loop.kernel"} <= imported
     heavy = "asyncio concurrent dataclasses inspect logging subprocess tempfile typing hiredis"
-    assert not imported & {*heavy.split(), "chat.cluster", "chat.client"}
+    assert not imported & {*heavy.split(), "chat.server.cluster.node", "chat.client.client"}
     server.finish(complaint=None)
 
 

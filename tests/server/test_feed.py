@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat.feed import Cursor, Feed
+from chat.server.feed import Cursor, Feed
 
 OPERATION = st.one_of(
     st.tuples(st.just("append"), st.binary(min_size=1, max_size=9).map(lambda text: text + b"\n")),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wcwidth import wcwidth
 
-from chat.editor import KEYS, PASTE, PASTED, Editor, lay_out, width
+from chat.client.editor import KEYS, PASTE, PASTED, Editor, lay_out, width
 
 CONTROL = {f"C-{chr(code + 96)}": chr(code) for code in range(1, 27)}
 NAMES = {

@@ -229,15 +229,15 @@ def test_addresses_are_tried_in_turn(server: Chatsrv) -> None:
     """The second of two addresses answers; the first is refused."""
     program = """
 import socket, sys
-from chat import client
+from chat.client import main
 
 refused = int(sys.argv.pop())
 
 def addresses(host, port):
     return [(socket.AF_INET, ("127.0.0.1", refused)), (socket.AF_INET, ("127.0.0.1", port))]
 
-client.resolve = addresses
-client.main()
+main.resolve = addresses
+main.main()
 """
     done = subprocess.run(
         [CLIENT[0], "-c", program, "two.example", str(server.port), str(free_port())],

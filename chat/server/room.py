@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from loop import Kernel
     from loop.traps import Coroutine
 
-    from .cluster import Cluster
+    from .cluster.node import Cluster
+    from .flags import Options
     from .journal import Journal
     from .member import Member
-    from .options import Options
 
 RECEIVE = 32 << 10  # bytes: at most so much is taken from one socket at once; with 64 KiB, fan-out was slower
 TURN = 1 << 20  # bytes: about so much is taken from all of them before it is sent on
