@@ -24,7 +24,7 @@ class Framer:
         self.rest = b""  # of a message that is not complete yet
         self.filled = False  # the line's bytes so far have gone as full parts: a separator now is theirs
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived; return the messages that are complete by it, without their separators."""
         if self.rest:
             if b"\n" not in data and len(self.rest) + len(data) < LIMIT:

@@ -73,6 +73,17 @@ class Kernel:
             self.poller.forget(fd)
         sock.close()
 
+    def drop(self, task: Task) -> None:
+        """End a task that does not let itself be ended, wherever it waits; whatever it does about that is ignored."""
+        if task.undo is not None:
+            task.wake()
+        try:
+            task.coroutine.close()
+        except BaseException:
+            pass  # it was told often enough
+        if task.outcome is None:
+            self.end(task, "dropped")
+
     def run(self, until: Task | None = None) -> None:
         """Turn until the task `until` has ended, no task is left, or stop() was called.
 
@@ -94,6 +105,8 @@ class Kernel:
         What becomes ready meanwhile runs in the next turn: nobody keeps the others from the poller.
         """
         readers, writers = self.readers, self.writers
+        ready_queue = self.ready
+        woken_before = len(ready_queue)
         for fd, readiness in self.poller.poll(self.patience()):
             if readiness & READ and fd in readers:
                 readers.pop(fd).make_ready()
@@ -103,7 +116,7 @@ class Kernel:
                 self.rearm(fd)  # readiness disarms the descriptor, and somebody still waits for the other direction
         if self.timers:
             self.expire(self.clock())
-        ready_queue = self.ready
+        ready_queue.rotate(-woken_before)  # those that another task woke go last: they see all that this turn brings
         for _ in range(len(ready_queue)):
             self.step(ready_queue.popleft())
 
@@ -112,6 +125,8 @@ class Kernel:
 
         An Exception ends this task only. Whatever else it raises, Cancelled excepted, comes out of run().
         """
+        if task.outcome is not None:
+            return  # it was dropped while it was ready
         error = task.error
         try:
             if error is None or task.trap is NOTHING_YET:  # it must begin, or its `finally` counts not; the error stays

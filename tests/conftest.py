@@ -10,7 +10,7 @@ import pytest
 from chatting import Chatsrv, Crowd
 from timeless import World
 
-import chat.server.feed
+import chat.server.outbox
 from loop import Kernel
 
 Pair = tuple[socket.socket, socket.socket]
@@ -58,7 +58,7 @@ def living(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many segments of feeds there are, in a list of one."""
     count = [0]
 
-    class Counted(chat.server.feed.Segment):
+    class Counted(chat.server.outbox.Segment):
         __slots__ = ()
 
         def __init__(self, start: int) -> None:
@@ -68,7 +68,7 @@ def living(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         def __del__(self) -> None:
             count[0] -= 1
 
-    monkeypatch.setattr(chat.server.feed, "Segment", Counted)
+    monkeypatch.setattr(chat.server.outbox, "Segment", Counted)
     return count
 
 

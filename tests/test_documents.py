@@ -250,7 +250,7 @@ def test_no_word_is_used_before_it_is_explained() -> None:
     prose = re.sub(r"\s+", " ", prose)
     words = (
         "generator", "descriptor", "readiness", "task", "trap", "kernel", "turn", "coroutine", "undo", "wait queue",
-        "poller", "message", "member", "feed", "cursor", "journal", "handler",
+        "poller", "message", "member", "feed", "outbox", "segment", "journal", "handler",
     )  # fmt: skip
     for word in words:
         first = re.search(rf"\b(?<!in ){word}s?\b", prose, re.IGNORECASE)

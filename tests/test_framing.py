@@ -32,7 +32,7 @@ def messages_of(pieces: list[bytes], stepwise: bool = False) -> list[bytes]:
     messages: list[bytes] = []
     seen = b""
     for piece in pieces:
-        messages += framer.feed(piece)
+        messages += framer.receive_data(piece)
         assert len(framer.rest) <= LIMIT + 2
         if stepwise:
             seen += piece
@@ -172,5 +172,5 @@ def test_the_cost_is_linear(line: bytes, size: int) -> None:
     Counted.handled = 0
     framer = Framer()
     for start in range(0, len(stream), size):
-        framer.feed(Counted(stream[start : start + size]))
+        framer.receive_data(Counted(stream[start : start + size]))
     assert 0 < Counted.handled <= 4 * len(stream)

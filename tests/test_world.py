@@ -45,6 +45,8 @@ from chatting import (
 
 from loop import recv, send, sleep
 
+ENDING = b"* You are disconnected: the server is ending.\n"
+
 if TYPE_CHECKING:
     from loop.traps import Coroutine
 
@@ -122,7 +124,7 @@ def test_complaints_nobody_reads(chatsrv: Start, tmp_path: Path) -> None:
         for _ in range(100):
             client = server.client()
             client.say("fail")
-            assert client.everything() == PREFIX + b"fail\n"
+            assert client.everything() == PREFIX + b"fail\n* You are disconnected: its handler failed.\n"
         converse(server.client(), server.client(), text=b"hello")
         server.finish()
 
@@ -381,7 +383,7 @@ def test_frozen_clients(chatsrv: Start, crowd: Crowd, tmp_path: Path) -> None:
             process.wait()
     streams = {path.name: path.read_bytes() for path in files}
     assert check_oracle(observer.heard, streams, {"talker": 24_000}) > 24_000
-    assert streams["thawed"].endswith(tagged("talker", 23_999, 1000))
+    assert streams["thawed"].endswith(tagged("talker", 23_999, 1000) + ENDING)
     assert streams["frozen"].endswith(b"\n* You are disconnected: more than 13631488 bytes behind.\n")
 
 
@@ -513,7 +515,7 @@ def test_an_end_with_somebody_who_does_not_read(chatsrv: Start, crowd: Crowd) ->
     start = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
     crowd.run(reader.to_the_end())
-    assert reader.heard.endswith(tagged("talker", 7999, 1000))
+    assert reader.heard.endswith(tagged("talker", 7999, 1000) + ENDING)
     assert server.process.poll() is None
     assert server.process.wait(PATIENCE) == 0
     assert time.monotonic() - start >= 5

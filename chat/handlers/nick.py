@@ -64,4 +64,4 @@ def name_of(member: Member) -> str:
 
 
 def names(room: Room) -> set[str]:
-    return {name_of(member) for member in room.members if member.reachable}
+    return {name_of(member) for member in room.members}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .room import Room
 
     Handler = Callable[[Member, Room], Coroutine[None]]
+    Start = Callable[[Room], Coroutine[None]]
 
 
 def load_handler(where: str) -> Handler:

@@ -65,7 +65,7 @@ def join_cluster(server: Server, url: str) -> str:
     except ImportError:
         return "--cluster needs hiredis: pip install 'hiredis>=3'"
     try:
-        enter(server.kernel, server.room, url)
+        enter(server.kernel, server.hub, url)
     except ValueError as error:
         return str(error)
     return ""

@@ -1,246 +1,310 @@
-"""One connected client: what it says, and what is sent to it."""
+"""One connected client: what it says, and what is due to it."""
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
-from collections import deque
 
-from loop import TimedOut, WriteWait, readable, send, sleep
+from loop import Cancelled, ReadWait, TimedOut, WaitQueue, WriteWait, readable, sleep
 
 from ..framing import Framer
-from .feed import Cursor
+from .outbox import Feed, Outbox
 from .room import encoded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from typing import Union
 
     from loop import Task
     from loop.traps import Coroutine
 
-    from .room import Room
+    from .room import Hub, Room, Text
 
-    Due = tuple[int, Union[bytes, bytearray]]
+MOST = 1000  # messages that one receive() returns: so that no step of a handler takes long
+KICKED = 1.0  # seconds for the handler of a member that was kicked to end
+LOST = 10.0  # seconds for the handler of one that can't be sent to, to read what its peer had said
+BROKEN_PIPE = os.strerror(errno.EPIPE)
+BLOW_UP = 4  # times the share of what may be read, that its messages may have with their prefixes
 
-BATCH = 64 << 10  # bytes after which a batch gets nothing more
-NOTHING: deque[Due] = deque()  # put aside; for all alike, because even an empty one takes 600 bytes
+# The states of a member's sending side. Only become() changes it.
+TOGETHER = "together"  # it stands where its room stands and shares the room's outbox; spread() sends to it
+APART = "apart"  # it has an outbox of its own, to which spread() sees in its next round
+BEHIND = "behind"  # it does not take what it is sent: a task of its own, deliver(), writes what is in its outbox
+OVER = "over"  # nothing is sent to it any more
+
+NOTHING: list[bytes] = []
+CLOSED = Outbox(Feed())  # for all that are over
+CLOSED.close()
 
 
 class Member:
-    """A client as its handler sees it: receive() what it says, tell() it something; `prefix` goes before its messages.
+    """A client as its handler sees it: receive() what it says, tell() it something. Handlers may set attributes.
 
-    `name` is its address and port, for the journal.
-
-    What is sent to it: while it has caught up with the feed, the room's spread() sends it the news. Else it has a
-    writer of its own, and a cursor until it leaves. With none of these, nothing reaches it any more.
+    `name` is its address and port, `host` the address, `prefix` is put before what it says, `room` is the one it hears.
     """
 
     __slots__ = (
-        "socket", "host", "name", "prefix", "room", "framer", "cursor", "private", "private_size", "task", "writer",
-        "reason", "paid", "peer_ended", "lost",
+        "name", "host", "prefix", "room", "__dict__",
+        "hub", "socket", "task",
+        "framer", "unread", "heard_at", "paid", "receiving", "peer_ended", "end_told", "refused",
+        "sending", "outbox", "writer", "sent_all",
+        "reason", "kicked", "failure", "handled",
     )  # fmt: skip
 
-    def __init__(self, sock: socket.socket, host: str, port: int, room: Room) -> None:
-        self.socket = sock
-        self.host = host
+    def __init__(self, sock: socket.socket, host: str, port: int, hub: Hub) -> None:
         self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self.prefix = f"{host}: ".encode() if room.options.prefix else b""
-        self.room = room
+        self.host = host
+        self.prefix = f"{host}: ".encode() if hub.options.prefix else b""
+        self.room: Room | None = None
+        self.hub = hub
+        self.socket = sock
+        self.task: Task  # runs its handler
+        # The receiving side.
         self.framer = Framer()
-        self.task: Task
-        self.writer: Task | None = None
-        self.cursor: Cursor | None = None
-        self.private = NOTHING  # what goes to it alone, and the places in the feed this comes before
-        self.private_size = 0  # bytes in `private`
-        self.reason = ""  # why it ends, once that is certain
+        self.unread = NOTHING  # messages that have arrived and were not returned yet
+        self.heard_at = hub.kernel.clock() if hub.options.idle_timeout else 0.0  # for --idle-timeout
         self.paid = 0.0  # the time up to which its --max-rate is used
+        self.receiving = False  # its handler is in receive()
         self.peer_ended = False
-        self.lost = ""  # why its connection has failed
+        self.end_told = False  # its handler knows that there is nothing to come
+        self.refused = False  # its handler has asked for messages when there could not be any more
+        # The sending side.
+        self.sending = ""
+        self.outbox = hub.nowhere.outbox
+        self.writer: Task | None = None  # deliver()
+        self.sent_all: WaitQueue | None = None  # once it leaves: where its task waits for everything to be sent
+        self.become(TOGETHER)
+        # Its end.
+        self.reason = ""  # why it ends, once that is certain
+        self.kicked = False
+        self.failure = ""  # why its connection has failed
+        self.handled = False  # its handler has ended
+
+    # For handlers.
+
+    def receive(self, timeout: float | None = None) -> Coroutine[list[bytes]]:
+        """COROUTINE. Returns the messages that have arrived, without newlines, at least one.
+
+        An empty list, once, at the end of the stream. Raises TimedOut if none is complete after `timeout` seconds
+        (None: however long it takes). An OSError, when the connection has failed, passes through here: let it pass.
+        Asked again after either, it ends the handler.
+        """
+        if self.kicked or self.end_told:
+            yield from self.refuse()
+        if self.unread:
+            yield from sleep(0)
+            return self.portion(self.unread)
+        if self.peer_ended:
+            self.end_told = True
+            return []
+        hub = self.hub
+        clock = hub.kernel.clock
+        idle_timeout, max_rate = hub.options.idle_timeout, hub.options.max_rate
+        deadline = None if timeout is None else clock() + timeout
+        self.receiving = True
+        try:
+            while True:
+                if max_rate:
+                    yield from self.pay(deadline)
+                until = deadline
+                if idle_timeout is not None and (until is None or self.heard_at + idle_timeout < until):
+                    until = self.heard_at + idle_timeout
+                waiting = 0.0 if self.failure else None if until is None else max(0.0, until - clock())
+                try:
+                    yield from readable(self.socket, waiting)  # not recv(): the share is what it is only then
+                    while hub.held:
+                        yield from hub.released.wait(None if deadline is None else max(0.0, deadline - clock()))
+                except TimedOut:
+                    if until != deadline and not (hub.held or self.failure):
+                        self.kick(f"silent for {idle_timeout:g} s")
+                        yield from sleep(0)  # here the handler ends
+                    if not self.failure:
+                        raise
+                try:
+                    data = self.read(min(hub.share(), max_rate or sys.maxsize))
+                except BlockingIOError:
+                    continue
+                if idle_timeout is not None:
+                    self.heard_at = clock()
+                if not data:
+                    self.peer_ended = True
+                    rest = self.framer.finish()
+                    self.end_told = not rest
+                    return rest
+                messages = self.framer.receive_data(data)
+                if max_rate:
+                    size = len(data) + len(messages) * len(self.prefix)
+                    self.paid = max(self.paid, clock() - 1) + size / max_rate
+                if messages:
+                    return self.portion(messages)
+        finally:
+            self.receiving = False
+
+    def tell(self, line: Text) -> None:
+        """Send a line to this member alone: after what was published before, before what is published later."""
+        text = encoded(line) + b"\n"
+        if self.outbox.feed is None:
+            return
+        if self.hub.cluster and self.hub.cluster.tell(self, text):
+            return
+        self.stand_apart()
+        self.outbox.tell(text)
+        if self.outbox.lag > self.hub.options.max_lag:
+            self.kick(f"more than {self.hub.options.max_lag} bytes behind")
+
+    def kick(self, reason: str, keep: bool = False) -> None:
+        """Send the member away: its handler is ended, and it is told why, instead of all that was due to it.
+
+        With `keep`, after all that was due.
+        """
+        if not self.reason:
+            self.kicked = True
+            self.dismiss(reason, keep)
+            self.task.cancel()
+            self.hub.insist(self, KICKED)
+
+    def enter(self, room: Room | None) -> None:
+        """Hear that room from now on; None: hear only what tell() says. What was due is due before."""
+        if self.outbox.feed is None:
+            return
+        self.stand_apart()
+        before, self.room = self.room, room
+        if before:
+            del before.present[self]
+        self.outbox.enter((room or self.hub.nowhere).feed)
+        if room:
+            room.present[self] = None
+        if self.hub.cluster:
+            if room:
+                self.hub.cluster.enter(room)
+            if before:
+                self.hub.cluster.leave(before)
 
     # The receiving side.
 
-    def receive(self) -> Coroutine[list[bytes]]:
-        """COROUTINE. Returns the messages that have arrived, at least one; an empty list at the end of the stream.
+    def portion(self, messages: list[bytes]) -> list[bytes]:
+        """Return the first of these messages and keep the others, so that one step of a handler is bounded."""
+        average = sum(map(len, messages)) // len(messages)
+        most = min(MOST, BLOW_UP * self.hub.share() // (average + len(self.prefix) + 1) + 1)
+        self.unread = messages[most:]
+        return messages[:most] if self.unread else messages
 
-        An OSError, when the connection has failed, and what the server raises to end the member pass through here: let
-        them pass. At the end of the stream a rest without separator comes first; the end itself can be read again.
-        """
-        options = self.room.options
-        patience = None if self.peer_ended else options.idle_timeout  # who has ended its stream is not silent
-        while True:
-            if options.max_rate:
-                yield from self.pay()
-            try:
-                yield from readable(self.socket, patience)  # not recv(): the share is what it is only then
-            except TimedOut:
-                self.dismiss(f"silent for {options.idle_timeout:g} s")
-                raise
-            while self.room.held:
-                yield from self.room.released.wait()
-            try:
-                data = self.socket.recv(min(self.room.share(), options.max_rate or sys.maxsize))
-                if not data and self.lost:  # TCP tells an error once, and after that the end of the stream
-                    raise ConnectionError(self.lost)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                self.lost = error.strerror or str(error)
-                raise
-            if not data:
-                self.peer_ended = True
-                return self.framer.finish()
-            if options.max_rate:
-                self.paid = max(self.paid, self.room.kernel.clock() - 1) + len(data) / options.max_rate
-            if messages := self.framer.feed(data):
-                return messages
-
-    def pay(self) -> Coroutine[None]:
-        """COROUTINE. Waits until what was read so far is within --max-rate, on average.
+    def pay(self, deadline: float | None) -> Coroutine[None]:
+        """COROUTINE. Waits until what was read so far is within --max-rate, on average; TimedOut at the deadline.
 
         The first second's worth after a silence is free: a paste is no flood.
         """
-        early = self.paid - self.room.kernel.clock()
+        clock = self.hub.kernel.clock
+        early = self.paid - clock()
         if early > 0:
+            if deadline is not None and clock() + early > deadline:
+                yield from sleep(max(0.0, deadline - clock()))
+                raise TimedOut("nothing happened in time")
             yield from sleep(early)
+
+    def read(self, most: int) -> bytes:
+        """Receive at most so many bytes; b"" at the end of the stream. Raises OSError if the connection has failed."""
+        try:
+            data = self.socket.recv(most)
+            if data or self.failure in ("", BROKEN_PIPE):  # the peer had ended its stream before it went: no failure
+                return data
+        except BlockingIOError:
+            if not self.failure:
+                raise
+        except OSError as error:
+            self.failure = error.strerror or str(error)
+        self.end_told = True
+        raise ConnectionError(self.failure)  # from the system, or what a send has met: it is told only once
+
+    def refuse(self) -> Coroutine[None]:
+        """COROUTINE. The handler asks for messages though there cannot be any more: end it.
+
+        If it does not let itself be ended, the second time it waits here until it is dropped.
+        """
+        if not self.refused:
+            self.refused = True
+            raise Cancelled
+        self.hub.insist(self, 0.0)
+        yield from WaitQueue().wait()
 
     # The sending side.
 
-    @property
-    def reachable(self) -> bool:
-        """Whether what is said from now on will be sent to it."""
-        return self.cursor is not None or self in self.room.caught_up
+    def become(self, state: str) -> None:
+        """Change the state of the sending side: the one place that does."""
+        if self.sending == TOGETHER:
+            del self.hears().together[self]
+        elif self.sending == APART:
+            del self.hub.apart[self]
+        elif self.sending == BEHIND:
+            del self.hub.behind[self]
+        self.sending = state
+        room = self.hears()
+        if state == TOGETHER:
+            assert self.outbox.empty and self.outbox.place is room.outbox.place and not self.writer
+            self.outbox = room.outbox
+            room.together[self] = self.socket.send
+        elif state == APART:
+            if self.outbox is room.outbox:
+                self.outbox = room.outbox.fork()
+            self.hub.apart[self] = None
+            self.hub.news.wake()
+        elif state == BEHIND:
+            self.hub.behind[self] = None
+        elif state == OVER:
+            self.outbox = CLOSED
+            if self.writer:
+                self.writer.cancel()
+            if self.sent_all:
+                self.sent_all.wake_all()
 
-    def tell(self, line: str | bytes) -> None:
-        """Queue a line for this member alone: after what was published before, before what is published later."""
-        if self.reachable:
-            self.fall_behind()
-            self.put_aside(encoded(line) + b"\n")
-            if self.private_size > self.room.options.max_lag:
-                self.kick_if_behind()
+    def hears(self) -> Room:
+        """The room whose feed its outbox follows."""
+        return self.room or self.hub.nowhere
 
-    def put_aside(self, data: bytes) -> None:
-        """Add to what goes to it alone, before what is published later."""
-        place = self.room.feed.end
-        if self.private and self.private[-1][0] == place:
-            lines = self.private[-1][1]
-            lines += data  # in place: it is a bytearray until the member leaves
-        else:
-            self.private = self.private or deque()
-            self.private.append((place, bytearray(data)))
-        self.private_size += len(data)
+    def stand_apart(self) -> None:
+        """Give it an outbox of its own, if it shares one."""
+        if self.sending == TOGETHER:
+            self.become(APART)
 
-    def begin(self) -> None:
-        """Forget what was due; what is said from now on is for it, and nothing that was said before."""
-        self.room.caught_up.pop(self, None)
-        self.private, self.private_size = NOTHING, 0
-        self.write_from(Cursor(self.room.feed, late=True))
-
-    def fall_behind(self, rest: bytes | memoryview = b"") -> None:
-        """Give it a writer of its own, if it had caught up; `rest` is what it did not take of what was sealed last."""
-        if self in self.room.caught_up:
-            del self.room.caught_up[self]
-            self.write_from(Cursor(self.room.feed), rest)
-
-    def write_from(self, cursor: Cursor, rest: bytes | memoryview = b"") -> None:
-        self.cursor = cursor
-        if self.writer is None:
-            self.writer = self.room.kernel.spawn(deliver(self, rest), self.name)
-
-    def due(self) -> Coroutine[bytes]:
-        """COROUTINE. Returns what is to be sent next, whole messages; b"" once it has caught up, or got its last."""
-        while self.private or (self.cursor and self.cursor.place != self.room.feed.sealed):
-            if batch := b"".join(self.take()):
-                return batch
-            yield from sleep(0)  # what comes next is not sealed yet
-        return b""
-
-    def take(self) -> list[bytes | bytearray]:
-        """What comes next, in its order, until there are BATCH bytes of it; from now on it counts as sent."""
-        taken: list[bytes | bytearray] = []
-        size = 0
-        while size < BATCH:
-            if self.private and (not self.cursor or self.cursor.place == self.private[0][0]):
-                taken.append(self.private.popleft()[1])
-                self.private_size -= len(taken[-1])
-                size += len(taken[-1])
-                continue
-            mark = self.private[0][0] if self.private else self.room.feed.end
-            pieces = self.cursor.take(BATCH - size, mark) if self.cursor else []
-            if not pieces:
-                break
-            taken += pieces
-            size += sum(map(len, pieces))
-        return taken
-
-    # Its end.
+    def dismiss(self, reason: str, keep: bool = False) -> None:
+        """Note why the member ends and tell it so, instead of all that is due to it or (`keep`) after it; no more."""
+        self.reason = reason
+        self.depart()
+        if self.outbox.feed:
+            last = encoded(f"* You are disconnected: {reason}.\n")
+            self.stand_apart()
+            if keep:
+                self.outbox.tell(last)
+            self.outbox.close(None if keep else last)
 
     def leave(self) -> None:
-        """What is due now is still sent, and nothing after it. It is put aside: the feed need not be kept for it."""
-        if self.room.feed.fresh:
-            self.fall_behind()
-        self.room.caught_up.pop(self, None)
-        if self.cursor:
-            due: deque[Due] = deque()
-            for place, lines in [*self.private, (self.room.feed.end, b"")]:
-                due.extend((place, piece) for piece in [*self.cursor.take_all(place), lines] if piece)
-            self.private = due
-            self.private_size = sum(len(piece) for _, piece in due)
-            self.cursor = None
+        """What is due is still sent, and nothing after it."""
+        self.depart()
+        if self.outbox.feed and not self.outbox.lag:
+            self.become(OVER)
+        elif self.outbox.feed:
+            self.stand_apart()
+            self.outbox.close()
 
-    def mute(self) -> None:
-        """Nothing is sent any more."""
-        self.room.caught_up.pop(self, None)
-        self.private, self.private_size = NOTHING, 0
-        self.cursor = None
-        if self.writer:
-            self.writer.cancel()
+    def depart(self) -> None:
+        """It is in no room any more."""
+        if self.room and self in self.room.present:
+            del self.room.present[self]
+            if self.hub.cluster:
+                self.hub.cluster.leave(self.room)
 
-    def send_failed(self, error: OSError) -> None:
-        """Only recv ends the receiving side: what the peer had said is still there to be read."""
-        self.mute()
-        if not isinstance(error, BrokenPipeError):  # that is no failure: the peer had ended its stream before it went
-            self.lost = error.strerror or str(error)
-
-    def kick(self, reason: str) -> None:
-        """Send the member away: its handler is ended, and it is told why."""
-        if not self.reason:
-            self.dismiss(reason)
-            self.task.cancel()
-
-    def dismiss(self, reason: str) -> None:
-        """Note why the member ends, and tell it, instead of all that was due to it and all that is still said."""
-        self.reason = reason
-        if self.reachable:
-            self.begin()
-            self.tell(f"* You are disconnected: {reason}.")
-            self.leave()
-
-    @property
-    def lag(self) -> int:
-        """How many bytes are due to it."""
-        return self.private_size + (self.cursor.lag if self.cursor else 0)
+    def lose(self, error: OSError) -> None:
+        """A send has failed: nothing more is sent. What the peer had said is still there to be read, up to the end."""
+        self.failure = error.strerror or str(error)
+        self.become(OVER)
+        if not self.receiving:
+            self.hub.insist(self, LOST)
+        elif isinstance(self.task.waits_for, ReadWait):
+            self.task.wake()
 
     def kick_if_behind(self) -> None:
-        """Send the member away if it is more than --max-lag behind, and that because its peer takes nothing."""
-        most = self.room.options.max_lag
-        if self.writer and self.lag > most and isinstance(self.writer.waits_for, WriteWait):  # else it may catch up yet
-            self.kick(f"more than {most} bytes behind")
-
-
-def deliver(member: Member, rest: bytes | memoryview) -> Coroutine[None]:
-    """COROUTINE. The writer of a member that has not caught up: `rest`, and whatever is due, as fast as it is taken."""
-    stall_timeout = member.room.options.stall_timeout
-    try:
-        while batch := rest or (yield from member.due()):
-            yield from send(member.socket, batch, stall_timeout)
-            rest = b""
-        if member.cursor:
-            member.room.caught_up[member] = None
-    except TimedOut:
-        member.kick(f"took nothing for {stall_timeout:g} s")
-    except OSError as error:
-        member.send_failed(error)
-    finally:
-        member.writer = member.cursor = None
-        member.private, member.private_size = NOTHING, 0
+        """Send the member away if it is more than --max-lag behind, and its peer takes nothing now."""
+        most = self.hub.options.max_lag
+        if self.outbox.lag > most and self.writer and isinstance(self.writer.waits_for, WriteWait):
+            self.kick(f"more than {most} bytes behind")  # else it may catch up yet

@@ -1,92 +1,95 @@
-"""Those who are connected, and the feed they share."""
+"""Who hears whom: rooms, each with a feed of its own, and what all rooms of a server share."""
 
 from __future__ import annotations
 
 from loop import WaitQueue
 
-from .feed import Feed
+from ..framing import LIMIT, split
+from .outbox import OVERHEAD, Feed, Outbox
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from loop import Kernel
+    from collections.abc import Collection, Iterable
+    from typing import Any, Callable, Protocol, Union
+    from weakref import WeakValueDictionary
+
+    from loop import Kernel, Task
     from loop.traps import Coroutine
 
-    from .cluster.node import Cluster
     from .flags import Options
     from .journal import Journal
-    from .member import Member
+    from .outbox import Piece
+
+    Text = Union[bytes, str]
+
+    class Hearer(Protocol):
+        """What a room knows of its members."""
+
+        name: str
+        prefix: Any
+        kicked: bool
+        outbox: Outbox
+
+        def stand_apart(self) -> None: ...
+        def kick_if_behind(self) -> None: ...
+
+    class Cluster(Protocol):
+        """Other servers: what is said here goes through them into the feed."""
+
+        def publish(self, room: Room, text: bytes, member: Any, but: Collection[Any]) -> None: ...
+        def tell(self, member: Any, line: bytes) -> bool: ...
+        def enter(self, room: Room) -> None: ...
+        def leave(self, room: Room) -> None: ...
+        def run(self) -> Coroutine[None]: ...
+        def finish(self, timeout: float) -> Coroutine[None]: ...
+        def returned(self, timeout: float) -> Coroutine[None]: ...
+        def explain(self) -> list[str]: ...
+
 
 RECEIVE = 32 << 10  # bytes: at most so much is taken from one socket at once; with 64 KiB, fan-out was slower
 TURN = 1 << 20  # bytes: about so much is taken from all of them before it is sent on
+FIRST = "lobby"  # the room that everybody is in at first
 
 
-class Room:
-    """What a handler can reach besides its own member."""
+class Hub:
+    """What all rooms of a server share."""
 
     def __init__(self, kernel: Kernel, options: Options, journal: Journal) -> None:
         self.kernel = kernel
         self.options = options
         self.journal = journal
-        self.feed = Feed()
-        self.news = WaitQueue()  # spread() waits here for something fresh
-        self.members: dict[Member, None] = {}  # everybody, oldest first
-        self.caught_up: dict[Member, None] = {}  # those who were sent everything that is sealed
-        self.check_at = 0
-        self.talking: set[Member] = set()  # who has published since the last spreading
-        self.talked = 1  # how many had between that and the one before
+        self.cluster: Cluster | None = None
+        self.first = Room(self, FIRST)
+        self.nowhere = Room(self, "")  # here are the members that are in no room
+        self.rooms: WeakValueDictionary[str, Room] | None = None  # the other ones: gone when nobody refers to them
+        self.tasks: dict[Task, None] = {}  # those that handlers have spawned
+        self.insist: Callable[[Any, float], None]  # end a member's handler if it has not ended in so many seconds
+        # What spread() has to do, and where it waits for it.
+        self.changed: dict[Room, None] = {}  # rooms in whose feeds is something new
+        self.apart: dict[Any, None] = {}  # members in that state
+        self.news = WaitQueue()
+        # How much may be read.
         self.turn = min(TURN, options.max_lag // 4)
-        self.cluster: Cluster | None = None  # with other servers: what is said here goes through it into the feed
+        self.gathered = 0  # bytes published since the last spreading
+        self.talking: set[Any] = set()  # members that have published since then
+        self.talked = 1  # how many had between that and the one before
+        self.behind: dict[Any, None] = {}  # members in that state
+        self.unchecked = 0  # bytes published since somebody looked how far behind they are
         self.held = False  # nobody is read from now; `released` is where they wait
         self.released = WaitQueue()
 
-    def publish(self, member: Member, messages: list[bytes]) -> None:
-        """Send messages (without separators) to everybody, `member` included, with the member's prefix in front.
+    def room(self, name: str) -> Room:
+        """The room of that name, made if there is none."""
+        if name == FIRST:
+            return self.first
+        if self.rooms is None:
+            from weakref import WeakValueDictionary  # only now: most servers have one room
 
-        All of them, in this order and with nothing between them.
-        """
-        self.talking.add(member)
-        self.lay_down(member.name, member.prefix, messages)
-
-    def announce(self, line: str | bytes) -> None:
-        """Send everybody a line that nobody said, without a prefix."""
-        self.lay_down("room", b"", [encoded(line).replace(b"\n", b" ")])
-
-    def lay_down(self, who: str, prefix: bytes, messages: list[bytes]) -> None:
-        if not messages:
-            return
-        text = prefix + (b"\n" + prefix).join(messages) + b"\n"
-        self.journal.messages(who, messages)
-        (self.cluster.publish if self.cluster else self.append)(text)
-
-    def append(self, text: bytes) -> None:
-        """Lay whole messages, with their separators, into the feed."""
-        self.feed.append(bytes(text))  # anything else shall fail here, in the handler that has it, and not in spread()
-        self.news.wake()
-        if self.feed.end >= self.check_at:
-            self.check_lags()
-
-    def spread(self) -> Coroutine[None]:
-        """COROUTINE. The one writer of all who have caught up: what is fresh, to each of them in one send.
-
-        Who does not take all of it falls behind, and has a writer of its own until it has caught up again.
-        """
-        while True:
-            while not self.feed.fresh:
-                yield from self.news.wait()
-            news = self.feed.seal()
-            size = len(news)
-            self.talked = len(self.talking) or 1
-            self.talking.clear()
-            for member in list(self.caught_up):
-                try:
-                    sent = member.socket.send(news)
-                except BlockingIOError:
-                    sent = 0
-                except OSError as error:
-                    member.send_failed(error)
-                    continue
-                if sent != size:
-                    member.fall_behind(memoryview(news)[sent:])
+            self.rooms = WeakValueDictionary()
+        room = self.rooms.get(name)
+        if room is None:
+            room = self.rooms[name] = Room(self, name)
+        return room
 
     def share(self) -> int:
         """How many bytes a member may take from its socket now.
@@ -94,15 +97,137 @@ class Room:
         A turn's worth is shared: as many as talked in the last turn will talk in this one, and nobody gets more than
         what is left of it. Else a thousand members that talk at once would put everybody --max-lag behind in one turn.
         """
-        feed = self.feed
-        return max(1024, min(RECEIVE, self.turn // self.talked, self.turn - (feed.end - feed.sealed)))
+        return max(1024, min(RECEIVE, self.turn // self.talked, self.turn - self.gathered))
 
-    def check_lags(self) -> None:
-        """Look for those who have fallen too far behind: once in a while, so that publishing touches no member."""
-        self.check_at = self.feed.end + self.options.max_lag // 16
-        for member in self.members:
-            member.kick_if_behind()
+    def gather(self, room: Room, size: int) -> None:
+        """So many bytes were appended to the room's feed: wake spread(), and look after those who are behind."""
+        self.changed[room] = None
+        self.gathered += size
+        self.news.wake()
+        self.unchecked += size + OVERHEAD
+        if self.unchecked >= self.options.max_lag // 16:  # once in a while, so that publishing touches no member
+            self.unchecked = 0
+            for member in list(self.behind):
+                member.kick_if_behind()
+
+    def start_turn(self) -> list[Room]:
+        """What was gathered is being spread: count anew. Returns the rooms where something is new."""
+        self.talked = len(self.talking) or 1
+        self.talking.clear()
+        self.gathered = 0
+        rooms = list(self.changed)
+        self.changed.clear()
+        return rooms
 
 
-def encoded(line: str | bytes) -> bytes:
-    return line.encode("utf-8", "replace") if isinstance(line, str) else line
+class Room:
+    """What a handler can reach besides its own member. Handlers may set attributes of their own on it."""
+
+    def __init__(self, hub: Hub, name: str) -> None:
+        self.hub = hub
+        self.name = name
+        self.feed = Feed()
+        self.present: dict[Any, None] = {}  # those in it whose handler runs, oldest first
+        self.together: dict[Any, Callable[[Piece], int]] = {}  # members in that state, and how to send to them
+        self.outbox = Outbox(self.feed)  # what is due to all of these: they share it
+
+    # For handlers.
+
+    @property
+    def members(self) -> list[Any]:
+        """Those in this room whose handler runs, oldest first. A list of its own, which stays as it is."""
+        return list(self.present)
+
+    def publish(self, member: Hearer, messages: Text | Iterable[Text], but: Collection[Hearer] = ()) -> None:
+        """Send one message or several, without newlines, to all in the room except `but`, with the member's prefix.
+
+        All of them, in this order and with nothing between them. One of over 1024 bytes goes in parts. Raises
+        ValueError if there is a newline in a message.
+        """
+        if member.kicked:
+            return
+        self.hub.talking.add(member)
+        self.lay_down(member, member.name, member.prefix, messages, but)
+
+    def announce(self, line: Text) -> None:
+        """Send all in the room a line that nobody said, without a prefix. A newline in it becomes a space."""
+        self.lay_down(None, "room", b"", [encoded(line).replace(b"\n", b" ")], ())
+
+    def other(self, name: str) -> Room:
+        """Another room, with members and a feed of its own: made when first asked for, gone when empty."""
+        return self.hub.room(name)
+
+    def spawn(self, coroutine: Coroutine[Any], name: str = "") -> Task:
+        """Run a coroutine as a task of its own, until it returns, is cancelled (`cancel()`), or the server ends.
+
+        Returns the task. If it fails, that is reported on stderr, and nobody else notices.
+        """
+        tasks = self.hub.tasks
+
+        def run() -> Coroutine[None]:
+            try:
+                yield from coroutine
+            finally:
+                del tasks[task]
+
+        if not hasattr(coroutine, "gi_frame"):
+            raise TypeError(f"spawn() takes a generator, not {coroutine!r}; is there no `yield` in it?")
+        task = self.hub.kernel.spawn(run(), name or getattr(coroutine, "__name__", ""))
+        tasks[task] = None
+        return task
+
+    # Behind it.
+
+    def lay_down(
+        self, member: Hearer | None, who: str, prefix: Text, messages: Text | Iterable[Text], but: Collection[Hearer]
+    ) -> None:
+        lines, text = compose(prefix, messages)
+        if not lines:
+            return
+        self.hub.journal.messages(who, lines)
+        if self.hub.cluster:
+            self.hub.cluster.publish(self, text, member, but)
+        else:
+            self.append(text, but)
+
+    def append(self, text: bytes, but: Collection[Hearer] = ()) -> None:
+        """Lay whole messages, with their newlines, into the feed, for all but some."""
+        spared = [member for member in but if member in self.present]
+        for member in spared:
+            member.stand_apart()
+            member.outbox.freeze()
+        self.feed.append(text)
+        for member in spared:
+            member.outbox.skip()
+        self.hub.gather(self, len(text))
+
+
+def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes], bytes]:
+    """Messages as they are published: as a list, each at most LIMIT bytes, and as one text with prefixes and newlines.
+
+    Raises ValueError if there is a newline in one of them.
+    """
+    lines: list[Any] = [messages] if isinstance(messages, (bytes, str)) else list(messages)
+    if not lines:
+        return [], b""
+    start: Any = prefix
+    try:
+        text: bytes = start + (b"\n" + start).join(lines) + b"\n"
+    except TypeError:  # there is a str among them
+        start, lines = encoded(start), [encoded(line) for line in lines]
+        text = start + (b"\n" + start).join(lines) + b"\n"
+    if len(text) > LIMIT and max(map(len, lines)) > LIMIT:
+        lines = [part for line in lines for part in split(line)]
+        text = start + (b"\n" + start).join(lines) + b"\n"
+    if text.count(b"\n") != len(lines):
+        raise ValueError("a message is one line: publish a list of messages instead of one with a newline in it")
+    return lines, text
+
+
+def encoded(text: Text) -> bytes:
+    """A str as UTF-8; bytes as they are. Raises TypeError for anything else."""
+    if isinstance(text, str):
+        return text.encode("utf-8", "replace")
+    if not isinstance(text, (bytes, bytearray)):
+        raise TypeError(f"a message is str or bytes, not {text!r}")
+    return bytes(text)

@@ -1,17 +1,19 @@
-"""Admission, and each connection's way from accepted to terminated."""
+"""Admission, each connection's way from accepted to terminated, and the orderly end."""
 
 from __future__ import annotations
 
 import errno
 import socket
+import struct
 
 from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, explain, join, recv, report, sleep
 
 from ..handlers.chat import chat
 from .flags import Options
 from .journal import Journal
-from .member import Member
-from .room import Room
+from .member import OVER, Member
+from .room import Hub
+from .sending import spread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
 
     from loop.traps import Coroutine
 
-    from .loading import Handler
+    from .loading import Handler, Start
 
 FAREWELL = 5.0  # seconds for what is still due to a member that ends
 LINGER = 1.0  # seconds for a peer to take our FIN and send its own
+RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: close sends RST instead of FIN
 # What accept(2) fails with because of that one connection, or of the network it came through
 PASSING = set(
     "ECONNABORTED ECONNRESET EPROTO EPERM ETIMEDOUT ENETDOWN ENETUNREACH ENONET EHOSTDOWN EHOSTUNREACH ENOPROTOOPT "
@@ -31,7 +34,10 @@ PASSING = set(
 
 
 class Server:
-    """A chat on `listeners`, non-blocking listening sockets; whatever else it uses comes from accepting on them."""
+    """A chat on `listeners`, non-blocking listening sockets; whatever else it uses comes from accepting on them.
+
+    `handler` is run for each member, and `start` once, when the server starts.
+    """
 
     def __init__(
         self,
@@ -40,65 +46,84 @@ class Server:
         journal: Journal,
         options: Options,
         handler: Handler = chat,
+        start: Start | None = None,
     ) -> None:
         self.kernel = kernel
         self.listeners = listeners
         self.journal = journal
         self.options = options
         self.handler = handler
-        self.room = Room(kernel, options, journal)
-        self.sessions: dict[Member, None] = {}  # the room's members, and those who are being refused
+        self.start = start
+        self.hub = Hub(kernel, options, journal)
+        self.hub.insist = self.insist
+        self.connections: dict[Member, bool] = {}  # whether it was admitted, oldest first
+        self.admitted = 0
         self.per_host: dict[str, int] = {}
         self.stopping = False
         self.change = WaitQueue()  # run() waits here: for stop(), then for members to go
+        self.overdue: list[tuple[float, Member]] = []  # handlers that should have ended by then
+        self.impatience = WaitQueue()
 
     def run(self) -> Coroutine[None]:
         """COROUTINE. The whole life of the server; ends after stop(), when everybody is gone and everything written."""
-        kernel = self.kernel
-        writers = [kernel.spawn(self.journal.write(), "journal"), kernel.spawn(self.room.spread(), "spread")]
-        cluster = self.room.cluster
-        membership = kernel.spawn(cluster.run(), "cluster") if cluster else None
-        doors = [kernel.spawn(self.admit(listener), "accept") for listener in self.listeners]
+        kernel, hub = self.kernel, self.hub
+        writers = [kernel.spawn(self.journal.write(), "journal"), kernel.spawn(spread(hub), "spread")]
+        helpers = [kernel.spawn(self.admit(listener), "accept") for listener in self.listeners]
+        helpers.append(kernel.spawn(self.see_handlers_end(), "impatience"))
+        membership = kernel.spawn(hub.cluster.run(), "cluster") if hub.cluster else None
+        if self.start:
+            hub.first.spawn(self.start(hub.first), "start")
         while not self.stopping:
             yield from self.change.wait()
-        for door in doors:
-            door.cancel()
+        for helper in helpers[:-1]:
+            helper.cancel()
         for listener in self.listeners:
             kernel.close(listener)
-        if cluster:
-            yield from cluster.finish(FAREWELL)
-        for member in self.sessions:
-            if not member.reason:
-                member.reason = "the server is ending"
-                member.task.cancel()
+        yield from self.end_tasks()
+        if hub.cluster:
+            yield from hub.cluster.finish(FAREWELL)
+        for member in self.connections:
+            member.kick("the server is ending", keep=True)
         end = kernel.clock() + FAREWELL + 2 * LINGER
         try:
-            while self.sessions:
+            while self.connections:
                 yield from self.change.wait(max(0, end - kernel.clock()))
-        except TimedOut:  # a handler does not let itself be ended
-            for member in list(self.sessions):
-                complain(f"chatsrv: the handler of {member.name} does not end")
-                self.conclude(member)
-        if cluster and membership:
-            yield from cluster.returned(LINGER)  # what the handlers said at their ends
+        except TimedOut:
+            for member in list(self.connections):
+                self.drop(member)
+        if hub.cluster and membership:
+            yield from hub.cluster.returned(LINGER)  # what the handlers said at their ends
             membership.cancel()
         try:
             yield from self.journal.flush(LINGER)
         except TimedOut:
             pass
-        for writer in writers:
-            writer.cancel()
+        for helper in [helpers[-1], *writers]:
+            helper.cancel()
 
     def stop(self) -> None:
         """Begin the orderly end: no new connections, no more reading; what is due is delivered, within FAREWELL."""
         self.stopping = True
         self.change.wake_all()
 
+    def end_tasks(self) -> Coroutine[None]:
+        """COROUTINE. End the tasks that handlers have spawned."""
+        for task in list(self.hub.tasks):
+            task.cancel()
+        for task in list(self.hub.tasks):
+            try:
+                yield from join(task, LINGER)
+            except TimedOut:
+                complain(f"chatsrv: the task {task.name} does not end")
+                self.kernel.drop(task)
+
     def explain(self) -> str:
         """What every task waits for, and how far behind each member is."""
-        lines = [f"chatsrv: {len(self.room.members)} members, {len(self.kernel.tasks)} tasks"]
+        lines = [f"chatsrv: {self.admitted} members, {len(self.kernel.tasks)} tasks"]
         lines += map(explain, self.kernel.tasks)
-        lines += (f"{member.name}: {member.lag} bytes behind" for member in self.room.members)
+        if self.hub.cluster:
+            lines += self.hub.cluster.explain()
+        lines += (f"{member.name}: {member.outbox.lag} bytes behind" for member in self.connections)
         return "\n".join(lines) + "\n"
 
     # Admission.
@@ -123,36 +148,20 @@ class Server:
         host, port = address[0], address[1]  # getpeername fails after an early reset
         if host.startswith("::ffff:"):
             host = host[7:]
-        member = Member(sock, host, port, self.room)
+        member = Member(sock, host, port, self.hub)
         self.journal.say(member.name, "accepted connection")
-        self.sessions[member] = None
-        objection = self.objection(host)
-        if not objection:
-            self.room.members[member] = None
+        refusal = self.refusal(host)
+        self.connections[member] = not refusal
+        if not refusal:
+            self.admitted += 1
             self.per_host[host] = self.per_host.get(host, 0) + 1
-        member.task = self.kernel.spawn(self.session(member), member.name)
-        member.begin()
-        if objection:
-            member.dismiss(objection)
+        member.task = self.kernel.spawn(self.serve(member), member.name)
+        if refusal:
+            member.dismiss(refusal)
 
-    def conclude(self, member: Member) -> None:
-        """Close the connection, and take the member off all lists."""
-        if member not in self.sessions:
-            return
-        del self.sessions[member]
-        member.mute()
-        self.kernel.close(member.socket)
-        self.journal.say(member.name, f"connection terminated: {member.reason}")
-        if member in self.room.members:
-            del self.room.members[member]
-            self.per_host[member.host] -= 1
-            if not self.per_host[member.host]:
-                del self.per_host[member.host]
-        self.change.wake_all()
-
-    def objection(self, host: str) -> str:
+    def refusal(self, host: str) -> str:
         """Why nobody from `host` can come in now; empty if somebody can."""
-        if self.options.max_clients is not None and len(self.room.members) >= self.options.max_clients:
+        if self.options.max_clients is not None and self.admitted >= self.options.max_clients:
             return "the server is full"
         if self.options.max_per_ip and self.per_host.get(host, 0) >= self.options.max_per_ip:
             return f"too many connections from {host}"
@@ -160,37 +169,39 @@ class Server:
 
     # A connection.
 
-    def session(self, member: Member) -> Coroutine[None]:
+    def serve(self, member: Member) -> Coroutine[None]:
         """COROUTINE. One connection, from accepted to terminated, however it ends."""
         try:
-            if member in self.room.members:
+            if self.connections[member]:
                 yield from self.converse(member)
-            yield from self.part(member)
+            yield from self.see_off(member)
         except OSError as error:
             member.reason = member.reason or (error.strerror or str(error)).lower()
         finally:
-            self.conclude(member)
+            self.close(member)
 
     def converse(self, member: Member) -> Coroutine[None]:
         """COROUTINE. Run the handler to its end. Raises OSError if the connection has failed."""
-        if member.reachable:
-            member.begin()  # anew: what was said since it was accepted is not to come before the greeting
+        member.enter(self.hub.first)
         try:
-            yield from self.handler(member, self.room)
-            member.reason = member.reason or ("end of stream" if member.peer_ended else "left")
-            if self.room.cluster:  # what the member said last is due to it, too
-                yield from self.room.cluster.returned(FAREWELL)
+            yield from self.handler(member, self.hub.first)
+            if self.hub.cluster and not member.reason:  # what the member said last is due to it, too
+                yield from self.hub.cluster.returned(FAREWELL)
         except Cancelled:
-            pass  # kicked, or the server is ending
+            pass  # it was kicked, or its handler went on after the end
         except (Exception, SystemExit) as error:
-            if isinstance(error, TimedOut) and member.reason:  # receive() has noted it: the handler has not failed
-                return
-            if isinstance(error, OSError) and member.lost:
+            if isinstance(error, OSError) and member.failure:
                 raise
-            member.reason = "its handler failed"
             report(f"the handler of {member.name} failed")
+            if not member.reason:
+                member.dismiss("its handler failed", keep=True)
+        finally:
+            member.handled = True
+        if not member.reason and member.end_told:
+            member.reason = "end of stream" if member.peer_ended else member.failure.lower()
+        member.reason = member.reason or "left"
 
-    def part(self, member: Member) -> Coroutine[None]:
+    def see_off(self, member: Member) -> Coroutine[None]:
         """COROUTINE. Deliver what is due, say FIN, and read to the peer's own end.
 
         Closing a socket with something unread in it makes TCP send a reset, which can destroy what was just sent.
@@ -202,8 +213,10 @@ class Server:
                 pass
         member.leave()
         try:
-            if member.writer:
-                yield from join(member.writer, FAREWELL)
+            end = self.kernel.clock() + FAREWELL
+            while member.sending != OVER:
+                member.sent_all = member.sent_all or WaitQueue()
+                yield from member.sent_all.wait(max(0.0, end - self.kernel.clock()))
             if member.peer_ended:
                 return
             member.socket.shutdown(socket.SHUT_WR)
@@ -211,4 +224,54 @@ class Server:
             while (left := end - self.kernel.clock()) > 0 and (yield from recv(member.socket, 1 << 16, left)):
                 pass
         except TimedOut:
-            pass
+            if member.sending != OVER:  # a FIN would make what it has got look whole
+                member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+    def close(self, member: Member) -> None:
+        """Close the connection, and take the member off all lists."""
+        if member not in self.connections:
+            return
+        admitted = self.connections.pop(member)
+        member.depart()
+        member.become(OVER)
+        self.kernel.close(member.socket)
+        self.journal.say(member.name, f"connection terminated: {member.reason}")
+        if admitted:
+            self.admitted -= 1
+            self.per_host[member.host] -= 1
+            if not self.per_host[member.host]:
+                del self.per_host[member.host]
+        self.change.wake_all()
+
+    # Handlers that do not end.
+
+    def insist(self, member: Member, seconds: float) -> None:
+        """End the member's handler, if it has not ended by itself after so many seconds."""
+        self.overdue.append((self.kernel.clock() + seconds, member))
+        self.impatience.wake()
+
+    def see_handlers_end(self) -> Coroutine[None]:
+        """COROUTINE. Kicks members that can't be sent to and are still there, and drops those that were kicked."""
+        while True:
+            while not self.overdue:
+                yield from self.impatience.wait()
+            yield from sleep(max(0.0, min(moment for moment, _ in self.overdue) - self.kernel.clock()))
+            now = self.kernel.clock() + 0.001  # seconds: what rounding may have taken
+            due = [member for moment, member in self.overdue if moment <= now]
+            self.overdue = [entry for entry in self.overdue if entry[0] > now]
+            for member in due:
+                if member.handled:
+                    continue
+                if member.kicked or member.refused:
+                    self.drop(member)
+                elif member.receiving:  # it reads what its peer had said, as slowly as --max-rate says
+                    self.insist(member, LINGER)
+                else:
+                    member.kick(member.failure.lower())
+
+    def drop(self, member: Member) -> None:
+        """End a member whose handler does not let itself be ended."""
+        if not member.handled:
+            complain(f"chatsrv: the handler of {member.name} does not end; it was dropped")
+        self.kernel.drop(member.task)
+        self.close(member)

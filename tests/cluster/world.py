@@ -12,10 +12,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from chat.server.cluster.node import Address, Cluster
-from chat.server.feed import Cursor
 from chat.server.flags import Options
 from chat.server.journal import Journal
-from chat.server.room import Room
+from chat.server.outbox import Outbox
+from chat.server.room import Hub
+from chat.server.sending import spread
 from cluster.fake import FakeRedis, Session
 from loop import Kernel, sleep
 from loop.poller import READ, WRITE
@@ -201,14 +202,15 @@ class Node:
     def __init__(self, world: World, url: str) -> None:
         self.world = world
         self.journal = Journal(None)  # type: ignore[arg-type]  # nobody writes it
-        self.room = Room(world.kernel, Options(), self.journal)
+        self.hub = Hub(world.kernel, Options(), self.journal)
+        self.room = self.hub.first
         self.reachable = True
-        self.cluster = Cluster(world.kernel, self.room, Address(url), self.dial)
-        self.room.cluster = self.cluster
-        self.ear = Cursor(self.room.feed)
+        self.cluster = Cluster(world.kernel, self.hub, Address(url), self.dial)
+        self.hub.cluster = self.cluster
+        self.ear = Outbox(self.room.feed)
         self.heard = bytearray()
         self.task: Task = world.kernel.spawn(self.cluster.run(), "node")
-        world.kernel.spawn(self.room.spread(), "spread")
+        world.kernel.spawn(spread(self.hub), "spread")
 
     def dial(self, kernel: Kernel, address: Address) -> Coroutine[Any]:
         """COROUTINE. The cluster's way to Redis."""
@@ -229,14 +231,12 @@ class Node:
             wire.cut()
 
     def say(self, *messages: str) -> None:
-        self.room.lay_down("somebody", b"", [message.encode() for message in messages])
+        self.room.lay_down(None, "somebody", b"", messages, ())
 
     def listen(self) -> bytes:
         """Everything so far."""
-        if self.room.feed.fresh:
-            self.room.feed.seal()
-        for data in self.ear.take(1 << 40, self.room.feed.end):
-            self.heard += data
+        self.room.feed.seal()
+        self.heard += self.ear.take(1 << 40)
         return bytes(self.heard)
 
     def told(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from chatting import PREFIX, Chatsrv
 
-import chat.server.feed
-import chat.server.server
+import chat.server.member
 from chat.handlers.chat import chat as chat_handler
 from chat.server.flags import Options
 from chat.server.journal import Journal
@@ -64,7 +62,7 @@ def test_who_lingers_after_its_end_of_stream_does_not_keep_the_server(serve: Cal
     client = server.client()
     client.finish()
     server.process.send_signal(signal.SIGTERM)
-    assert client.everything() == b""
+    assert client.everything() == b"* You are disconnected: the server is ending.\n"
     assert server.process.wait(3) == 0
     server.finish()
 
@@ -73,9 +71,12 @@ def test_who_lingers_after_its_end_of_stream_does_not_keep_the_server(serve: Cal
     "line, complaint",
     [
         ("sys.exit(3)", "SystemExit: 3"),
-        ("room.append('text')", "TypeError"),
-        ("room.publish(member, ['text'])", "TypeError"),
-        ("member.prefix = 'text'; room.publish(member, messages)", "TypeError"),
+        ("room.publish(member, [1])", "TypeError: a message is str or bytes"),
+        ("room.publish(member, 'one\\ntwo')", "ValueError: a message is one line"),
+        ("room.publish(member, [*messages, b'one\\ntwo'])", "ValueError: a message is one line"),
+        ("member.prefix = 7; room.publish(member, messages)", "TypeError"),
+        ("member.tell(None)", "TypeError: a message is str or bytes"),
+        ("room.spawn(print)", "TypeError: spawn() takes a generator"),
         ("yield from sleep(float('nan'))", "ValueError"),
     ],
 )
@@ -83,7 +84,7 @@ def test_a_mistake_costs_its_own_member_only(serve: Callable[..., Chatsrv], line
     server = serve("if b'boom' in messages:", f"    {line}", "room.publish(member, messages)")
     bystander, culprit = server.client(), server.client()
     culprit.say("boom")
-    assert culprit.everything() == b""
+    assert culprit.everything() == b"* You are disconnected: its handler failed.\n"
     server.terminated("its handler failed")
     server.complaints.expect(complaint)
     bystander.say("still here")
@@ -128,10 +129,10 @@ class Inside:
         self.kernel = Kernel()
         self.output = (tmp_path / "journal").open("wb", buffering=0)
         self.server = Server(self.kernel, [], Journal(self.output, quiet=True), Options(), handler)
-        self.room = self.server.room
+        self.room = self.server.hub.first
         self.life = self.kernel.spawn(self.server.run(), "server")
         self.server.let_in(self.ours, ("10.0.0.1", 40000))
-        (self.member,) = self.server.sessions
+        (self.member,) = self.server.connections
         self.ticker = self.kernel.spawn(self.tick())  # so that a turn never waits
         self.turn(4)
 
@@ -166,63 +167,27 @@ def inside(tmp_path: Path, living: list[int]) -> Iterator[Inside]:
 
 
 @pytest.mark.parametrize("end", ["kick", "leave"])
-def test_who_goes_keeps_nothing_of_what_is_said_meanwhile(inside: Inside, living: list[int], end: str) -> None:
+def test_a_member_that_goes_keeps_nothing_of_what_is_said_meanwhile(
+    inside: Inside, living: list[int], end: str
+) -> None:
     inside.flood(50)
-    assert inside.member.lag > 30_000 and living[0] > 30, "it is behind"
+    assert inside.member.outbox.lag > 30_000 and living[0] > 30, "it is behind"
     if end == "kick":
         inside.member.kick("because")
     else:
         inside.member.leave()
     inside.turn(5)
-    due = inside.member.private_size
+    due = inside.member.outbox.lag
     inside.flood(100)
     assert inside.member.writer, "it still takes nothing"
-    assert inside.member.private_size == due
+    assert inside.member.outbox.lag == due
     assert living[0] < 5
-
-
-def test_lines_between_messages_cost_the_same_each_however_many_there_are(inside: Inside) -> None:
-    steps = []
-    for count in 100, 400:
-        for _ in range(count):
-            inside.room.publish(inside.member, [b"x"])
-            inside.member.tell("y")
-        assert len(inside.member.private) <= count + 1
-        before = inside.member.private_size
-        looks = 0
-
-        class Looked(deque):  # type: ignore[type-arg]
-            def __getitem__(self, place: Any) -> Any:
-                nonlocal looks
-                looks += 1
-                return super().__getitem__(place)
-
-            def __iter__(self) -> Any:
-                nonlocal looks
-                looks += len(self)
-                return super().__iter__()
-
-        inside.member.private = Looked(inside.member.private)
-        while inside.member.private:
-            inside.turn()
-            inside.theirs.recv(1 << 16)
-        assert before == 2 * count
-        steps.append(looks)
-    assert steps[1] <= 4.4 * steps[0]
-
-
-def test_many_lines_for_one_alone_are_kept_as_bytes(inside: Inside) -> None:
-    for _ in range(1000):
-        inside.member.tell("")
-    assert len(inside.member.private) == 1
-    assert inside.member.private_size == 1000
 
 
 def test_a_handler_that_does_not_end_does_not_keep_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(chat.server.server, "FAREWELL", 0.05)
-    monkeypatch.setattr(chat.server.server, "LINGER", 0.05)
+    monkeypatch.setattr(chat.server.member, "KICKED", 0.05)
 
     def stubborn(member: Member, room: Room) -> Coroutine[None]:
         member.tell("Welcome")
@@ -236,12 +201,10 @@ def test_a_handler_that_does_not_end_does_not_keep_the_server(
     inside.server.stop()
     inside.kernel.run(until=inside.life)
     assert inside.life.outcome == "returned"
-    assert capfd.readouterr().err == "chatsrv: the handler of 10.0.0.1:40000 does not end\n"
+    assert capfd.readouterr().err == "chatsrv: the handler of 10.0.0.1:40000 does not end; it was dropped\n"
     journal = (tmp_path / "journal").read_text()
     assert journal.endswith("10.0.0.1:40000 connection terminated: the server is ending\n")
     assert inside.ours.fileno() == -1
     inside.kernel.poller.close()
     inside.theirs.close()
     inside.output.close()
-    for task in list(inside.kernel.tasks):
-        task.coroutine.close()

@@ -425,9 +425,9 @@ def test_a_handler_that_fails_ends_its_own_member_only(chatsrv: Start, tmp_path:
     server = chatsrv("--handler", fragile)
     a, b, c = server.client(), server.client(), server.client()
     a.say("boom")
-    assert a.everything() == PREFIX + b"boom\n"
+    assert a.everything() == PREFIX + b"boom\n* You are disconnected: its handler failed.\n"
     b.say("oops")
-    assert b.everything() == PREFIX + b"boom\n" + PREFIX + b"oops\n"
+    assert b.everything() == PREFIX + b"boom\n" + PREFIX + b"oops\n* You are disconnected: its handler failed.\n"
     server.terminated("its handler failed", 2)
     c.say("still here")
     c.expect(PREFIX + b"boom", PREFIX + b"oops", PREFIX + b"still here")
@@ -444,7 +444,7 @@ def test_a_handler_whose_own_wait_times_out_has_failed_and_was_not_silent(chatsr
     server = chatsrv("--handler", waiting)
     client = server.client()
     client.say("go")
-    assert client.everything() == b""
+    assert client.everything() == b"* You are disconnected: its handler failed.\n"
     server.terminated("its handler failed")
     server.complaints.expect(f"the handler of {client.name} failed")
     server.complaints.expect("TimedOut")
@@ -461,7 +461,7 @@ def test_a_signal_ends_it_in_order(chatsrv: Start, number: signal.Signals) -> No
     client.say("last words")
     client.expect(PREFIX + b"last words")
     server.process.send_signal(number)
-    assert client.everything() == b""
+    assert client.everything() == b"* You are disconnected: the server is ending.\n"
     assert server.process.wait(15) == 0
     server.terminated("the server is ending")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 from .world import ERR, HUP, IN, OUT, Failure, World, once
@@ -56,6 +57,7 @@ class Socket:
         self.failed_send = False
         self.ended = False  # the server has ended its stream
         self.closed = False
+        self.rude = False  # closing it resets the connection
 
     # What the client does.
 
@@ -127,7 +129,7 @@ class Socket:
         self.enter("recv")
         world = self.world
         if self.incoming:
-            if world.chance() < world.balk:
+            if not self.reset and world.chance() < world.balk:
                 world.hit("recv would block after all")
                 raise BlockingIOError(errno.EAGAIN, "again")
             have = min(most, len(self.incoming))
@@ -202,6 +204,10 @@ class Socket:
         if self.world.history is not None:
             self.world.note(f"{self.client.name}: the server ends its stream")
 
+    def setsockopt(self, level: int, option: int, value: bytes) -> None:
+        assert option == socket.SO_LINGER
+        self.rude = True
+
     def close(self) -> None:
         if self.closed:
             return
@@ -211,8 +217,8 @@ class Socket:
             self.world.note(f"{self.client.name}: the server closes descriptor {fd}")
         if fd >= 0:
             self.world.close(fd)
-        if not self.reset and self.incoming:
-            self.world.hit("the server closed with something unread")
+        if not self.reset and (self.incoming or self.rude):
+            self.world.hit("the server reset a connection" if self.rude else "the server closed with something unread")
             self.bounce()
 
 

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import chat.server.feed
 import chat.server.journal
 import chat.server.member
+import chat.server.outbox
 import chat.server.room
+import chat.server.sending
 import chat.server.server
 import loop.diagnose
 import loop.poller
@@ -80,7 +81,7 @@ class Run:
         self.quiet = chance() < 0.05
         self.constants = [
             (chat.server.room, "TURN", pick(1 << 20, 1 << 20, 100)),
-            (chat.server.member, "BATCH", pick(64 << 10, 64 << 10, 100, 1)),
+            (chat.server.sending, "BATCH", pick(64 << 10, 64 << 10, 100, 1)),
             (chat.server.journal, "BACKLOG", pick(8 << 20, 8 << 20, 8 << 20, 300)),
         ]
         system, self.poller = POLLERS[self.system]
@@ -97,7 +98,7 @@ class Run:
             (loop.diagnose, "select", world.stderr),
             (loop.poller, "select", world.backend),
             (loop.poller, "os", Files(world)),
-            (chat.server.feed, "Segment", oracle.Segment),
+            (chat.server.outbox, "Segment", oracle.Segment),
             (chat.server.room, "Feed", partial(oracle.Feed, world)),
             *self.constants,
         ):
@@ -243,7 +244,7 @@ class Run:
     def interfere(self, client: Client | None = None) -> None:
         """Kick a member or cancel one of its tasks: this client's, or anybody's."""
         world = self.world
-        members = list(self.server.sessions)
+        members = list(self.server.connections)
         if client is not None:
             members = [member for member in members if member.name == self.oracle.name(client)]
         if not members:
@@ -261,11 +262,11 @@ class Run:
         elif way == "cancel its task":
             member.task.cancel()
         else:
-            member.mute()
+            member.lose(ConnectionError("the world says so"))
 
     def tell(self) -> None:
         """Tell one of the members something."""
-        if members := list(self.server.room.members):
+        if members := list(self.server.hub.first.members):
             member = self.world.pick(*members)
             self.world.count("told something by a task other than its own")
             self.oracle.tell(member)
@@ -277,7 +278,7 @@ class Run:
         for client in self.world.clients:
             if client.attentive and client.fin and not (client.eof or client.broken or client.closed):
                 raise Failure(f"{client.name} has ended its stream, reads, and waits for the server's end in vain")
-        for member in self.server.room.members:
+        for member in self.server.hub.first.members:
             if self.options.idle_timeout and isinstance(member.task.waits_for, ReadWait):
                 raise Failure(f"{member.name} may be silent for ever, --idle-timeout is {self.options.idle_timeout:g}")
             if self.options.stall_timeout and member.writer and isinstance(member.writer.waits_for, WriteWait):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from loop import Kernel, Task
     from loop.traps import Coroutine
 
-    from ..room import Room
+    from ..room import Hub, Room
 
     Id = tuple[int, int]  # milliseconds, messages
 
@@ -164,12 +164,13 @@ class Cluster:
     def __init__(
         self,
         kernel: Kernel,
-        room: Room,
+        hub: Hub,
         address: Address,
         dial: Callable[[Kernel, Address], Coroutine[socket.socket]] = dial,
     ) -> None:
         self.kernel = kernel
-        self.room = room
+        self.hub = hub
+        self.room = hub.first
         self.address = address
         self.dial = dial
         self.node = os.urandom(16).hex()
@@ -193,7 +194,7 @@ class Cluster:
 
     # For the room and the server.
 
-    def publish(self, text: bytes) -> None:
+    def publish(self, room: Room, text: bytes, member: Any, but: Any) -> None:
         """Accept whole messages. They will be in every node's feed, this one's too."""
         if self.number == self.sent or len(self.pending[-1].text) >= ENTRY:
             self.number += 1
@@ -202,6 +203,18 @@ class Cluster:
         self.accepted += len(text)
         self.hold()
         self.news.wake_all()
+
+    def tell(self, member: Any, line: bytes) -> bool:
+        return False
+
+    def enter(self, room: Room) -> None:
+        pass
+
+    def leave(self, room: Room) -> None:
+        pass
+
+    def explain(self) -> list[str]:
+        return []
 
     def returned(self, timeout: float) -> Coroutine[None]:
         """COROUTINE. Returns when what was accepted by now has come back, or after `timeout` seconds."""
@@ -229,7 +242,7 @@ class Cluster:
                     count = yield from self.open()
                     self.say(f"connected again; {count} messages sent again")
                     if told:
-                        self.tell("* The other servers are back.")
+                        self.inform("* The other servers are back.")
                     reason, told = "", False
                 yield from self.follow()
             except TROUBLE as error:
@@ -238,7 +251,7 @@ class Cluster:
                 if reason != before:
                     self.say(f"lost {self.address}: {reason}; trying again")
                 if before and not told:  # a cut that is mended at once is nobody's business
-                    self.tell("* The other servers are out of reach. What you say will be passed on later.")
+                    self.inform("* The other servers are out of reach. What you say will be passed on later.")
                     told = True
             finally:
                 self.hang_up()
@@ -331,15 +344,15 @@ class Cluster:
 
     def hold(self) -> None:
         """Keep the members from being read, or not any more."""
-        self.room.held = self.accepted - self.settled > self.bound
-        if not self.room.held:
-            self.room.released.wake_all()
+        self.hub.held = self.accepted - self.settled > self.bound
+        if not self.hub.held:
+            self.hub.released.wake_all()
 
     # Following.
 
     def follow(self) -> Coroutine[None]:
         """COROUTINE. Lay what comes from the stream into the feed; ends by raising one of TROUBLE."""
-        connection, feed = self.connections[0], self.room.feed
+        connection = self.connections[0]
         read = "XREAD", "COUNT", COUNT, "BLOCK", int(SILENCE * 1000), "STREAMS", self.address.stream
         while True:
             answer = yield from connection.ask(*read, f"{self.last[0]}-{self.last[1]}", timeout=SILENCE + PATIENCE)
@@ -348,7 +361,7 @@ class Cluster:
             else:
                 for place, fields in answer[0][1]:
                     self.take(parse_id(place), dict(zip(fields[::2], fields[1::2])))
-                    if feed.end - feed.sealed >= self.room.turn:
+                    if self.hub.gathered >= self.hub.turn:
                         yield from sleep(0)  # a turn's worth: let it be spread
             self.settle()
 
@@ -382,15 +395,15 @@ class Cluster:
         """There is a gap here, of `count` messages; without a positive count, nobody knows of how many."""
         what = f"{count} messages were lost here" if count > 0 else "Messages may have been lost here"
         self.say(f"{what.lower()}: the stream was {'trimmed too soon' if count > 0 else 'reset'}")
-        self.tell(f"* {what}.")
+        self.inform(f"* {what}.")
         self.start_over()  # ours may be among them
 
     # Telling.
 
     def say(self, what: str) -> None:
-        self.room.journal.say("cluster", what)
+        self.hub.journal.say("cluster", what)
 
-    def tell(self, line: str) -> None:
+    def inform(self, line: str) -> None:
         """A line for the members of this node alone."""
         self.room.append(line.encode() + b"\n")
 
@@ -414,9 +427,9 @@ def explain(error: BaseException) -> str:
     return " ".join((getattr(error, "strerror", None) or str(error)).split())
 
 
-def enter(kernel: Kernel, room: Room, url: str) -> None:
-    """Make the room's server a node, before anything else runs on the kernel. Raises ValueError with a line."""
-    cluster = Cluster(kernel, room, Address(url))
+def enter(kernel: Kernel, hub: Hub, url: str) -> None:
+    """Make the hub's server a node, before anything else runs on the kernel. Raises ValueError with a line."""
+    cluster = Cluster(kernel, hub, Address(url))
     trouble = []
 
     def first() -> Coroutine[None]:
@@ -429,4 +442,4 @@ def enter(kernel: Kernel, room: Room, url: str) -> None:
     if trouble:
         raise ValueError(f"--cluster {cluster.address}: {explain(trouble[0])}")
     cluster.say(f"connected to {cluster.address} as node {cluster.node[:8]}")
-    room.cluster = cluster
+    hub.cluster = cluster

@@ -1,0 +1,170 @@
+"""What is due to whom, and in which order. Plain objects: no sockets, no tasks.
+
+What all in a room are to hear is laid down once, in one order, in the room's feed. The feed is a chain of segments, of
+which the last one is still open; *sealing* closes it. A place in the feed is a segment: the first one that was not read
+yet. So a place is always between two messages, and whoever needs one can have the feed sealed.
+
+A segment knows only the next one. So nothing but the readers behind a segment keeps it alive: what all have read is
+freed by itself, and readers that are far behind share what they have yet to read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Union
+
+    Piece = Union[bytes, bytearray, memoryview]
+
+OVERHEAD = 130  # bytes a segment takes beside its data: itself, its data's header, its number (CPython, 64 bits)
+MERGE = 16 << 10  # bytes up to which a line is added to the one before it, instead of becoming a piece of its own
+NEWLINE = ord("\n")
+
+
+class Segment:
+    """A stretch of the feed, whole messages. Once sealed, it has its `data` and a `next` one."""
+
+    __slots__ = ("data", "next", "start")
+
+    data: bytes
+    next: Segment
+
+    def __init__(self, start: int) -> None:
+        self.start = start  # the feed's size before it
+
+
+class Feed:
+    """An endless sequence of messages, appended at one end."""
+
+    __slots__ = ("size", "last", "fresh")
+
+    def __init__(self) -> None:
+        self.size = 0  # bytes ever appended, with what the segments cost
+        self.last = Segment(0)  # the open one: the place behind all that is sealed
+        self.fresh: list[bytes] = []  # what is in it
+
+    def append(self, text: bytes) -> None:
+        """Add whole messages, with their newlines."""
+        self.fresh.append(text)
+        self.size += len(text)
+
+    def seal(self) -> Segment:
+        """Return the place behind all that was appended, as one that stays."""
+        if self.fresh:
+            sealed = self.last
+            sealed.data = self.fresh[0] if len(self.fresh) == 1 else b"".join(self.fresh)
+            self.fresh = []
+            self.size += OVERHEAD
+            sealed.next = self.last = Segment(self.size)
+        return self.last
+
+
+class Outbox:
+    """What is due to one reader: the pieces in `due`, then the feed from `place` on. Closed, it has no feed any more.
+
+    Several readers that stand at the same place and have nothing of their own can share one.
+    """
+
+    __slots__ = ("feed", "place", "due", "due_size", "cut")
+
+    def __init__(self, feed: Feed) -> None:
+        """At first, nothing is due of what `feed` has."""
+        self.feed: Feed | None = feed
+        self.place = feed.seal()
+        self.due: deque[Piece] = deque()
+        self.due_size = 0  # bytes of `due`, with what pieces cost
+        self.cut = False  # the last byte that was sent was not the end of a message
+
+    @property
+    def lag(self) -> int:
+        """How many bytes are due: about what it costs to keep them."""
+        return self.due_size + (self.feed.size - self.place.start if self.feed else 0)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is due of what is sealed."""
+        return not self.due and (self.feed is None or self.place is self.feed.last)
+
+    # What comes in.
+
+    def tell(self, line: bytes) -> None:
+        """Add a line for this reader alone: after all that was appended to the feed before, before all that follows."""
+        self.freeze()
+        if self.due and isinstance(self.due[-1], bytearray) and len(self.due[-1]) < MERGE:
+            self.due[-1] += line
+            self.due_size += len(line)
+        else:
+            self.add(bytearray(line))
+
+    def enter(self, feed: Feed) -> None:
+        """Follow another feed from now on; what is due of the one before stays due."""
+        self.freeze()
+        self.feed, self.place = feed, feed.seal()
+
+    def skip(self) -> None:
+        """Leave out what the feed has now from `place` on."""
+        if self.feed:
+            self.place = self.feed.seal()
+
+    def freeze(self) -> None:
+        """Take what is due of the feed over into `due`: the feed's own bytes, not a copy."""
+        if self.feed:
+            end = self.feed.seal()
+            while self.place is not end:
+                self.add(self.place.data)
+                self.place = self.place.next
+
+    def close(self, last: bytes | None = None) -> None:
+        """Nothing is added after this. With `last`, that comes instead of all that is due, but for a message begun."""
+        if last is None:
+            self.freeze()
+        else:
+            begun = bytes(self.due[0]) if self.cut else b""
+            self.due.clear()
+            self.due_size = 0
+            self.add(begun[: begun.find(b"\n") + 1] + last)
+        if self.feed:
+            self.feed = None
+            del self.place  # it would keep alive all that is still to come
+
+    def add(self, piece: Piece) -> None:
+        self.due.append(piece)
+        self.due_size += len(piece) + OVERHEAD
+
+    # What goes out.
+
+    def take(self, enough: int) -> Piece:
+        """Return what comes next, whole pieces until there are `enough` bytes of them; b"" if nothing is due.
+
+        Whatever is not sent of it has to be given back, by sent().
+        """
+        pieces: list[Piece] = []
+        while enough > 0:
+            if self.due:
+                piece = self.due.popleft()
+                self.due_size -= len(piece) + OVERHEAD
+            elif self.feed and self.place is not self.feed.last:
+                piece = self.place.data
+                self.place = self.place.next
+            else:
+                break
+            pieces.append(piece)
+            enough -= len(piece) + OVERHEAD
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def sent(self, piece: Piece, count: int) -> None:
+        """Of what was taken, `count` bytes were sent. The rest is due again, before everything else."""
+        if count:
+            self.cut = piece[count - 1] != NEWLINE
+        if count < len(piece):
+            self.due.appendleft(memoryview(piece)[count:])
+            self.due_size += len(piece) - count + OVERHEAD
+
+    def fork(self) -> Outbox:
+        """Another one at the same place in the feed, with nothing of its own: for a reader that shared this one."""
+        other = Outbox.__new__(Outbox)
+        other.feed, other.place = self.feed, self.place
+        other.due, other.due_size, other.cut = deque(), 0, False
+        return other

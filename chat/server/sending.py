@@ -1,0 +1,115 @@
+"""The only code that sends to members. One writer a socket, and it sends once a turn.
+
+spread() is the writer of all that keep up; a member that does not take what it is sent has a writer of its own,
+deliver(), until it has caught up.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from loop import TimedOut, sleep, writable
+
+from .member import APART, BEHIND, OVER, TOGETHER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from loop.traps import Coroutine
+
+    from .member import Member
+    from .room import Hub, Room
+
+BATCH = 64 << 10  # bytes of an outbox of its own that a member is sent at once
+
+
+def spread(hub: Hub) -> Coroutine[None]:
+    """COROUTINE. Once a turn in which something was said or told, sends it.
+
+    Tasks that readiness has woken run before it, so what they say is sent with the rest.
+    """
+    while True:
+        while not (hub.changed or hub.apart):
+            yield from hub.news.wait()
+        for room in hub.start_turn():
+            send_to_all(room)
+        for member in list(hub.apart):
+            send_to_one(member)
+        if hub.apart:
+            yield from sleep(0)  # more is due to some
+
+
+def send_to_all(room: Room) -> None:
+    """Send what is new in a room to all that stand together: the same bytes, in one call for each."""
+    room.feed.seal()
+    if not room.together:
+        room.outbox.skip()
+        return
+    news = room.outbox.take(sys.maxsize)
+    size = len(news)
+    failed: list[tuple[Member, OSError | int]] = []  # seen to later: the dict must not change meanwhile
+    for member, send in room.together.items():
+        try:
+            if (sent := send(news)) != size:
+                failed.append((member, sent))
+        except OSError as error:
+            failed.append((member, error))
+    for member, what in failed:
+        if isinstance(what, OSError) and not isinstance(what, BlockingIOError):
+            member.lose(what)
+        else:
+            member.stand_apart()
+            member.outbox.sent(news, what if isinstance(what, int) else 0)
+            fall_behind(member)
+
+
+def send_to_one(member: Member) -> None:
+    """Send what is due to a member that stands apart; where nothing is left, it joins the others again."""
+    outbox = member.outbox
+    if piece := outbox.take(BATCH):
+        try:
+            sent = member.socket.send(piece)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            member.lose(error)
+            return
+        outbox.sent(piece, sent)
+        if sent < len(piece):
+            fall_behind(member)
+            return
+    if outbox.empty:
+        member.become(TOGETHER if outbox.feed else OVER)
+
+
+def fall_behind(member: Member) -> None:
+    """Give a member a writer of its own."""
+    member.become(BEHIND)
+    member.writer = member.hub.kernel.spawn(deliver(member), member.name)
+
+
+def deliver(member: Member) -> Coroutine[None]:
+    """COROUTINE. The writer of a member that is behind, until it has caught up or got its last."""
+    outbox = member.outbox
+    stall_timeout = member.hub.options.stall_timeout
+    try:
+        while not outbox.empty:
+            try:
+                yield from writable(member.socket, stall_timeout)
+            except TimedOut:
+                member.kick(f"took nothing for {stall_timeout:g} s")  # so that it is due its reason
+                continue
+            piece = outbox.take(BATCH)
+            try:
+                sent = member.socket.send(piece)
+            except BlockingIOError:
+                sent = 0
+            outbox.sent(piece, sent)
+        member.writer = None
+        member.become(APART if outbox.feed else OVER)  # where spread() sees whether it stands where the others do
+    except OSError as error:
+        member.writer = None
+        member.lose(error)
+    finally:
+        if member.writer:  # it was cancelled, or has failed
+            member.writer = None
+            member.become(OVER)
