@@ -6,10 +6,11 @@ import json
 import select
 
 import pytest
-from bench.measure import Case, carry_out, fanout, latency, run
+from bench import plan
+from bench.measure import carry_out, run
 from bench.oracle import CYCLE, Cycles, Oracle, Violation, Wire
-from bench.report import ratio, report, short_table, table
-from bench.servers import chatsrv
+from bench.report import beside, ratio, report, short_table, table
+from bench.servers import PROJECT, chatsrv
 
 
 def heard(cycles: Cycles, *lines: tuple[int, int]) -> bytes:
@@ -81,18 +82,30 @@ linux = pytest.mark.skipif(not hasattr(select, "epoll"), reason="the load genera
 def test_each_workload_runs_and_is_reported() -> None:
     servers = ["chatsrv"]
     cases = [
-        fanout(12, 64, servers, 0.1, 1, warm=0.05),
-        fanout(12, 64, servers, 0.1, 1, warm=0.05, rate=1000, stuck=1, title="paced"),
-        latency(12, servers, 20, 1),
-        Case("idle", servers, {"workload": "idle", "clients": 12, "seconds": 0.05}, [], 1),
-        Case("churn", servers, {"workload": "churn", "seconds": 0.05}, [], 1),
-        Case("start", servers, {"workload": "start", "starts": 1}, [], 1),
+        plan.fanout(12, servers, 0.1, warm=0.05),
+        plan.fanout(12, servers, 0.1, warm=0.05, rate=1000, stuck=1, burst=0, title="paced"),
+        plan.latency(12, servers, 20),
+        plan.idle(12, servers, 0.05),
+        plan.churn(servers, 0.05),
+        plan.start(servers, 1),
     ]
+    for case in cases:
+        case.rounds = 1
     rows = carry_out(cases)
     assert not [row for row in rows if "violation" in row]
     found = report(cases, rows, "test")
-    assert "| fan-out, 12 clients, 64 B | M deliveries/s | chatsrv |" in table(json.loads(json.dumps(found)))
+    assert "| fan-out, 12 clients, 64 B | ns of CPU a delivery | chatsrv |" in table(json.loads(json.dumps(found)))
     assert "fan-out, 12 clients, 64 B" in short_table(found)
+
+
+@linux
+@pytest.mark.skipif(not (PROJECT / ".git").exists(), reason="no history here")
+def test_the_server_is_compared_with_itself_at_another_commit() -> None:
+    case = plan.fanout(3, ["chatsrv", "chatsrv@HEAD"], 0.05, warm=0.05)
+    case.rounds = 1
+    rows = carry_out([case])
+    assert not [row for row in rows if "violation" in row]
+    assert ", was " in beside(report([case], rows, ""))
 
 
 @linux

@@ -2,6 +2,8 @@
 
 python -m tests.bench                 everything: some twenty minutes
 python -m tests.bench --quick         the short one: less than two minutes
+python -m tests.bench --only NAMES    some workloads of it, with commas between: --only fanout-100,talk
+python -m tests.bench --against REV   the server beside itself at another commit, by turns; also with --only
 python -m tests.bench sweep           how the server grows
 python -m tests.bench chart KIND      draw the charts anew from the JSON of `full`, `quick` or `sweep`
 python -m tests.bench table KIND      print the table anew
@@ -14,16 +16,17 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import measure
+from . import plan
 from .measure import Case, carry_out
-from .report import Report, disturbance, load, report, save, short_table, table
+from .report import Report, beside, disturbance, load, report, save, short_table, table
+from .servers import find
 
 MEASURES = {
-    "fanout": [measure.RATE, measure.COST, measure.PEAK],
-    "latency": measure.LATENCY,
-    "churn": measure.CHURN,
-    "idle": measure.IDLE,
-    "start": measure.START,
+    "fanout": [*plan.FANOUT, plan.PEAK],
+    "latency": plan.LATENCY,
+    "churn": plan.CHURN,
+    "idle": plan.IDLE,
+    "start": plan.START,
 }
 
 
@@ -35,10 +38,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("what", nargs="?", default="all", choices=["all", "sweep", "chart", "table", *MEASURES])
     flag("kind", nargs="?", default="full", choices=["full", "quick", "sweep"])
     flag("--quick", action="store_true")
-    flag("--server", default="chatsrv,limit", help="names, with commas between; the first is compared with the others")
+    flag("--only", metavar="NAMES", help=f"of {', '.join(case.name for case in plan.full_plan())}")
+    flag("--against", metavar="REV", help="compare the server with what it was at this commit, and with nothing else")
+    flag("--server", metavar="NAMES", help="with commas between; the first is compared with the others")
+    flag("--seconds", type=float, help="of measuring, in each round")
+    flag("--rounds", type=int)
     flag("--clients", type=int, default=100)
     flag("--size", type=int, default=64, help="bytes of a message, at least 8")
-    flag("--seconds", type=float, help="of measuring, in each round")
     flag("--samples", type=int, default=1000, help="messages, for latency")
     flag("--starts", type=int, default=10, help="for start")
     flag("--rate", type=float, default=0, help="messages a second; 0: as many as the server takes")
@@ -50,8 +56,44 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="lines a sender has on their way at most; 0: as many as keep the server busy",
     )
     flag("--stuck", type=int, default=0, help="clients that never read")
-    flag("--rounds", type=int)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    try:
+        options.cases = choose(options)
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+def choose(options: argparse.Namespace) -> list[Case]:
+    """The cases that are asked for. Raises ValueError if there are none such."""
+    if options.what in MEASURES:
+        keys = ("clients", "size", "samples", "starts", "rate", "senders", "burst", "stuck")
+        job = {"workload": options.what, **{key: getattr(options, key) for key in keys}, "seconds": 1.0}
+        cases = [Case(options.what, options.what, plan.OURS[::-1], job, MEASURES[options.what])]
+    elif options.what == "sweep":
+        cases = plan.sweep_plan()
+    else:
+        cases = plan.quick_plan() if options.quick else plan.full_plan()
+    if options.only:
+        names = options.only.split(",")
+        cases = [case for case in cases if case.name in names]
+        if unknown := set(names) - {case.name for case in cases}:
+            raise ValueError(f"there is no workload {', '.join(sorted(unknown))}")
+    servers = options.server.split(",") if options.server else []
+    if options.against:
+        servers = ["chatsrv", f"chatsrv@{options.against}"]
+    try:
+        _, missing = find(servers)
+    except KeyError as error:
+        raise ValueError(f"there is no server {error.args[0]}") from None
+    if missing:
+        raise ValueError("; ".join(missing))
+    for case in cases:
+        case.servers = servers or case.servers
+        case.rounds = options.rounds or (5 if options.against else case.rounds)
+        if options.seconds and "seconds" in case.job:
+            case.job["seconds"] = options.seconds
+    return cases
 
 
 def main() -> int:
@@ -61,24 +103,15 @@ def main() -> int:
     if options.what == "table":
         show(load(options.kind))
         return 0
-    if options.what in MEASURES:
-        keys = ("clients", "size", "samples", "starts", "rate", "senders", "burst", "stuck")
-        job = {"workload": options.what, **{key: getattr(options, key) for key in keys}, "seconds": 1.0}
-        cases = [Case(options.what, options.server.split(","), job, MEASURES[options.what])]
-        kind = ""
-    elif options.what == "sweep":
-        cases, kind = measure.sweep_plan(), "sweep"
-    elif options.quick:
-        cases, kind = measure.quick_plan(), "quick"
-    else:
-        cases, kind = measure.full_plan(), "full"
-    for case in cases:
-        case.rounds = options.rounds or case.rounds
-        if options.seconds and "seconds" in case.job:
-            case.job["seconds"] = options.seconds
+    cases = options.cases
     rows = carry_out(cases)
+    whole = not (options.only or options.against or options.server or options.what in MEASURES)
+    kind = "" if not whole else "sweep" if options.what == "sweep" else "quick" if options.quick else "full"
     found = report(cases, rows, kind)
-    show(found)
+    if options.against:
+        print(beside(found))
+    else:
+        show(found)
     if kind:
         print(f"\nall of it: {save(found)}")
         draw(kind)

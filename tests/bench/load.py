@@ -237,7 +237,9 @@ def fanout(job: Job, wire: Wire) -> Job:
     least = senders * cycles.hear_size
     burst = job.get("burst") or (4 if wire.gentle else 0)
     window = (burst or 4) * least
-    most = window if burst else max(window, min(MOST, MEMORY // audience.count))
+    most = max(4 * least, min(MOST, MEMORY // audience.count))
+    if burst:
+        window = most = min(window, most)
     pace = Pace(job["rate"], cycles.say_size) if job.get("rate") else None
     floor = 0  # bytes that everybody has got
     enough = 0.03 + 40e-6 * audience.count  # seconds of the server's work
@@ -253,7 +255,7 @@ def fanout(job: Job, wire: Wire) -> Job:
         sent = sum(said) * ratio
         chunk = min(CHUNK, max(cycles.say_size, int(window / ratio / senders)))
         if pace or burst:
-            chunk = cycles.say_size * (burst or 1)
+            chunk = min(chunk, cycles.say_size * (burst or 1))
         for _ in range(pace.due(now, sum(said)) if pace else senders):
             if sent + chunk * ratio > floor + window and sent > floor:
                 break
@@ -317,9 +319,10 @@ def latency(job: Job, wire: Wire) -> Job:
     size = audience.cycles.hear_size
     own = audience.hearing[0].fileno()
     echoes, lasts = [], []
-    server, generator = Process(job["pid"]), Process(os.getpid())
     warm = job["samples"] // 10
     for number in range(1, warm + job["samples"] + 1):
+        if number == warm + 1:
+            server, generator = Process(job["pid"]), Process(os.getpid())
         expected = number * size
         echo = 0.0
         begun = now = time.perf_counter()
@@ -337,7 +340,9 @@ def latency(job: Job, wire: Wire) -> Job:
         if number > warm:
             echoes.append(echo)
             lasts.append(now - begun)
-    result: Job = {"server": server.busy(), "generator": generator.busy(), "lines": audience.finish()}
+    busy = server.busy()
+    result: Job = {"server": busy, "generator": generator.busy(), "lines": audience.finish()}
+    result["cpu_ns_per_delivery"] = busy["used"] / (job["samples"] * audience.count) * 1e9
     for name, times in ("echo", echoes), ("last", lasts):
         times.sort()
         for label, part in ("p50", 0.5), ("p99", 0.99), ("p999", 0.999):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from .load import Process
 from .servers import PROJECT, PYTHON, Running, Server, find
 
 TIMEOUT = 300.0  # seconds for one run
@@ -29,8 +31,9 @@ class Measure:
 
 @dataclass
 class Case:
-    """One workload for several servers, started by turns `rounds` times."""
+    """One workload for several servers, started by turns `rounds` times; `name` is for the command line."""
 
+    name: str
     title: str
     servers: list[str]
     job: dict[str, Any]
@@ -41,102 +44,6 @@ class Case:
         """About how long one run takes."""
         work = self.job.get("seconds", self.job.get("samples", 0) * self.job.get("clients", 1) * 6e-6)
         return 1.2 + float(work) + float(self.job.get("clients", 0)) / 2000
-
-
-RATE = Measure("deliveries_per_s", "M deliveries/s", True, 1e-6)
-COST = Measure("cpu_ns_per_delivery", "ns of CPU a delivery")
-PEAK = Measure("memory_peak", "MiB at most", False, 1 / (1 << 20))
-LATENCY = [
-    Measure(f"{who}_{part}_us", f"us, {name} {label}")
-    for who, name in (("echo", "own echo"), ("last", "last receiver"))
-    for part, label in (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"))
-]
-CHURN = [
-    Measure("connections_per_s", "connections/s", True),
-    Measure("cpu_us_per_connection", "us of CPU a connection"),
-]
-IDLE = [
-    Measure("bytes_per_client", "KiB a client", False, 1 / (1 << 10)),
-    Measure("idle_cpu_percent", "% of a core while idle"),
-]
-START = [Measure("over_bare_ms", "ms more than `python -c pass`"), Measure("start_ms", "ms in all")]
-
-PYTHON_PEERS = [f"{loop}-{kind}" for kind in ("streams", "protocol", "batch") for loop in ("asyncio", "uvloop")]
-ALL = ["limit", "chatsrv", *PYTHON_PEERS, "redis", "ncat"]
-GREETERS = ["limit", "chatsrv", *PYTHON_PEERS]
-
-TALK = {"title": "90 of 100 clients talk, a line at a time", "senders": 90, "burst": 1}
-LOGGED = {"title": "fan-out, 100 clients, 64 B, journal to a file", "journal": True}
-
-
-def fanout(clients: int, size: int, servers: list[str], seconds: float, rounds: int, **more: Any) -> Case:
-    title = more.pop("title", f"fan-out, {clients} clients, {size} B")
-    job = {"workload": "fanout", "clients": clients, "size": size, "seconds": seconds, **more}
-    return Case(title, servers, job, [RATE, COST], rounds)
-
-
-def latency(clients: int, servers: list[str], samples: int, rounds: int) -> Case:
-    job = {"workload": "latency", "clients": clients, "size": 64, "samples": samples}
-    return Case(f"one message to {clients} clients", servers, job, LATENCY, rounds)
-
-
-def quick_plan() -> list[Case]:
-    """Less than two minutes."""
-    short = ["limit", "chatsrv", "asyncio-streams", "asyncio-batch", "uvloop-protocol", "redis"]
-    return [
-        fanout(10, 64, short[:2], 0.5, 3),
-        fanout(100, 64, short, 0.5, 3),
-        fanout(1000, 64, short[:2], 0.5, 3),
-        fanout(100, 64, short[:4], 0.5, 3, **TALK),
-        fanout(100, 64, ["limit", "chatsrv-journal"], 0.5, 3, **LOGGED),
-        latency(100, short[:4], 300, 3),
-        Case("connect, be greeted, close", short[:4], {"workload": "churn", "seconds": 0.5}, CHURN),
-        Case("1000 idle clients", short[:3], {"workload": "idle", "clients": 1000, "seconds": 0.5}, IDLE, 1),
-        Case("from exec to the greeting", ["chatsrv", "asyncio-streams"], {"workload": "start", "starts": 5}, START, 2),
-    ]
-
-
-def full_plan() -> list[Case]:
-    """Some twenty minutes."""
-    ours = ["limit", "chatsrv"]
-    cases = [
-        fanout(clients, size, ALL if size == 64 else ours, 1.5, 3)
-        for clients in (10, 100, 1000, 5000)
-        for size in (16, 64, 256, 1024)
-    ]
-    stuck = fanout(100, 64, GREETERS, 1.5, 3, stuck=1, title="fan-out, 100 clients, 64 B, and one that never reads")
-    stuck.measures.append(PEAK)
-    return [
-        *cases,
-        fanout(100, 64, ALL, 1.5, 3, **TALK),
-        fanout(100, 64, ["limit", "chatsrv-journal"], 1.5, 3, **LOGGED),
-        stuck,
-        latency(100, ALL, 2000, 3),
-        latency(1000, ALL, 1000, 3),
-        Case("connect, be greeted, close", GREETERS, {"workload": "churn", "seconds": 1.5}, CHURN, 3),
-        Case("10,000 idle clients", GREETERS, {"workload": "idle", "clients": 10_000, "seconds": 2}, IDLE, 3),
-        Case("from exec to the greeting", ["chatsrv", *PYTHON_PEERS], {"workload": "start", "starts": 10}, START, 3),
-    ]
-
-
-def sweep_plan() -> list[Case]:
-    """How it grows: with clients, with the rate of messages, with their size. The project's server alone."""
-    servers = ["chatsrv"]
-    sizes = [
-        Measure("memory", "MiB", False, 1 / (1 << 20)),
-        Measure("memory_peak", "MiB at most", False, 1 / (1 << 20)),
-    ]
-    cases = [
-        fanout(clients, 64, servers, 2.0, 3, rate=rate)
-        for rate in (10, 100, 1000, 0)
-        for clients in (10, 30, 100, 300, 1000, 3000, 10_000)
-    ]
-    cases += [fanout(100, 64, servers, 2.0, 3, rate=rate) for rate in (30, 300, 3000, 10_000, 30_000, 100_000)]
-    cases += [fanout(100, size, servers, 2.0, 3, rate=rate) for size in (16, 256, 1024) for rate in (1000, 0)]
-    for case in cases:
-        case.measures = [RATE, COST, *sizes]
-        case.title += f", {case.job['rate']:,} messages/s" if case.job["rate"] else ", as fast as it goes"
-    return cases
 
 
 def carry_out(cases: list[Case]) -> list[dict[str, Any]]:
@@ -165,7 +72,7 @@ def run(server: Server, job: dict[str, Any]) -> dict[str, Any]:
     if job["workload"] == "start":
         return start(server, job["starts"])
     server_core, own_core = cores()
-    running = Running(server, server_core, server.name == "chatsrv-journal")
+    running = Running(server, job, server_core)
     try:
         job = {**job, **running.job()}
         if own_core is not None:
@@ -185,24 +92,32 @@ def run(server: Server, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def start(server: Server, count: int) -> dict[str, Any]:
-    """How long from exec to the greeting, and how long a Python that does nothing takes."""
-    bare, whole = [], []
+    """From exec to the greeting, and a Python that does nothing: how long, and how much processor time."""
+    found: dict[str, list[float]] = {"start_ms": [], "over_bare_ms": [], "cpu_ms_over_bare": []}
     for _ in range(count):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), children_used()
         subprocess.run([PYTHON, "-c", "pass"], check=True)
-        bare.append(time.perf_counter() - began)
+        bare, bare_used = time.perf_counter() - began, children_used() - used
         began = time.perf_counter()
-        running = Running(server)
+        running = Running(server, {})
         try:
             with socket.create_connection(("127.0.0.1", running.port), 10) as sock:
                 greeting = sock.recv(1000)
-            whole.append(time.perf_counter() - began)
+            whole, whole_used = time.perf_counter() - began, Process(running.process.pid).times()[0]
         finally:
             running.stop()
         if not greeting.endswith(server.wire.greeting):
             return {"violation": f"this is no greeting: {greeting!r}"}
-    both = [there - nothing for there, nothing in zip(whole, bare)]
-    return {"start_ms": median(whole) * 1e3, "bare_ms": median(bare) * 1e3, "over_bare_ms": median(both) * 1e3}
+        found["start_ms"].append(whole * 1e3)
+        found["over_bare_ms"].append((whole - bare) * 1e3)
+        found["cpu_ms_over_bare"].append((whole_used - bare_used) * 1e3)
+    return {key: median(values) for key, values in found.items()}
+
+
+def children_used() -> float:
+    """Seconds of processor time of all children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def cores() -> tuple[int | None, int | None]:

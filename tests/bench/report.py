@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from .measure import ALL, Case, Measure
+from .measure import Case, Measure
+from .plan import ALL
 from .servers import find
 
 SHORT = ["limit", "redis", "uvloop-protocol", "asyncio-protocol", "asyncio-streams"]
@@ -70,12 +71,38 @@ def load(kind: str) -> Report:
 
 def ratio(ours: list[float], theirs: list[float], more_is_better: bool) -> float | None:
     """How many times better than theirs ours is: the median over the rounds, each compared with its own neighbour."""
+    found = ratios(ours, theirs, more_is_better)
+    return median(found) if found else None
+
+
+def ratios(ours: list[float], theirs: list[float], more_is_better: bool) -> list[float]:
+    """How many times better ours is in each round; nothing if that cannot be said."""
     pairs = list(zip(ours, theirs))
     if not more_is_better:
         pairs = [(other, own) for own, other in pairs]
-    if not pairs or any(below == 0 for _, below in pairs):
-        return None
-    return median(above / below for above, below in pairs)
+    return [above / below for above, below in pairs] if all(below for _, below in pairs) else []
+
+
+def beside(found: Report) -> str:
+    """The server, and what it was at another commit: each figure, and how many times better it has become."""
+    lines = []
+    for case in dict.fromkeys(row["case"] for row in found["rows"]):
+        lines.append(case)
+        now, then = (row for row in found["rows"] if row["case"] == case)
+        for row in now, then:
+            if "violation" in row:
+                lines.append(f"  {row['server']}: {row['violation']}")
+        for key in now["values"]:
+            measure = Measure(key, **found["measures"][key])
+            figures = [spread([value * measure.scale for value in row["values"].get(key, [])]) for row in (now, then)]
+            times = ratios(now["values"][key], then["values"].get(key, []), measure.more_is_better)
+            lines.append(f"  {measure.unit}: {figures[0]}, was {figures[1]}; better by {spread(times)} x")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """The median, and from where to where."""
+    return f"{figure(median(values))} ({figure(min(values))} to {figure(max(values))})" if values else "?"
 
 
 def table(found: Report) -> str:

@@ -21,6 +21,7 @@ from .oracle import Wire
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 PYTHON = sys.executable  # the program itself, no launcher in front of it
+Job = dict[str, Any]  # a workload, and how it is to be carried out
 START_TIME = 20.0  # seconds in which a server must accept
 
 REDIS = Wire(
@@ -42,22 +43,23 @@ class Server:
     name: str
     command: list[str]
     wire: Wire = field(default_factory=Wire)
+    flags: Callable[[Job], list[str]] = lambda job: []  # what a workload needs after `command`
     version: str = ""
     note: str = ""
     most: int = 20_000  # clients it can have
 
 
 class Running:
-    """A server process on one core, started fresh; it listens when this returns.
+    """A server process on one core, started fresh for a workload; it listens when this returns.
 
-    With `journal`, its stdout is a file, and `journal_lines` counts what is in it.
+    If the workload has a journal, stdout is a file, and `journal_lines` counts what is in it.
     """
 
-    def __init__(self, server: Server, core: int | None = None, journal: bool = False) -> None:
+    def __init__(self, server: Server, job: Job, core: int | None = None) -> None:
         self.server = server
-        self.output = tempfile.TemporaryFile() if journal else None  # noqa: SIM115
+        self.output = tempfile.TemporaryFile() if job.get("journal") else None  # noqa: SIM115
         self.port = 0
-        command = server.command
+        command = server.command + server.flags(job)
         if "{port}" in " ".join(command):
             self.port = free_port()
             command = [word.replace("{port}", str(self.port)) for word in command]
@@ -145,25 +147,50 @@ def listens(port: int) -> bool:
 
 
 def find(names: list[str]) -> tuple[list[Server], list[str]]:
-    """Those of `names` that this machine has, and why the others are missing. Raises KeyError for an unknown name."""
+    """Those of `names` that this machine has, and why the others are missing. Raises KeyError for an unknown name.
+
+    "chatsrv@REVISION" is the server as it was at that commit.
+    """
     found, missing = [], []
     for name in names:
+        kind, _, revision = name.partition("@")
+        if kind not in MAKERS or (revision and kind != "chatsrv"):
+            raise KeyError(name)
         try:
-            found.append(MAKERS[name]())
+            found.append(chatsrv(revision) if revision else MAKERS[kind]())
         except LookupError as error:
-            if name not in MAKERS:
-                raise
             missing.append(f"{name}: {error.args[0]}")
     return found, missing
 
 
-def chatsrv(quiet: bool = True) -> Server:
-    flags = ["--port", "0"] + ["--quiet"] * quiet
+def chatsrv(revision: str = "") -> Server:
+    tree = checkout(revision) if revision else PROJECT
     return Server(
-        "chatsrv" if quiet else "chatsrv-journal",
-        [PYTHON, str(PROJECT / "chatsrv"), *flags],
+        f"chatsrv@{revision}" if revision else "chatsrv",
+        [PYTHON, str(tree / "chatsrv"), "--port", "0"],
+        flags=lambda job: [] if job.get("journal") else ["--quiet"],
         version=f"Python {sys.version.split()[0]}",
     )
+
+
+@functools.cache
+def checkout(revision: str) -> Path:
+    """The project as it was at `revision`, in a directory that goes when this process ends."""
+    packed = subprocess.run(["git", "archive", revision], cwd=PROJECT, capture_output=True)
+    if packed.returncode:
+        raise LookupError(packed.stderr.decode().strip())
+    directory = Path(temporary_directory())
+    subprocess.run(["tar", "-x"], cwd=directory, input=packed.stdout, check=True)
+    return directory
+
+
+def temporary_directory() -> str:
+    """One that goes when this process ends."""
+    KEPT.append(tempfile.TemporaryDirectory(prefix="chatsrv-bench-"))
+    return KEPT[-1].name
+
+
+KEPT: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def limit() -> Server:
@@ -176,14 +203,9 @@ def limit() -> Server:
 @functools.cache
 def compiled(compiler: str) -> str:
     """The limit's program, in a directory that goes when this process ends."""
-    directory = tempfile.TemporaryDirectory(prefix="chatsrv-bench-")
-    KEPT.append(directory)
-    program = os.path.join(directory.name, "limit")
+    program = os.path.join(temporary_directory(), "limit")
     subprocess.run([compiler, "-O2", "-o", program, str(HERE / "limit.c")], check=True)
     return program
-
-
-KEPT: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def peer(kind: str, uvloop: bool) -> Server:
@@ -207,7 +229,7 @@ def redis() -> Server:
     }  # fmt: skip
     command = ["redis-server", *(word for key, value in options.items() for word in (f"--{key}", value))]
     version = first_line("redis-server", "--version").partition(" sha=")[0]
-    return Server("redis", command, REDIS, version)
+    return Server("redis", command, REDIS, version=version)
 
 
 def ncat() -> Server:
@@ -215,7 +237,7 @@ def ncat() -> Server:
         raise LookupError("ncat is not installed")
     command = ["ncat", "-l", "127.0.0.1", "{port}", "--broker", "--max-conns", "1000"]
     note = "--broker; few lines at a time from each sender, because it tears lines otherwise"
-    return Server("ncat", command, NCAT, first_line("ncat", "--version"), note, most=900)
+    return Server("ncat", command, NCAT, version=first_line("ncat", "--version"), note=note, most=900)
 
 
 def first_line(*command: str) -> str:
@@ -226,7 +248,6 @@ def first_line(*command: str) -> str:
 MAKERS: dict[str, Callable[[], Server]] = {
     "limit": limit,
     "chatsrv": chatsrv,
-    "chatsrv-journal": functools.partial(chatsrv, quiet=False),
     "redis": redis,
     "ncat": ncat,
     **{

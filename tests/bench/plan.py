@@ -1,0 +1,142 @@
+"""What is measured: the workloads, with whom, and how often.
+
+A case's first figure is the server's processor time, where it has one: that holds on a busy machine, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .measure import Case, Measure
+
+COST = Measure("cpu_ns_per_delivery", "ns of CPU a delivery")
+RATE = Measure("deliveries_per_s", "M deliveries/s", True, 1e-6)
+PEAK = Measure("memory_peak", "MiB at most", False, 1 / (1 << 20))
+FANOUT = [COST, RATE]
+LATENCY = [
+    COST,
+    *(
+        Measure(f"{who}_{part}_us", f"us, {name} {label}")
+        for who, name in (("last", "last receiver"), ("echo", "own echo"))
+        for part, label in (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"))
+    ),
+]
+CHURN = [
+    Measure("cpu_us_per_connection", "us of CPU a connection"),
+    Measure("connections_per_s", "connections/s", True),
+]
+IDLE = [
+    Measure("bytes_per_client", "KiB a client", False, 1 / (1 << 10)),
+    Measure("idle_cpu_percent", "% of a core while idle"),
+]
+START = [
+    Measure("cpu_ms_over_bare", "ms of CPU more than `python -c pass`"),
+    Measure("over_bare_ms", "ms more than `python -c pass`"),
+    Measure("start_ms", "ms in all"),
+]
+
+OURS = ["limit", "chatsrv"]
+PEERS = [f"{loop}-{kind}" for kind in ("streams", "protocol", "batch") for loop in ("asyncio", "uvloop")]
+GREETERS = [*OURS, *PEERS]
+ALL = [*GREETERS, "redis", "ncat"]
+SHORT = [*OURS, "asyncio-streams", "uvloop-batch", "redis"]
+
+WINDOW = 64  # lines that each sender has on their way
+TALK: dict[str, Any] = {
+    "name": "talk",
+    "title": "90 of 100 clients talk, four lines on their way",
+    "senders": 90,
+    "burst": 4,
+}
+JOURNAL: dict[str, Any] = {"name": "journal", "title": "fan-out, 100 clients, 64 B, journal to a file", "journal": True}
+FLOOD: dict[str, Any] = {
+    "name": "flood",
+    "title": "fan-out, 100 clients, 64 B, as much as the server takes",
+    "burst": 0,
+}
+STUCK: dict[str, Any] = {"name": "stuck", "title": "fan-out, 100 clients, 64 B, and one that never reads", "stuck": 1}
+
+
+def fanout(clients: int, servers: list[str], seconds: float, size: int = 64, **more: Any) -> Case:
+    """Ten clients talk, and all hear them."""
+    name = more.pop("name", f"fanout-{clients}" + (f"-{size}b" if size != 64 else ""))
+    title = more.pop("title", f"fan-out, {clients} clients, {size} B")
+    job = {"workload": "fanout", "clients": clients, "size": size, "burst": WINDOW, "seconds": seconds, **more}
+    return Case(name, title, servers, job, FANOUT)
+
+
+def latency(clients: int, servers: list[str], samples: int) -> Case:
+    job = {"workload": "latency", "clients": clients, "size": 64, "samples": samples}
+    return Case(f"latency-{clients}", f"one message to {clients} clients", servers, job, LATENCY)
+
+
+def churn(servers: list[str], seconds: float) -> Case:
+    return Case("churn", "connect, be greeted, close", servers, {"workload": "churn", "seconds": seconds}, CHURN)
+
+
+def idle(clients: int, servers: list[str], seconds: float) -> Case:
+    job = {"workload": "idle", "clients": clients, "seconds": seconds}
+    return Case("idle", f"{clients:,} idle clients", servers, job, IDLE)
+
+
+def start(servers: list[str], starts: int) -> Case:
+    return Case("start", "from exec to the greeting", servers, {"workload": "start", "starts": starts}, START)
+
+
+def quick_plan() -> list[Case]:
+    """Less than two minutes."""
+    seconds = 0.5
+    cases = [
+        fanout(10, OURS, seconds),
+        fanout(100, SHORT, seconds),
+        fanout(1000, OURS, seconds),
+        fanout(100, SHORT, seconds, **TALK),
+        fanout(100, OURS, seconds, **JOURNAL),
+        latency(100, OURS, 300),
+        churn(SHORT[:-1], seconds),
+        idle(1000, SHORT[:-1], seconds),
+        start(["chatsrv", "uvloop-batch"], 5),
+    ]
+    for case in cases:
+        case.rounds = 1 if case.name == "idle" else 3
+    return cases
+
+
+def full_plan() -> list[Case]:
+    """Some twenty minutes."""
+    seconds = 1.5
+    cases = [
+        fanout(clients, ALL if size == 64 else OURS, seconds, size)
+        for clients in (10, 100, 1000, 5000)
+        for size in (16, 64, 256, 1024)
+    ]
+    stuck = fanout(100, GREETERS, seconds, **STUCK)
+    stuck.measures = [*FANOUT, PEAK]
+    return [
+        *cases,
+        fanout(100, ALL, seconds, **FLOOD),
+        fanout(100, ALL, seconds, **TALK),
+        fanout(100, OURS, seconds, **JOURNAL),
+        stuck,
+        latency(100, ALL, 2000),
+        latency(1000, ALL, 1000),
+        churn(GREETERS, seconds),
+        idle(10_000, GREETERS, 2),
+        start(["chatsrv", *PEERS], 10),
+    ]
+
+
+def sweep_plan() -> list[Case]:
+    """How it grows: with clients, with the rate of messages, with their size. The project's server alone."""
+    sizes = [
+        Measure("memory", "MiB", False, 1 / (1 << 20)),
+        Measure("memory_peak", "MiB at most", False, 1 / (1 << 20)),
+    ]
+    shapes = [(clients, rate, 64) for rate in (10, 100, 1000, 0) for clients in (10, 30, 100, 300, 1000, 3000, 10_000)]
+    shapes += [(100, rate, 64) for rate in (30, 300, 3000, 10_000, 30_000, 100_000)]
+    shapes += [(100, rate, size) for size in (16, 256, 1024) for rate in (1000, 0)]
+    cases = [fanout(clients, ["chatsrv"], 2.0, size, rate=rate, burst=0) for clients, rate, size in shapes]
+    for case in cases:
+        case.measures = [*FANOUT, *sizes]
+        case.title += f", {case.job['rate']:,} messages/s" if case.job["rate"] else ", as fast as it goes"
+    return cases
