@@ -10,7 +10,7 @@ help:
 	@echo "make test       the tests: pytest, and the assignment's own (python test.py)"
 	@echo "make check      ruff, mypy --strict, then make test"
 	@echo "make soak       a long run under a random crowd (MINUTES=10)"
-	@echo "make bench      compare with others: 20 minutes, or 2 with QUICK=1; tables, JSON and charts"
+	@echo "make bench      compare with others: half an hour, or 3 minutes with QUICK=1; tables, JSON and charts"
 	@echo "make sweep      how the server grows with clients, rate and size, drawn"
 	@echo "make simulate   the server in a simulated world (SEEDS=10000; SEED=123 shows one)"
 	@echo "make clean      remove what the others made"

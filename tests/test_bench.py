@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import select
+import shutil
 
 import pytest
 from bench import plan
-from bench.measure import carry_out, run
+from bench.bounds import BOUNDS, Bound, judge
+from bench.measure import Case, Measure, carry_out, run
 from bench.oracle import CYCLE, Cycles, Oracle, Violation, Wire
 from bench.report import beside, ratio, report, short_table, table
 from bench.servers import PROJECT, chatsrv
@@ -84,6 +87,7 @@ def test_each_workload_runs_and_is_reported() -> None:
     cases = [
         plan.fanout(12, servers, 0.1, warm=0.05),
         plan.fanout(12, servers, 0.1, warm=0.05, rate=1000, stuck=1, burst=0, title="paced"),
+        plan.fanout(12, servers, 0.1, warm=0.05, **plan.TELL),
         plan.latency(12, servers, 20),
         plan.idle(12, servers, 0.05),
         plan.churn(servers, 0.05),
@@ -115,3 +119,47 @@ def test_a_server_that_breaks_the_promise_is_found_out() -> None:
     server.command.append("--no-prefix")
     job = {"workload": "fanout", "clients": 3, "size": 64, "seconds": 0.05, "warm": 0.05}
     assert "no lines of ours" in run(server, job)["violation"]
+
+
+@linux
+@pytest.mark.skipif(not shutil.which(os.environ.get("CC", "cc")), reason="no C compiler")
+@pytest.mark.parametrize("case", [plan.fanout(12, [], 0.1, **more) for more in ({}, plan.ROOMS, plan.TELL)])
+def test_the_limit_and_the_peers_do_the_same(case: Case) -> None:
+    case.servers = ["limit", "asyncio-streams", "asyncio-protocol", "asyncio-batch"]
+    case.job.update(clients=12, rooms=min(case.job.get("rooms", 1), 3), warm=0.05)
+    case.rounds = 1
+    rows = carry_out([case])
+    assert len(rows) == 4 and not [row for row in rows if "violation" in row]
+
+
+@linux
+def test_rooms_that_hear_each_other_are_found_out() -> None:
+    """Without the handler, all are in one."""
+    job = {"workload": "fanout", "clients": 4, "size": 64, "seconds": 0.05, "warm": 0.05, "rooms": 2}
+    assert "no lines of ours" in run(chatsrv(), job)["violation"]
+
+
+def test_each_bound_is_measured_in_the_full_run() -> None:
+    cases = {case.name: case for case in plan.full_plan()}
+    for bound in BOUNDS:
+        case = cases[bound.case]
+        assert {bound.server, bound.beside or bound.server} <= set(case.servers)
+        assert bound.key in [measure.key for measure in case.measures]
+
+
+def test_a_bound_is_judged_by_the_median_of_neighbours() -> None:
+    def verdict(bound: Bound, ours: list[float], theirs: list[float]) -> str:
+        measures = [Measure("cost", "ns"), Measure("rate", "/s", True)]
+        rows = [
+            {"name": "x", "case": "X", "job": {}, "server": name, "values": {"cost": values, "rate": values}}
+            for name, values in (("chatsrv", ours), ("limit", theirs))
+        ]
+        found = report([Case("x", "X", [], {}, measures)], rows, "")
+        return judge(bound, found)[1]
+
+    assert verdict(Bound("x", "cost", 0.5, 0.9), [20, 100, 10], [10, 10, 10]) == "holds"
+    assert verdict(Bound("x", "cost", 0.5, 0.9), [30, 100, 10], [10, 10, 10]) == "missed"
+    assert verdict(Bound("x", "rate", 0.5, 0.9), [10, 10, 10], [10, 10, 10]) == "goal"
+    assert verdict(Bound("x", "cost", 1.1, 1.0, at_most=True), [11, 11, 11], [10.5, 10.5, 10.5]) == "holds"
+    assert verdict(Bound("x", "cost", 15, 10, beside="", at_most=True), [11, 16, 17], []) == "missed"
+    assert verdict(Bound("x", "none", 15, 10), [11], [11]) == "?"

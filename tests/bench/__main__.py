@@ -1,7 +1,7 @@
 """The benchmark's command line.
 
 python -m tests.bench                 everything: some twenty minutes
-python -m tests.bench --quick         the short one: less than two minutes
+python -m tests.bench --quick         the short one: some three minutes
 python -m tests.bench --only NAMES    some workloads of it, with commas between: --only fanout-100,talk
 python -m tests.bench --against REV   the server beside itself at another commit, by turns; also with --only
 python -m tests.bench sweep           how the server grows
@@ -17,6 +17,7 @@ import argparse
 import sys
 
 from . import plan
+from .bounds import bounds_table
 from .measure import Case, carry_out
 from .report import Report, beside, disturbance, load, report, save, short_table, table
 from .servers import find
@@ -123,8 +124,11 @@ def show(found: Report) -> None:
     print(table(found))
     if remark := disturbance(found):
         print(f"\nThis machine was busy{remark}. Trust the processor times, not the rates and latencies.")
-    print("\nHow many times better chatsrv is (below 1: worse), medians of ratios in the same round:\n")
+    print("\nHow many times better chatsrv is (below 1: worse), by the server's processor time and (by the clock);")
+    print("medians of ratios in the same round:\n")
     print(short_table(found))
+    print("\nWhat it has to reach:\n")
+    print(bounds_table(found))
 
 
 def draw(kind: str) -> int:

@@ -17,7 +17,7 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 
@@ -31,6 +31,7 @@ MOST = 1 << 20  # bytes on their way to one client: far fewer than the server's 
 CHUNK = 32 << 10  # bytes a sender says at once
 PER_ADDRESS = 8000  # connections from one source address: there are no more than some 28,000 ports
 BIND_ADDRESS_NO_PORT = 24  # Linux: choose the port at connect, when the destination is known
+GENTLE = 4  # lines at a time for those who tear more of them
 WARMING = 10.0  # seconds for finding out how much may be on its way
 PATIENCE = 60.0  # seconds without any progress, then the run has failed
 
@@ -90,8 +91,8 @@ def begin(port: int, number: int = 0) -> socket.socket:
     return sock
 
 
-def connect(job: Job, count: int, say: bytes = b"", greeting: bytes = b"") -> list[socket.socket]:
-    """Connect `count` clients, let each say `say`, and wait for its greeting.
+def connect(job: Job, count: int, says: Sequence[bytes] = (b"",), greeting: bytes = b"") -> list[socket.socket]:
+    """Connect `count` clients, let each say what comes next in `says`, round and round, and wait for its greeting.
 
     Where there is none, they come one by one, each when the server has accepted the one before.
     """
@@ -99,17 +100,20 @@ def connect(job: Job, count: int, say: bytes = b"", greeting: bytes = b"") -> li
     descriptors = server.descriptors()
     poller = select.epoll()
     heard: dict[int, bytes] = {}
-    waiting: dict[int, socket.socket] = {}
-    connected: list[socket.socket] = []
+    waiting: dict[int, int] = {}  # descriptors, and which client each is
+    socks: list[socket.socket] = []
+    connected = 0
     last = time.monotonic()
-    while len(connected) < count:
-        while len(waiting) < (CONNECTING if greeting else 1) and len(connected) + len(waiting) < count:
-            sock = begin(job["port"], len(connected) + len(waiting))
-            waiting[sock.fileno()] = sock
+    while connected < count:
+        while len(waiting) < (CONNECTING if greeting else 1) and len(socks) < count:
+            sock = begin(job["port"], len(socks))
+            say = says[len(socks) % len(says)]
+            waiting[sock.fileno()] = len(socks)
             heard[sock.fileno()] = b""
+            socks.append(sock)
             poller.register(sock, select.EPOLLIN if greeting and not say else select.EPOLLOUT)
         for fd, mask in poller.poll(1.0):
-            sock = waiting[fd]
+            sock, say = socks[waiting[fd]], says[waiting[fd] % len(says)]
             if mask == select.EPOLLOUT:  # connected
                 if say:
                     sock.send(say)
@@ -124,28 +128,34 @@ def connect(job: Job, count: int, say: bytes = b"", greeting: bytes = b"") -> li
                 if not heard[fd].endswith(greeting):
                     continue
             poller.unregister(fd)
-            connected.append(waiting.pop(fd))
+            del waiting[fd]
+            connected += 1
             last = time.monotonic()
-            while not greeting and server.descriptors() < descriptors + len(connected):
+            while not greeting and server.descriptors() < descriptors + connected:
                 if time.monotonic() - last > PATIENCE:
                     raise Violation(f"the server has not accepted a client within {PATIENCE:g} s")
                 time.sleep(0.0005)
         if time.monotonic() - last > PATIENCE:
             raise Violation(f"{len(waiting)} clients got no greeting within {PATIENCE:g} s")
     poller.close()
-    return connected
+    return socks
 
 
 class Audience:
-    """All clients of one run, and what they have got. Lists are indexed by descriptor, which is quicker than a dict."""
+    """All clients of one run, and what they have got. Lists are indexed by descriptor, which is quicker than a dict.
+
+    If there are rooms, clients and senders are dealt out to them in turn.
+    """
 
     def __init__(self, job: Job, wire: Wire, senders: int) -> None:
         self.wire = wire
         self.count = count = job["clients"]
-        self.cycles = Cycles(wire, senders, job["size"])
-        self.hearing = connect(job, count, wire.subscribe, wire.greeting)
+        self.rooms = rooms = job.get("rooms", 1)
+        self.cycles = Cycles(wire, senders, job["size"], rooms)
+        says = [wire.filled(wire.choose, 0, room) for room in range(rooms)] if rooms > 1 else [wire.subscribe]
+        self.hearing = connect(job, count, says, wire.greeting)
         self.saying = connect(job, senders) if wire.apart else self.hearing[:senders]
-        self.stuck = connect(job, job.get("stuck", 0), wire.subscribe, wire.greeting)  # these never read
+        self.stuck = connect(job, job.get("stuck", 0), says, wire.greeting)  # these never read
         self.said = [0] * senders  # bytes
         top = max(sock.fileno() for sock in self.hearing + self.saying) + 1
         self.got = [1 << 62] * top  # bytes; those that don't count are always ahead
@@ -157,8 +167,10 @@ class Audience:
             self.poller.register(sock, select.EPOLLIN)
         for sock in self.hearing:
             self.got[sock.fileno()] = 0
-        for sock in self.hearing[0], self.hearing[count // 2], self.hearing[-1]:
-            self.sampled[sock.fileno()] = sock, Oracle(self.cycles)
+        for room in range(rooms):
+            members = self.hearing[room::rooms]
+            for sock in members[0], members[len(members) // 2], members[-1]:
+                self.sampled[sock.fileno()] = sock, Oracle(self.cycles)
 
     def collect(self, timeout: float) -> tuple[int, int]:
         """Take what has arrived: how many had something, and how many bytes it was."""
@@ -177,6 +189,12 @@ class Audience:
             if got[fd] < 1 << 62:
                 total += taken
         return len(events), total
+
+    def floor(self, room: int) -> int:
+        """How many bytes everybody in a room has got."""
+        if self.rooms == 1:
+            return min(self.got)
+        return min([self.got[sock.fileno()] for sock in self.hearing[room :: self.rooms]])
 
     def say(self, index: int, most: int) -> int:
         """Let a sender say whole lines, up to `most` bytes; returns how many were taken, which need not be whole."""
@@ -200,23 +218,27 @@ class Audience:
             sock.sendall(self.cycles.said[index][place : place + rest])
             sock.setblocking(False)
             self.said[index] += rest
-        lines = sum(self.said) // size
-        expected = lines * self.cycles.hear_size
+        expected = [sum(self.said[room :: self.rooms]) // size * self.cycles.hear_size for room in range(self.rooms)]
+        due = {sock.fileno(): expected[number % self.rooms] for number, sock in enumerate(self.hearing)}
         last = time.monotonic()
-        while min(self.got) < expected:
+        while missing := sum(size - self.got[fd] for fd, size in due.items() if self.got[fd] < size):
             if self.collect(1.0)[0]:
                 last = time.monotonic()
             elif time.monotonic() - last > PATIENCE:
-                raise Violation(f"a client has not got {expected - min(self.got)} bytes of {expected}")
-        if any(self.got[sock.fileno()] != expected for sock in self.hearing):
-            raise Violation(f"a client has got more than the {expected} bytes that were said")
-        for _, oracle in self.sampled.values():
-            oracle.finish()
-            if oracle.next != [said // size for said in self.said]:
-                raise Violation("one sender's lines are missing, and another's came twice")
-        if len({oracle.order for _, oracle in self.sampled.values()}) != 1:
-            raise Violation("two clients heard the same lines in different orders")
-        return lines
+                raise Violation(f"clients have not got {missing} bytes of {sum(due.values())}")
+        if any(self.got[fd] != size for fd, size in due.items()):
+            raise Violation("a client has got more than what was said")
+        for room in range(self.rooms):
+            oracles = [self.sampled[sock.fileno()][1] for sock in self.hearing[room :: self.rooms]
+                       if sock.fileno() in self.sampled]  # fmt: skip
+            heard = [said // size if sender % self.rooms == room else 0 for sender, said in enumerate(self.said)]
+            for oracle in oracles:
+                oracle.finish()
+                if oracle.next != heard:
+                    raise Violation("one sender's lines are missing, and another's came twice")
+            if len({oracle.order for oracle in oracles}) != 1:
+                raise Violation("two clients heard the same lines in different orders")
+        return sum(self.said) // size
 
 
 # Workloads.
@@ -233,18 +255,22 @@ def fanout(job: Job, wire: Wire) -> Job:
     audience = Audience(job, wire, min(job.get("senders", 10), job["clients"]))
     cycles, said = audience.cycles, audience.said
     senders = len(said)
+    rooms = range(audience.rooms)
     ratio = cycles.hear_size / cycles.say_size
-    least = senders * cycles.hear_size
-    burst = job.get("burst") or (4 if wire.gentle else 0)
+    least = max(1, senders // audience.rooms) * cycles.hear_size
+    burst = job.get("burst", 0)
+    if wire.gentle:
+        burst = min(burst, GENTLE) or GENTLE
     window = (burst or 4) * least
     most = max(4 * least, min(MOST, MEMORY // audience.count))
     if burst:
         window = most = min(window, most)
     pace = Pace(job["rate"], cycles.say_size) if job.get("rate") else None
-    floor = 0  # bytes that everybody has got
+    floors = [0.0 for _ in rooms]  # bytes that everybody there has got
+    turns = [0 for _ in rooms]
     enough = 0.03 + 40e-6 * audience.count  # seconds of the server's work
     mark, mark_time = 0.0, 0.0
-    total = turn = had = 0
+    total = had = 0
     settled = False
     last = began = time.perf_counter()
     server = Process(job["pid"])
@@ -252,33 +278,38 @@ def fanout(job: Job, wire: Wire) -> Job:
     start_total: int | None = None
     while True:
         now = time.perf_counter()
-        sent = sum(said) * ratio
-        chunk = min(CHUNK, max(cycles.say_size, int(window / ratio / senders)))
+        chunk = min(CHUNK, max(cycles.say_size, int(window * len(rooms) / ratio / senders)))
         if pace or burst:
             chunk = min(chunk, cycles.say_size * (burst or 1))
-        for _ in range(pace.due(now, sum(said)) if pace else senders):
-            if sent + chunk * ratio > floor + window and sent > floor:
-                break
-            turn = (turn + 1) % senders
-            sent += audience.say(turn, chunk - said[turn] % cycles.say_size) * ratio
+        sents = []
+        for room in rooms:
+            speakers = range(room, senders, len(rooms))
+            floor, sent = floors[room], sum(said[room :: len(rooms)]) * ratio
+            for _ in range(pace.due(now, sum(said))) if pace else speakers:
+                if sent + chunk * ratio > floor + window and sent > floor:
+                    break
+                turns[room] = (turns[room] + 1) % len(speakers)
+                speaker = speakers[turns[room]]
+                sent += audience.say(speaker, chunk - said[speaker] % cycles.say_size) * ratio
+            sents.append(sent)
         events, taken = audience.collect(0.001)
         total += taken
         had += events
         if events:
             last = now
-        elif now - last > PATIENCE and sent > floor:
+        elif now - last > PATIENCE and sents > floors:
             raise Violation(f"nothing arrived for {PATIENCE:g} s")
         if had * 8 >= audience.count or not events:
             had = 0
-            floor = min(audience.got)
-        if floor >= mark and start_total is None:
+            floors = [float(audience.floor(room)) for room in rooms]
+        if min(floors) >= mark and start_total is None:
             work = server.busy()["used"]
             settled = window == most or work - mark_time > enough
             if not settled:
                 window = min(most, window * 2)
             elif work - mark_time > 5 * enough:
                 window = max(least, window // 2)
-            mark, mark_time = sent, work
+            mark, mark_time = min(sents), work
         if start_total is None:
             if now - began > job.get("warm", 0.5) and (settled or pace or now - began > WARMING):
                 start_total, server, own = total, Process(job["pid"]), Process(os.getpid())
@@ -403,7 +434,7 @@ def idle(job: Job, wire: Wire) -> Job:
     """Clients that do nothing: what the server's memory grows by for each, and the processor time it uses meanwhile."""
     server = Process(job["pid"])
     before = server.memory()
-    clients = connect(job, job["clients"], wire.subscribe, wire.greeting)
+    clients = connect(job, job["clients"], [wire.subscribe], wire.greeting)
     time.sleep(0.5)
     server = Process(job["pid"])
     time.sleep(job["seconds"])

@@ -82,7 +82,7 @@ def run(server: Server, job: dict[str, Any]) -> dict[str, Any]:
         if not done.stdout:
             raise RuntimeError(f"the load generator failed with {server.name}")
         result: dict[str, Any] = json.loads(done.stdout)
-        if running.output and "lines" in result:
+        if running.output and "lines" in result and server.name != "limit":
             result["journal_share"] = running.journal_lines() / result["lines"]
     except subprocess.TimeoutExpired:
         result = {"violation": f"not finished after {TIMEOUT:g} s"}
@@ -130,7 +130,7 @@ def cores() -> tuple[int | None, int | None]:
 
 def row(case: Case, server: Server, results: list[dict[str, Any]]) -> dict[str, Any]:
     good = [result for result in results if "violation" not in result]
-    found: dict[str, Any] = {"case": case.title, "job": case.job, "server": server.name}
+    found: dict[str, Any] = {"name": case.name, "case": case.title, "job": case.job, "server": server.name}
     if len(good) < len(results):
         found["violation"] = results[-1]["violation"]
     found["values"] = {

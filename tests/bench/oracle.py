@@ -26,7 +26,7 @@ class Violation(Exception):
 class Wire:
     """How a server wants a message and how it delivers it: what stands before and after the payload.
 
-    {size} there becomes the payload's size.
+    {size} there becomes the payload's size, {room} the room's digit.
     """
 
     say_head: bytes = b""
@@ -35,11 +35,12 @@ class Wire:
     hear_tail: bytes = b"\n"
     greeting: bytes = b"\n"  # how it ends; empty if there is none
     subscribe: bytes = b""  # what a receiver has to say before it hears anything
+    choose: bytes = b"{room}\n"  # the same, where there are rooms
     apart: bool = False  # senders don't hear what they say, so they are connections of their own
     gentle: bool = False  # few lines at a time from each sender
 
-    def around(self, text: bytes, size: int) -> bytes:
-        return text.replace(b"{size}", b"%d" % size)
+    def filled(self, text: bytes, size: int, room: int = 0) -> bytes:
+        return text.replace(b"{size}", b"%d" % size).replace(b"{room}", b"%d" % room)
 
 
 def payload(sender: int, number: int, size: int) -> bytes:
@@ -49,15 +50,18 @@ def payload(sender: int, number: int, size: int) -> bytes:
 
 
 class Cycles:
-    """The lines of all senders, as they are said and as they are heard."""
+    """The lines of all senders, as they are said and as they are heard; the first sender is in the first room."""
 
-    def __init__(self, wire: Wire, senders: int, size: int) -> None:
+    def __init__(self, wire: Wire, senders: int, size: int, rooms: int = 1) -> None:
         if not 1 <= senders <= len(LETTERS) or size < 8:
             raise ValueError(f"from 1 to {len(LETTERS)} senders, and at least 8 bytes")
-        said = [[payload(sender, number, size) for number in range(CYCLE)] for sender in range(senders)]
-        say_head, hear_head = wire.around(wire.say_head, size), wire.around(wire.hear_head, size)
-        self.said = [b"".join(say_head + line + wire.say_tail for line in lines) for lines in said]
-        self.heard = [b"".join(hear_head + line + wire.hear_tail for line in lines) for lines in said]
+        self.said, self.heard = [], []
+        for sender in range(senders):
+            head = wire.filled(wire.say_head, size, sender % rooms)
+            hear_head = wire.filled(wire.hear_head, size, sender % rooms)
+            lines = [payload(sender, number, size) for number in range(CYCLE)]
+            self.said.append(b"".join(head + line + wire.say_tail for line in lines))
+            self.heard.append(b"".join(hear_head + line + wire.hear_tail for line in lines))
         self.say_size = len(self.said[0]) // CYCLE  # bytes of a line as it is said
         self.hear_size = len(self.heard[0]) // CYCLE
         self.name_at = len(hear_head)  # where in a heard line its sender is named

@@ -1,26 +1,36 @@
 """The same service as one would write it with asyncio: a greeting, lines, everybody hears everybody.
 
-    python -m tests.bench.peers streams|protocol|batch [--uvloop]
+    python -m tests.bench.peers streams|protocol|batch [--uvloop] [--rooms] [--journal]
 
-Three usual ways. None of them has limits or a journal, and none looks at the length of a line, so they do a little less
-than the chat server.
+Three usual ways. None of them has limits, and none looks at the length of a line, so they do a little less than the
+chat server. Each of them tells everybody a line as if it were for that one alone. With --rooms, one's first line names
+the room; with --journal, what is said is also written to stdout.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections import defaultdict
 from typing import ClassVar, cast
 
 GREETING = b"Welcome to the peer.\n"
 BACKLOG = 1024
+ROOMS = "--rooms" in sys.argv
+JOURNAL = "--journal" in sys.argv
+
+
+def journal(*messages: bytes) -> None:
+    if JOURNAL:
+        sys.stdout.buffer.writelines(messages)
+        sys.stdout.buffer.flush()
 
 
 class Streams:
     """Streams, with a queue and a writing task for each client."""
 
     def __init__(self) -> None:
-        self.queues: set[asyncio.Queue[bytes]] = set()
+        self.rooms: defaultdict[bytes, set[asyncio.Queue[bytes]]] = defaultdict(set)
 
     async def listen(self) -> asyncio.Server:
         return await asyncio.start_server(self.client, "0.0.0.0", 0, backlog=BACKLOG)
@@ -28,18 +38,20 @@ class Streams:
     async def client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         prefix = writer.get_extra_info("peername")[0].encode() + b": "
         queue: asyncio.Queue[bytes] = asyncio.Queue()
-        self.queues.add(queue)
+        room = self.rooms[await reader.readline() if ROOMS else b""]
+        room.add(queue)
         writer.write(GREETING)
         delivery = asyncio.create_task(self.deliver(queue, writer))
         try:
             while line := await reader.readline():
                 message = prefix + line
-                for other in self.queues:
+                journal(message)
+                for other in room:
                     other.put_nowait(message)
         except ConnectionError:
             pass
         finally:
-            self.queues.discard(queue)
+            room.discard(queue)
             delivery.cancel()
             writer.close()
 
@@ -55,35 +67,48 @@ class Streams:
 class Client(asyncio.Protocol):
     """A protocol that writes each line to each transport."""
 
-    everybody: ClassVar[set[asyncio.Transport]] = set()
+    rooms: ClassVar[defaultdict[bytes, set[asyncio.Transport]]] = defaultdict(set)
+    room: set[asyncio.Transport] | None = None
     rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.prefix = transport.get_extra_info("peername")[0].encode() + b": "
+        if not ROOMS:
+            self.enter(b"")
+
+    def enter(self, name: bytes) -> None:
+        self.room = self.rooms[name]
+        self.room.add(self.transport)
         self.transport.write(GREETING)
-        self.everybody.add(self.transport)
 
     def data_received(self, data: bytes) -> None:
         *lines, self.rest = (self.rest + data).split(b"\n")
+        if lines and self.room is None:
+            self.enter(lines.pop(0))
+        if lines and self.room is not None:
+            self.publish(lines, self.room)
+
+    def publish(self, lines: list[bytes], room: set[asyncio.Transport]) -> None:
         for line in lines:
             message = self.prefix + line + b"\n"
-            for transport in self.everybody:
+            journal(message)
+            for transport in room:
                 transport.write(message)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.everybody.discard(self.transport)
+        if self.room is not None:
+            self.room.discard(self.transport)
 
 
 class BatchClient(Client):
     """A protocol that writes all lines of one receive to each transport at once."""
 
-    def data_received(self, data: bytes) -> None:
-        *lines, self.rest = (self.rest + data).split(b"\n")
-        if lines:
-            messages = b"".join([self.prefix + line + b"\n" for line in lines])
-            for transport in self.everybody:
-                transport.write(messages)
+    def publish(self, lines: list[bytes], room: set[asyncio.Transport]) -> None:
+        messages = b"".join([self.prefix + line + b"\n" for line in lines])
+        journal(messages)
+        for transport in room:
+            transport.write(messages)
 
 
 async def serve(kind: str) -> None:

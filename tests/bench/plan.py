@@ -39,7 +39,6 @@ OURS = ["limit", "chatsrv"]
 PEERS = [f"{loop}-{kind}" for kind in ("streams", "protocol", "batch") for loop in ("asyncio", "uvloop")]
 GREETERS = [*OURS, *PEERS]
 ALL = [*GREETERS, "redis", "ncat"]
-SHORT = [*OURS, "asyncio-streams", "uvloop-batch", "redis"]
 
 WINDOW = 64  # lines that each sender has on their way
 TALK: dict[str, Any] = {
@@ -54,6 +53,11 @@ FLOOD: dict[str, Any] = {
     "title": "fan-out, 100 clients, 64 B, as much as the server takes",
     "burst": 0,
 }
+ROOMS: dict[str, Any] = {"name": "rooms", "title": "10 rooms of 100 clients, 64 B", "rooms": 10, "handler": "rooms"}
+TELL: dict[str, Any] = {
+    "name": "tell", "title": "one private line to each of 1,000 clients", "senders": 1, "burst": 1, "handler": "tell"
+}  # fmt: skip
+CLUSTER: dict[str, Any] = {"name": "cluster", "title": "fan-out, 100 clients, 64 B, a cluster of 1"}
 STUCK: dict[str, Any] = {"name": "stuck", "title": "fan-out, 100 clients, 64 B, and one that never reads", "stuck": 1}
 
 
@@ -84,17 +88,21 @@ def start(servers: list[str], starts: int) -> Case:
 
 
 def quick_plan() -> list[Case]:
-    """Less than two minutes."""
-    seconds = 0.5
+    """Some three minutes."""
+    seconds = 0.4
+    few = [*OURS, "uvloop-batch"]
     cases = [
-        fanout(10, OURS, seconds),
-        fanout(100, SHORT, seconds),
-        fanout(1000, OURS, seconds),
-        fanout(100, SHORT, seconds, **TALK),
-        fanout(100, OURS, seconds, **JOURNAL),
-        latency(100, OURS, 300),
-        churn(SHORT[:-1], seconds),
-        idle(1000, SHORT[:-1], seconds),
+        fanout(10, few, seconds),
+        fanout(100, [*few, "asyncio-streams", "redis"], seconds),
+        fanout(1000, few, seconds),
+        fanout(100, few, seconds, **TALK),
+        fanout(100, few, seconds, **JOURNAL),
+        fanout(1000, few, seconds, **ROOMS),
+        fanout(1000, few, seconds, **TELL),
+        fanout(100, ["chatsrv", "chatsrv-cluster"], seconds, **CLUSTER),
+        latency(100, few, 300),
+        churn(few, seconds),
+        idle(1000, few, seconds),
         start(["chatsrv", "uvloop-batch"], 5),
     ]
     for case in cases:
@@ -116,7 +124,10 @@ def full_plan() -> list[Case]:
         *cases,
         fanout(100, ALL, seconds, **FLOOD),
         fanout(100, ALL, seconds, **TALK),
-        fanout(100, OURS, seconds, **JOURNAL),
+        fanout(100, GREETERS, seconds, **JOURNAL),
+        fanout(1000, [*GREETERS, "redis"], seconds, **ROOMS),
+        fanout(1000, GREETERS, seconds, **TELL),
+        fanout(100, ["chatsrv", "chatsrv-cluster"], seconds, **CLUSTER),
         stuck,
         latency(100, ALL, 2000),
         latency(1000, ALL, 1000),

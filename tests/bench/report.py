@@ -14,7 +14,7 @@ from .measure import Case, Measure
 from .plan import ALL
 from .servers import find
 
-SHORT = ["limit", "redis", "uvloop-protocol", "asyncio-protocol", "asyncio-streams"]
+SHORT = ["limit", "redis", "uvloop-batch", "uvloop-protocol", "asyncio-protocol", "asyncio-streams"]
 RESULTS = Path(__file__).resolve().parent / "results"
 
 Row = dict[str, Any]
@@ -166,24 +166,41 @@ def disturbance(found: Report) -> str:
 
 
 def short_table(found: Report) -> str:
-    """Markdown: a line for each case at 64 bytes with its main figure; what most would pick instead, side by side."""
+    """Markdown: a line for each case at 64 bytes; what most would pick instead, side by side.
+
+    A cell says how many times better chatsrv is: by the server's processor time, and in brackets by the clock. Where
+    there is only one of them, or something else, that stands alone.
+    """
     others = [name for name in SHORT if any(row["server"] == name for row in found["rows"])]
     lines = ["| workload | chatsrv | " + " | ".join(f"to {name}" for name in others) + " |",
              "|---|--:|" + "--:|" * len(others)]  # fmt: skip
     for case in dict.fromkeys(row["case"] for row in found["rows"] if row["job"].get("size", 64) == 64):
         rows = {row["server"]: row for row in found["rows"] if row["case"] == case}
-        own = next((row for name, row in rows.items() if name.startswith("chatsrv")), None)
+        own = rows.get("chatsrv")
         if own is None or not own["values"]:
             continue
-        key = "last_p50_us" if "last_p50_us" in own["values"] else next(iter(own["values"]))
-        measure = Measure(key, **found["measures"][key])
-        cells = [case, f"{figure(median(own['values'][key]) * measure.scale)} {measure.unit}"]
+        keys = main_keys(own)
+        cells = [case, ", ".join(one_figure(found, own, key) for key in keys)]
         for name in others:
-            values = rows[name]["values"].get(key, []) if name in rows else []
-            times = ratio(own["values"][key], values, measure.more_is_better)
-            cells.append("" if times is None else figure(times))
+            theirs = rows[name]["values"] if name in rows else {}
+            times = [ratio(own["values"][key], theirs.get(key, []), found["measures"][key]["more_is_better"])
+                     for key in keys]  # fmt: skip
+            first, *rest = [figure(value) for value in times if value is not None] or [""]
+            cells.append(" ".join([first, *(f"({text})" for text in rest)]))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def main_keys(row: Row) -> list[str]:
+    """The figures that say most: processor time, and time or rate by the clock; or the first one there is."""
+    keys = list(row["values"])
+    by_clock = [key for key in ("last_p50_us", "deliveries_per_s", "connections_per_s", "over_bare_ms") if key in keys]
+    return [key for key in keys if key.startswith("cpu_")][:1] + by_clock[:1] or keys[:1]
+
+
+def one_figure(found: Report, row: Row, key: str) -> str:
+    measure = Measure(key, **found["measures"][key])
+    return f"{figure(median(row['values'][key]) * measure.scale)} {measure.unit}"
 
 
 def figure(value: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -25,12 +26,13 @@ Job = dict[str, Any]  # a workload, and how it is to be carried out
 START_TIME = 20.0  # seconds in which a server must accept
 
 REDIS = Wire(
-    say_head=b"*3\r\n$7\r\nPUBLISH\r\n$4\r\nchat\r\n${size}\r\n",
+    say_head=b"*3\r\n$7\r\nPUBLISH\r\n$5\r\nchat{room}\r\n${size}\r\n",
     say_tail=b"\r\n",
-    hear_head=b"*3\r\n$7\r\nmessage\r\n$4\r\nchat\r\n${size}\r\n",
+    hear_head=b"*3\r\n$7\r\nmessage\r\n$5\r\nchat{room}\r\n${size}\r\n",
     hear_tail=b"\r\n",
     greeting=b":1\r\n",
-    subscribe=b"SUBSCRIBE chat\r\n",
+    subscribe=b"SUBSCRIBE chat0\r\n",
+    choose=b"SUBSCRIBE chat{room}\r\n",
     apart=True,
 )
 NCAT = Wire(hear_head=b"", greeting=b"", apart=True, gentle=True)
@@ -38,7 +40,10 @@ NCAT = Wire(hear_head=b"", greeting=b"", apart=True, gentle=True)
 
 @dataclass
 class Server:
-    """One that can be started. Either it prints a line that ends with its port, or {port} in `command` says which."""
+    """One that can be started. Either it prints that it listens, and where, or {port} in `command` says which.
+
+    `beside` is the command of another one that it needs; {beside} in both is that one's port.
+    """
 
     name: str
     command: list[str]
@@ -47,6 +52,7 @@ class Server:
     version: str = ""
     note: str = ""
     most: int = 20_000  # clients it can have
+    beside: list[str] = field(default_factory=list)
 
 
 class Running:
@@ -58,46 +64,50 @@ class Running:
     def __init__(self, server: Server, job: Job, core: int | None = None) -> None:
         self.server = server
         self.output = tempfile.TemporaryFile() if job.get("journal") else None  # noqa: SIM115
-        self.port = 0
-        command = server.command + server.flags(job)
-        if "{port}" in " ".join(command):
-            self.port = free_port()
-            command = [word.replace("{port}", str(self.port)) for word in command]
-        self.process = subprocess.Popen(
-            command,
-            cwd=PROJECT,
-            stdin=subprocess.DEVNULL,
-            stdout=self.output or (subprocess.DEVNULL if self.port else subprocess.PIPE),
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},  # as everywhere: compiled once, not at each start
-            preexec_fn=None if core is None else functools.partial(os.sched_setaffinity, 0, {core}),
-        )
+        self.processes: list[subprocess.Popen[bytes]] = []
+        ports: dict[str, int] = {}
         try:
-            self.wait()
+            if server.beside:
+                ports["{beside}"] = free_port()
+                self.begin(filled(server.beside, ports), subprocess.DEVNULL)
+                wait(lambda: listens(ports["{beside}"]))
+            command = server.command + server.flags(job)
+            if "{port}" in command:
+                ports["{port}"] = free_port()
+            self.port = ports.get("{port}", 0)
+            stdout = self.output or (subprocess.DEVNULL if self.port else subprocess.PIPE)
+            self.process = self.begin(filled(command, ports), stdout, core)
+            if self.process.stdout is not None:
+                while not self.port and (line := self.process.stdout.readline()):
+                    self.port = told_port(line)
+            else:
+                wait(lambda: self.ready() or self.process.poll() is not None)
+            if not self.port or self.process.poll() is not None:
+                raise RuntimeError(f"{server.name} did not start")
         except BaseException:
             self.stop()
             raise
 
-    def wait(self) -> None:
-        """Until it listens."""
-        if self.process.stdout is not None:
-            words = self.process.stdout.readline().split()
-            self.port = int(words[-1]) if words else 0
-            ready = bool(words)
-        else:
-            end = time.monotonic() + START_TIME
-            while not (ready := self.ready()) and self.process.poll() is None and time.monotonic() < end:
-                time.sleep(0.01)
-        if not ready:
-            raise RuntimeError(f"{self.server.name} did not start")
+    def begin(self, command: list[str], stdout: Any, core: int | None = None) -> subprocess.Popen[bytes]:
+        self.processes.append(
+            subprocess.Popen(
+                command,
+                cwd=PROJECT,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},  # as everywhere: compiled once, not at each start
+                preexec_fn=None if core is None else functools.partial(os.sched_setaffinity, 0, {core}),
+            )
+        )
+        return self.processes[-1]
 
     def ready(self) -> bool:
         """Whether it listens; where its stdout is a file, it is when the port stands there."""
         if self.output is None:
             return listens(self.port)
-        line, newline, _ = os.pread(self.output.fileno(), 1000, 0).partition(b"\n")
-        if newline:
-            self.port = int(line.split()[-1])
-        return bool(newline)
+        lines = os.pread(self.output.fileno(), 1000, 0).splitlines(keepends=True)
+        self.port = max(map(told_port, lines), default=0)
+        return self.port > 0
 
     def job(self) -> dict[str, Any]:
         """What the load generator has to know."""
@@ -120,11 +130,33 @@ class Running:
         return lines
 
     def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdout, self.output):
-            if stream:
-                stream.close()
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
+        if self.output:
+            self.output.close()
+
+
+def filled(command: list[str], ports: dict[str, int]) -> list[str]:
+    """The command, with the ports where it names them."""
+    for name, port in ports.items():
+        command = [word.replace(name, str(port)) for word in command]
+    return command
+
+
+def told_port(line: bytes) -> int:
+    """Where a server says that it listens; 0 if that is not what the line says, or not the whole of it."""
+    found = re.search(rb"listens.*?(\d+)\D*\n$", line)
+    return int(found[1]) if found else 0
+
+
+def wait(ready: Callable[[], bool]) -> None:
+    """Until it is, or START_TIME is over."""
+    end = time.monotonic() + START_TIME
+    while not ready() and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def free_port() -> int:
@@ -168,9 +200,28 @@ def chatsrv(revision: str = "") -> Server:
     return Server(
         f"chatsrv@{revision}" if revision else "chatsrv",
         [PYTHON, str(tree / "chatsrv"), "--port", "0"],
-        flags=lambda job: [] if job.get("journal") else ["--quiet"],
+        flags=chatsrv_flags,
         version=f"Python {sys.version.split()[0]}",
     )
+
+
+def chatsrv_flags(job: Job) -> list[str]:
+    flags = [] if job.get("journal") else ["--quiet"]
+    if "handler" in job:
+        flags += ["--handler", f"{HERE / 'handlers.py'}:{job['handler']}"]
+    return flags
+
+
+def cluster() -> Server:
+    """The project's server as the only node of a cluster."""
+    if not shutil.which("redis-server") or importlib.util.find_spec("hiredis") is None:
+        raise LookupError("redis-server or hiredis is not installed")
+    server = chatsrv()
+    server.name = "chatsrv-cluster"
+    server.command += ["--cluster", "redis://127.0.0.1:{beside}"]
+    server.beside = ["redis-server", "--port", "{beside}", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    server.note = "a cluster of 1; what its Redis uses is not counted"
+    return server
 
 
 @functools.cache
@@ -197,7 +248,10 @@ def limit() -> Server:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if not compiler:
         raise LookupError("no C compiler")
-    return Server("limit", [compiled(compiler)], version=first_line(compiler, "--version"))
+    program = [compiled(compiler)]
+    return Server(
+        "limit", program, flags=lambda job: [job.get("handler", "chat")], version=first_line(compiler, "--version")
+    )
 
 
 @functools.cache
@@ -217,7 +271,11 @@ def peer(kind: str, uvloop: bool) -> Server:
 
         version = f"uvloop {version_of('uvloop')}"
     command = [sys.executable, "-m", "tests.bench.peers", kind] + ["--uvloop"] * uvloop
-    return Server(f"{'uvloop' if uvloop else 'asyncio'}-{kind}", command, version=version)
+    return Server(f"{'uvloop' if uvloop else 'asyncio'}-{kind}", command, flags=peer_flags, version=version)
+
+
+def peer_flags(job: Job) -> list[str]:
+    return ["--rooms"] * (job.get("handler") == "rooms") + ["--journal"] * bool(job.get("journal"))
 
 
 def redis() -> Server:
@@ -248,6 +306,7 @@ def first_line(*command: str) -> str:
 MAKERS: dict[str, Callable[[], Server]] = {
     "limit": limit,
     "chatsrv": chatsrv,
+    "chatsrv-cluster": cluster,
     "redis": redis,
     "ncat": ncat,
     **{
