@@ -136,7 +136,8 @@ def test_the_limit_and_the_peers_do_the_same(case: Case) -> None:
 def test_rooms_that_hear_each_other_are_found_out() -> None:
     """Without the handler, all are in one."""
     job = {"workload": "fanout", "clients": 4, "size": 64, "seconds": 0.05, "warm": 0.05, "rooms": 2}
-    assert "no lines of ours" in run(chatsrv(), job)["violation"]
+    found = run(chatsrv(), job)["violation"]
+    assert "no lines of ours" in found or "more than what was said" in found
 
 
 def test_each_bound_is_measured_in_the_full_run() -> None:

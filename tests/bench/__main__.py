@@ -127,8 +127,8 @@ def show(found: Report) -> None:
     print("\nHow many times better chatsrv is (below 1: worse), by the server's processor time and (by the clock);")
     print("medians of ratios in the same round:\n")
     print(short_table(found))
-    print("\nWhat it has to reach:\n")
-    print(bounds_table(found))
+    if bounds := bounds_table(found):
+        print(f"\nWhat it has to reach:\n\n{bounds}")
 
 
 def draw(kind: str) -> int:

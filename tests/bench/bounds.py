@@ -81,12 +81,13 @@ def judge(bound: Bound, found: Report) -> tuple[float | None, str]:
 
 
 def bounds_table(found: Report) -> str:
-    """Markdown: which bounds hold, and how many."""
+    """Markdown: which bounds hold, and how many; empty if the run has none of them."""
     titles = {row["name"]: row["case"] for row in found["rows"] if "name" in row}
+    measured = {(row.get("name"), row["server"]) for row in found["rows"]}
     lines = ["| workload | what | is | bound | goal | |", "|---|---|--:|--:|--:|---|"]
     verdicts = []
     for bound in BOUNDS:
-        if bound.case in titles and bound.key in found["measures"]:
+        if {(bound.case, bound.server), (bound.case, bound.beside or bound.server)} <= measured:
             value, verdict = judge(bound, found)
             verdicts.append(verdict)
             unit = found["measures"][bound.key]["unit"]
@@ -99,6 +100,8 @@ def bounds_table(found: Report) -> str:
                 verdict,
             ]
             lines.append("| " + " | ".join(cells) + " |")
+    if not verdicts:
+        return ""
     kept = sum(verdict in ("holds", "goal") for verdict in verdicts)
     lines.append(f"\n{kept} of {len(verdicts)} bounds hold; {verdicts.count('goal')} goals are reached.")
     return "\n".join(lines)

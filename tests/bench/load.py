@@ -190,12 +190,6 @@ class Audience:
                 total += taken
         return len(events), total
 
-    def floor(self, room: int) -> int:
-        """How many bytes everybody in a room has got."""
-        if self.rooms == 1:
-            return min(self.got)
-        return min([self.got[sock.fileno()] for sock in self.hearing[room :: self.rooms]])
-
     def say(self, index: int, most: int) -> int:
         """Let a sender say whole lines, up to `most` bytes; returns how many were taken, which need not be whole."""
         cycle, size = self.cycles.said[index], self.cycles.say_size
@@ -245,83 +239,40 @@ class Audience:
 
 
 def fanout(job: Job, wire: Wire) -> Job:
-    """Some clients say as much as the server takes, or `rate` lines a second; everybody hears all of it.
-
-    What is on its way is bounded, by what the slowest client has not got yet: `burst` lines from each sender, or enough
-    that the server never waits, and little enough that nobody falls far behind. That bound finds itself: it grows until
-    the server works for some time (30 ms, and 40 us for each client) to bring all of it to everybody, and the figures
-    count from then on.
-    """
+    """Some clients talk, all hear: as much as the server takes, `burst` lines at a time, or `rate` lines a second."""
     audience = Audience(job, wire, min(job.get("senders", 10), job["clients"]))
-    cycles, said = audience.cycles, audience.said
-    senders = len(said)
-    rooms = range(audience.rooms)
-    ratio = cycles.hear_size / cycles.say_size
-    least = max(1, senders // audience.rooms) * cycles.hear_size
+    server, own = Process(job["pid"]), Process(os.getpid())
     burst = job.get("burst", 0)
     if wire.gentle:
         burst = min(burst, GENTLE) or GENTLE
-    window = (burst or 4) * least
-    most = max(4 * least, min(MOST, MEMORY // audience.count))
-    if burst:
-        window = most = min(window, most)
-    pace = Pace(job["rate"], cycles.say_size) if job.get("rate") else None
-    floors = [0.0 for _ in rooms]  # bytes that everybody there has got
-    turns = [0 for _ in rooms]
-    enough = 0.03 + 40e-6 * audience.count  # seconds of the server's work
-    mark, mark_time = 0.0, 0.0
-    total = had = 0
-    settled = False
+    pace = Pace(job["rate"], audience.cycles.say_size) if job.get("rate") else None
+    talk = Flood(audience, server, pace) if pace or not burst else Window(audience, burst)
+    total = 0
     last = began = time.perf_counter()
-    server = Process(job["pid"])
-    own = Process(os.getpid())
     start_total: int | None = None
     while True:
         now = time.perf_counter()
-        chunk = min(CHUNK, max(cycles.say_size, int(window * len(rooms) / ratio / senders)))
-        if pace or burst:
-            chunk = min(chunk, cycles.say_size * (burst or 1))
-        sents = []
-        for room in rooms:
-            speakers = range(room, senders, len(rooms))
-            floor, sent = floors[room], sum(said[room :: len(rooms)]) * ratio
-            for _ in range(pace.due(now, sum(said))) if pace else speakers:
-                if sent + chunk * ratio > floor + window and sent > floor:
-                    break
-                turns[room] = (turns[room] + 1) % len(speakers)
-                speaker = speakers[turns[room]]
-                sent += audience.say(speaker, chunk - said[speaker] % cycles.say_size) * ratio
-            sents.append(sent)
+        talk.say(now)
         events, taken = audience.collect(0.001)
+        talk.heard(events)
         total += taken
-        had += events
         if events:
             last = now
-        elif now - last > PATIENCE and sents > floors:
+        elif now - last > PATIENCE:
             raise Violation(f"nothing arrived for {PATIENCE:g} s")
-        if had * 8 >= audience.count or not events:
-            had = 0
-            floors = [float(audience.floor(room)) for room in rooms]
-        if min(floors) >= mark and start_total is None:
-            work = server.busy()["used"]
-            settled = window == most or work - mark_time > enough
-            if not settled:
-                window = min(most, window * 2)
-            elif work - mark_time > 5 * enough:
-                window = max(least, window // 2)
-            mark, mark_time = min(sents), work
         if start_total is None:
-            if now - began > job.get("warm", 0.5) and (settled or pace or now - began > WARMING):
+            talk.adapt()
+            if now - began > job.get("warm", 0.5) and (talk.settled or now - began > WARMING):
                 start_total, server, own = total, Process(job["pid"]), Process(os.getpid())
         elif now - server.began >= job["seconds"]:
             break
     busy, own_busy = server.busy(), own.busy()
-    deliveries = (total - start_total) / cycles.hear_size
+    deliveries = (total - start_total) / audience.cycles.hear_size
     result = {
         "deliveries_per_s": deliveries / busy["wall"],
         "server": busy,
         "generator": own_busy,
-        "window": window,
+        "window": talk.window,
         "memory": server.memory(),
         "memory_peak": server.memory("VmHWM"),
         "lines": audience.finish(),
@@ -329,6 +280,90 @@ def fanout(job: Job, wire: Wire) -> Job:
     if deliveries:
         result["cpu_ns_per_delivery"] = busy["used"] / deliveries * 1e9
     return result
+
+
+class Window:
+    """Each sender says a line as soon as one that it said is heard: it has `burst` lines on their way.
+
+    What it heard is counted, not read: of all its room says, its share is what it says itself.
+    """
+
+    settled = True
+
+    def __init__(self, audience: Audience, burst: int) -> None:
+        senders, rooms = len(audience.said), audience.rooms
+        self.audience = audience
+        most = max(4, min(MOST, MEMORY // audience.count) // audience.cycles.hear_size // senders)
+        self.burst = min(burst, most)
+        self.window = self.burst * senders * audience.cycles.hear_size  # bytes
+        room_sizes = [len(range(sender % rooms, senders, rooms)) for sender in range(senders)]
+        self.ears = [sock.fileno() for sock in audience.hearing[:senders]]
+        self.shares = [size * audience.cycles.hear_size for size in room_sizes]  # bytes, for a line of each in the room
+
+    def say(self, now: float) -> None:
+        audience, size = self.audience, self.audience.cycles.say_size
+        for sender, (ear, share) in enumerate(zip(self.ears, self.shares)):
+            said = audience.said[sender]
+            free = self.burst + audience.got[ear] // share - said // size
+            if free > 0:
+                audience.say(sender, free * size - said % size)
+
+    def heard(self, events: int) -> None:
+        """What it needs to know, the audience knows."""
+
+    def adapt(self) -> None:
+        """There is nothing to find out."""
+
+
+class Flood:
+    """All senders say as much as the server takes, or lines at a `pace`.
+
+    What is on its way is bounded, by what the slowest client has not got yet: so much that the server never waits, and
+    so little that nobody falls far behind. That bound finds itself: it grows until the server works for some time
+    (30 ms, and 40 us for each client) to bring all of it to everybody, and the figures count from then on.
+    """
+
+    def __init__(self, audience: Audience, server: Process, pace: Pace | None) -> None:
+        self.audience = audience
+        self.server = server
+        self.pace = pace
+        self.settled = pace is not None
+        self.ratio = audience.cycles.hear_size / audience.cycles.say_size
+        self.least = len(audience.said) * audience.cycles.hear_size
+        self.window = 4 * self.least
+        self.most = max(self.window, min(MOST, MEMORY // audience.count))
+        self.enough = 0.03 + 40e-6 * audience.count  # seconds of the server's work
+        self.sent = self.mark = self.mark_time = 0.0
+        self.floor = self.turn = self.events = 0  # `floor`: bytes that everybody has got
+
+    def say(self, now: float) -> None:
+        audience, said = self.audience, self.audience.said
+        size, senders = audience.cycles.say_size, len(said)
+        self.sent = sum(said) * self.ratio
+        chunk = size if self.pace else min(CHUNK, max(size, int(self.window / self.ratio / senders)))
+        for _ in range(self.pace.due(now, sum(said)) if self.pace else senders):
+            if self.sent + chunk * self.ratio > self.floor + self.window and self.sent > self.floor:
+                break
+            self.turn = (self.turn + 1) % senders
+            self.sent += audience.say(self.turn, chunk - said[self.turn] % size) * self.ratio
+
+    def heard(self, events: int) -> None:
+        self.events += events
+        if self.events * 8 >= self.audience.count or not events:
+            self.events = 0
+            self.floor = min(self.audience.got)
+
+    def adapt(self) -> None:
+        """Before the figures count: find the window."""
+        if self.floor >= self.mark:
+            work = self.server.busy()["used"]
+            found = self.window == self.most or work - self.mark_time > self.enough
+            self.settled = found or self.pace is not None
+            if not found:
+                self.window = min(self.most, self.window * 2)
+            elif work - self.mark_time > 5 * self.enough:
+                self.window = max(self.least, self.window // 2)
+            self.mark, self.mark_time = self.sent, work
 
 
 class Pace:
