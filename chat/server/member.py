@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 
 from loop import Cancelled, ReadWait, TimedOut, WaitQueue, WriteWait, readable, sleep
 
@@ -25,7 +24,7 @@ MOST = 1000  # messages that one receive() returns: so that no step of a handler
 KICKED = 1.0  # seconds for the handler of a member that was kicked to end
 LOST = 10.0  # seconds for the handler of one that can't be sent to, to read what its peer had said
 BROKEN_PIPE = os.strerror(errno.EPIPE)
-BLOW_UP = 4  # times the share of what may be read, that its messages may have with their prefixes
+MUCH = 64 << 10  # bytes of prefixes that may go out for what one receive() returns
 
 # The states of a member's sending side. Only become() changes it.
 TOGETHER = "together"  # it stands where its room stands and shares the room's outbox; spread() sends to it
@@ -63,7 +62,7 @@ class Member:
         # The receiving side.
         self.framer = Framer()
         self.unread = NOTHING  # messages that have arrived and were not returned yet
-        self.heard_at = hub.kernel.clock() if hub.options.idle_timeout else 0.0  # for --idle-timeout
+        self.heard_at = hub.kernel.clock() if hub.timed else 0.0  # for --idle-timeout
         self.paid = 0.0  # the time up to which its --max-rate is used
         self.receiving = False  # its handler is in receive()
         self.peer_ended = False
@@ -99,45 +98,32 @@ class Member:
             self.end_told = True
             return []
         hub = self.hub
-        clock = hub.kernel.clock
-        idle_timeout, max_rate = hub.options.idle_timeout, hub.options.max_rate
-        deadline = None if timeout is None else clock() + timeout
+        deadline = None if timeout is None else hub.kernel.clock() + timeout
         self.receiving = True
         try:
             while True:
-                if max_rate:
-                    yield from self.pay(deadline)
-                until = deadline
-                if idle_timeout is not None and (until is None or self.heard_at + idle_timeout < until):
-                    until = self.heard_at + idle_timeout
-                waiting = 0.0 if self.failure else None if until is None else max(0.0, until - clock())
+                if hub.timed or deadline is not None or self.failure:
+                    yield from self.wait(deadline)
+                else:
+                    yield from readable(self.socket)  # not recv(): how much may be read is certain only then
+                while hub.held:
+                    yield from hub.released.wait(None if deadline is None else max(0.0, deadline - hub.kernel.clock()))
+                share = hub.share()
                 try:
-                    yield from readable(self.socket, waiting)  # not recv(): the share is what it is only then
-                    while hub.held:
-                        yield from hub.released.wait(None if deadline is None else max(0.0, deadline - clock()))
-                except TimedOut:
-                    if until != deadline and not (hub.held or self.failure):
-                        self.kick(f"silent for {idle_timeout:g} s")
-                        yield from sleep(0)  # here the handler ends
-                    if not self.failure:
-                        raise
-                try:
-                    data = self.read(min(hub.share(), max_rate or sys.maxsize))
+                    data = self.read(share)
                 except BlockingIOError:
                     continue
-                if idle_timeout is not None:
-                    self.heard_at = clock()
                 if not data:
                     self.peer_ended = True
                     rest = self.framer.finish()
                     self.end_told = not rest
                     return rest
                 messages = self.framer.receive_data(data)
-                if max_rate:
-                    size = len(data) + len(messages) * len(self.prefix)
-                    self.paid = max(self.paid, clock() - 1) + size / max_rate
+                prefixes = len(messages) * len(self.prefix)
+                if hub.timed:
+                    self.account(len(data) + prefixes)
                 if messages:
-                    return self.portion(messages)
+                    return messages if len(messages) < MOST and prefixes < MUCH else self.portion(messages)
         finally:
             self.receiving = False
 
@@ -183,25 +169,44 @@ class Member:
 
     # The receiving side.
 
-    def portion(self, messages: list[bytes]) -> list[bytes]:
-        """Return the first of these messages and keep the others, so that one step of a handler is bounded."""
-        average = sum(map(len, messages)) // len(messages)
-        most = min(MOST, BLOW_UP * self.hub.share() // (average + len(self.prefix) + 1) + 1)
-        self.unread = messages[most:]
-        return messages[:most] if self.unread else messages
+    def wait(self, deadline: float | None) -> Coroutine[None]:
+        """COROUTINE. Returns when there may be something to read, and --max-rate allows it. Raises TimedOut.
 
-    def pay(self, deadline: float | None) -> Coroutine[None]:
-        """COROUTINE. Waits until what was read so far is within --max-rate, on average; TimedOut at the deadline.
-
-        The first second's worth after a silence is free: a paste is no flood.
+        --max-rate is kept on average; the first second's worth after a silence is free: a paste is no flood. A member
+        that says nothing for --idle-timeout is kicked here.
         """
-        clock = self.hub.kernel.clock
-        early = self.paid - clock()
-        if early > 0:
+        clock, idle_timeout = self.hub.kernel.clock, self.hub.options.idle_timeout
+        if (early := self.paid - clock()) > 0:
             if deadline is not None and clock() + early > deadline:
                 yield from sleep(max(0.0, deadline - clock()))
-                raise TimedOut("nothing happened in time")
+                raise TimedOut("no message came in time")
             yield from sleep(early)
+        until = deadline
+        if idle_timeout is not None and (until is None or self.heard_at + idle_timeout < until):
+            until = self.heard_at + idle_timeout
+        if self.failure:
+            until = 0.0  # whatever comes is there
+        try:
+            yield from readable(self.socket, None if until is None else max(0.0, until - clock()))
+        except TimedOut:
+            if self.failure:
+                return
+            if until == deadline:
+                raise
+            self.kick(f"silent for {idle_timeout:g} s")
+            yield from sleep(0)  # here the handler ends
+
+    def account(self, size: int) -> None:
+        """The member has said something now that goes out as so many bytes."""
+        self.heard_at = self.hub.kernel.clock()
+        if max_rate := self.hub.options.max_rate:
+            self.paid = max(self.paid, self.heard_at - 1) + size / max_rate
+
+    def portion(self, messages: list[bytes]) -> list[bytes]:
+        """Return the first of these messages and keep the others, so that one step of a handler is bounded."""
+        most = min(MOST, MUCH // (len(self.prefix) + 1) + 1)
+        self.unread = messages[most:]
+        return messages[:most]
 
     def read(self, most: int) -> bytes:
         """Receive at most so many bytes; b"" at the end of the stream. Raises OSError if the connection has failed."""

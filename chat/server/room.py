@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 
 RECEIVE = 32 << 10  # bytes: at most so much is taken from one socket at once; with 64 KiB, fan-out was slower
+LEAST = 1024  # bytes that may be taken in any case
 TURN = 1 << 20  # bytes: about so much is taken from all of them before it is sent on
 FIRST = "lobby"  # the room that everybody is in at first
 
@@ -70,9 +71,10 @@ class Hub:
         self.news = WaitQueue()
         # How much may be read.
         self.turn = min(TURN, options.max_lag // 4)
+        self.most = min(RECEIVE, options.max_rate or RECEIVE)  # bytes that one member may take in this turn
+        self.timed = bool(options.max_rate or options.idle_timeout)  # members have to look at the clock
         self.gathered = 0  # bytes published since the last spreading
         self.talking: set[Any] = set()  # members that have published since then
-        self.talked = 1  # how many had between that and the one before
         self.behind: dict[Any, None] = {}  # members in that state
         self.unchecked = 0  # bytes published since somebody looked how far behind they are
         self.held = False  # nobody is read from now; `released` is where they wait
@@ -97,7 +99,8 @@ class Hub:
         A turn's worth is shared: as many as talked in the last turn will talk in this one, and nobody gets more than
         what is left of it. Else a thousand members that talk at once would put everybody --max-lag behind in one turn.
         """
-        return max(1024, min(RECEIVE, self.turn // self.talked, self.turn - self.gathered))
+        left = self.turn - self.gathered
+        return self.most if self.most <= left else min(self.most, max(LEAST, left))
 
     def gather(self, room: Room, size: int) -> None:
         """So many bytes were appended to the room's feed: wake spread(), and look after those who are behind."""
@@ -112,7 +115,9 @@ class Hub:
 
     def start_turn(self) -> list[Room]:
         """What was gathered is being spread: count anew. Returns the rooms where something is new."""
-        self.talked = len(self.talking) or 1
+        self.most = max(LEAST, min(RECEIVE, self.turn // (len(self.talking) or 1)))
+        if self.options.max_rate:
+            self.most = min(self.most, self.options.max_rate)
         self.talking.clear()
         self.gathered = 0
         rooms = list(self.changed)
@@ -192,7 +197,7 @@ class Room:
 
     def append(self, text: bytes, but: Collection[Hearer] = ()) -> None:
         """Lay whole messages, with their newlines, into the feed, for all but some."""
-        spared = [member for member in but if member in self.present]
+        spared = [member for member in but if member in self.present] if but else ()
         for member in spared:
             member.stand_apart()
             member.outbox.freeze()
