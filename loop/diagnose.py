@@ -38,7 +38,7 @@ def explain(task: Task) -> str:
     trap = task.waits_for
     details = [f"{name} {getattr(trap, name)}" for name in ("fd", "timeout") if getattr(trap, name, None) is not None]
     lines = [f"{task.name}: {type(trap).__name__ if trap else 'ready'} {', '.join(details)}".rstrip()]
-    coroutine: Any = task.coroutine
+    coroutine: Any = getattr(task, "coroutine", None)  # a task that was dropped has none
     while getattr(coroutine, "gi_frame", None) is not None:
         place = os.path.relpath(coroutine.gi_code.co_filename, sys.path[0] or None)
         lines.append(f"    {coroutine.__name__} at {place}:{coroutine.gi_frame.f_lineno}")

@@ -7,6 +7,7 @@ the task is ready again. There is one thread: between two yields a task has the 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from functools import partial
@@ -74,15 +75,31 @@ class Kernel:
         sock.close()
 
     def drop(self, task: Task) -> None:
-        """End a task that does not let itself be ended, wherever it waits; whatever it does about that is ignored."""
+        """End a task that does not let itself be ended: close its coroutine, whatever that does about it.
+
+        The last resort, after cancel(), and the only place where a waiting coroutine is closed: one that goes on
+        waiting nevertheless is never resumed, and its `finally` may not run. Not for the task that runs.
+        """
+        if task.outcome is not None:
+            return
+        coroutine: Any = task.coroutine
+        if coroutine.gi_running:
+            raise RuntimeError(f"{task.name} cannot drop itself")
         if task.undo is not None:
-            task.wake()
+            task.undo(task)
+            task.undo = task.timer = None
+        self.end(task, "dropped")
+        complain_about, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None  # of coroutines within
         try:
-            task.coroutine.close()
-        except BaseException:
-            pass  # it was told often enough
-        if task.outcome is None:
-            self.end(task, "dropped")
+            for _ in range(10):  # a caller within may take it for a mistake of what it called, and go on itself
+                try:
+                    coroutine.close()
+                    break
+                except BaseException:
+                    pass
+            del coroutine, task.coroutine  # what it still holds goes now
+        finally:
+            sys.unraisablehook = complain_about
 
     def run(self, until: Task | None = None) -> None:
         """Turn until the task `until` has ended, no task is left, or stop() was called.
@@ -102,11 +119,11 @@ class Kernel:
     def turn(self) -> None:
         """Collect all readiness, move what is due, then run one step of each task that is ready by now.
 
+        Those that the world wakes run first: a task that another task has woken then finds all that this turn brings.
         What becomes ready meanwhile runs in the next turn: nobody keeps the others from the poller.
         """
-        readers, writers = self.readers, self.writers
-        ready_queue = self.ready
-        woken_before = len(ready_queue)
+        readers, writers, ready = self.readers, self.writers, self.ready
+        ready_before = len(ready)
         for fd, readiness in self.poller.poll(self.patience()):
             if readiness & READ and fd in readers:
                 readers.pop(fd).make_ready()
@@ -116,9 +133,9 @@ class Kernel:
                 self.rearm(fd)  # readiness disarms the descriptor, and somebody still waits for the other direction
         if self.timers:
             self.expire(self.clock())
-        ready_queue.rotate(-woken_before)  # those that another task woke go last: they see all that this turn brings
-        for _ in range(len(ready_queue)):
-            self.step(ready_queue.popleft())
+        ready.rotate(-ready_before)
+        for _ in range(len(ready)):
+            self.step(ready.popleft())
 
     def step(self, task: Task) -> None:
         """Resume a task, run it to its next trap, and carry that out.
@@ -143,8 +160,8 @@ class Kernel:
             report(f"task {task.name} failed")
         else:
             task.trap = trap
-            if task.error is not None:  # it was cancelled meanwhile: that is the answer to whatever it asks for
-                self.ready.append(task)
+            if task.error is not None or (type(trap) is Sleep and trap.timeout == 0):
+                self.ready.append(task)  # it was cancelled meanwhile, or the next turn is all it asks for
                 return
             try:
                 carry_out, undo = self.traps.get(type(trap)) or refuse(trap)

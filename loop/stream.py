@@ -118,5 +118,5 @@ def writable(file: Source, timeout: float | None = None) -> Coroutine[None]:
 
 
 def sleep(seconds: float) -> Coroutine[None]:
-    """COROUTINE. Returns after so many seconds, never earlier."""
+    """COROUTINE. Returns after so many seconds, never earlier; 0: in the next turn."""
     yield Sleep(seconds)

@@ -49,7 +49,7 @@ class Task:
         self.undo: Callable[[Task], None] | None = None
         self.timer: tuple[float, int, Task] | None = None  # the one that ends its wait; see Kernel.set_timer
         self.error: BaseException | None = None  # to be raised in it
-        self.outcome: str | None = None  # "returned", "cancelled" or "failed", once it has ended
+        self.outcome: str | None = None  # "returned", "cancelled", "failed" or "dropped", once it has ended
         self.joiners: dict[Task, None] = {}  # who waits for that
 
     def wake(self, error: BaseException | None = None) -> None:

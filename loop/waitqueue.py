@@ -49,7 +49,7 @@ class WaitQueue:
 
 
 def join(task: Task, timeout: float | None = None) -> Coroutine[str]:
-    """COROUTINE. Waits until `task` has ended; returns how: "returned", "cancelled" or "failed".
+    """COROUTINE. Waits until `task` has ended; returns how: "returned", "cancelled", "failed" or "dropped".
 
     Raises TimedOut after `timeout` seconds; the task goes on.
     """

@@ -691,7 +691,165 @@ def test_join_has_a_timeout_and_the_task_goes_on(kernel: Kernel, world: World) -
     assert task.outcome == "returned"
 
 
+def test_dropping_ends_a_task_that_does_not_let_itself_be_ended(kernel: Kernel, pair: Pair) -> None:
+    near, far = pair
+    told: list[Any] = []
+
+    def stubborn() -> Coroutine[None]:
+        while True:
+            try:
+                yield from recv(near, 100, timeout=5)
+            except BaseException as error:
+                told.append(type(error))
+
+    def caller() -> Coroutine[None]:
+        yield from stubborn()
+
+    seen: list[Any] = []
+    task = kernel.spawn(caller(), "stubborn")
+    kernel.spawn(note(seen, join(task)))
+    kernel.turn()
+    task.cancel()
+    kernel.turn()
+    kernel.drop(task)
+    kernel.drop(task)  # has ended already
+    assert set(told) == {Cancelled, GeneratorExit}
+    assert not kernel.readers and not kernel.tasks.keys() & {task}
+    far.send(b"for whoever waits now")
+    kernel.spawn(note(seen, recv(near, 100)))
+    kernel.run()
+    assert (task.outcome, sorted(map(str, seen))) == ("dropped", sorted(["dropped", str(b"for whoever waits now")]))
+    assert len(explain(task).splitlines()) == 1
+
+
+@pytest.mark.parametrize("state", ["not begun", "ready", "waiting", "sleeping", "queued", "cancelled"])
+def test_a_dropped_task_never_runs_again(kernel: Kernel, pair: Pair, state: str) -> None:
+    near, _ = pair
+    queue = WaitQueue()
+    steps: list[str] = []
+    waits = {"ready": sleep(0), "sleeping": sleep(1), "queued": queue.wait(timeout=1)}
+
+    def task_to_drop() -> Coroutine[None]:
+        try:
+            yield from waits.get(state, recv(near, 100, timeout=1))
+            steps.append("runs on")
+        finally:
+            kernel.close(near)
+
+    task = kernel.spawn(task_to_drop())
+    if state != "not begun":
+        kernel.turn()
+    if state == "cancelled":
+        task.cancel()
+    kernel.drop(task)
+    assert (near.fileno() < 0) == (state != "not begun")
+    queue.wake_all()
+    kernel.run(until=kernel.spawn(sleep(2)))
+    assert (task.outcome, steps, kernel.tasks, kernel.readers, queue.tasks) == ("dropped", [], {}, {}, {})
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("last", ["raises", "exits", "waits once more", "waits for ever"])
+@pytest.mark.parametrize("called", [False, True], ids=["alone", "called"])
+def test_whatever_a_dropped_task_does_about_it_is_swallowed(
+    kernel: Kernel, capfd: pytest.CaptureFixture[str], last: str, called: bool
+) -> None:
+    """Nothing reaches who drops it, nor stderr; its locals go at once, and its caller's `finally` runs."""
+
+    class Local:
+        pass
+
+    references: list[weakref.ref[Local]] = []
+    steps: list[str] = []
+
+    def handler() -> Coroutine[None]:
+        local = Local()
+        references.append(weakref.ref(local))
+        while last == "waits for ever":
+            with contextlib.suppress(GeneratorExit):
+                yield from sleep(1)
+        try:
+            yield from sleep(1)
+        except GeneratorExit:
+            if last == "raises":
+                raise ValueError from None
+            if last == "exits":
+                raise SystemExit(1) from None
+            yield from sleep(1)
+
+    def session() -> Coroutine[None]:
+        try:
+            yield from handler()
+        except Exception:
+            yield from sleep(1)  # it says why
+        finally:
+            steps.append("the caller ends")
+
+    gc.collect()
+    gc.disable()
+    try:
+        coroutine = session()
+        task = kernel.spawn(coroutine if called else handler())
+        kernel.turn()
+        kernel.drop(task)
+        assert (task.outcome, references[0]()) == ("dropped", None)
+        kernel.run()
+    finally:
+        gc.enable()
+    assert steps == ["the caller ends"] * called
+    assert capfd.readouterr().err == ""
+
+
+def test_a_task_may_drop_others_of_its_turn_but_not_itself(kernel: Kernel) -> None:
+    """Those after it and before it in the ready queue, and the last one."""
+    steps: list[str] = []
+    tasks: list[Task] = []
+
+    def dropper() -> Coroutine[None]:
+        yield from sleep(0)
+        for task in tasks:
+            if task is not tasks[1]:
+                kernel.drop(task)
+        with pytest.raises(RuntimeError, match="cannot drop itself"):
+            kernel.drop(tasks[1])
+        yield from sleep(0)
+        steps.append("goes on")
+
+    def other() -> Coroutine[None]:
+        yield from sleep(0)
+        yield from sleep(0)
+        steps.append("runs on")
+
+    tasks += [kernel.spawn(other()), kernel.spawn(dropper()), kernel.spawn(other()), kernel.spawn(other())]
+    kernel.run()
+    assert (steps, [task.outcome for task in tasks]) == (["goes on"], ["dropped", "returned", "dropped", "dropped"])
+
+
 # Time.
+
+
+def test_the_next_turn_costs_no_timer(kernel: Kernel, world: World) -> None:
+    turns: list[int] = []
+
+    def counter() -> Coroutine[None]:
+        for number in range(3):
+            yield from sleep(0)
+            turns.append(number)
+
+    task = kernel.spawn(counter())
+    for number in range(4):
+        assert (len(turns), kernel.timers) == (max(0, number - 1), [])
+        kernel.turn()
+    assert (turns, task.outcome, world.now) == ([0, 1, 2], "returned", 1000)
+
+
+def test_a_task_that_waits_for_the_next_turn_can_be_cancelled(kernel: Kernel) -> None:
+    task = kernel.spawn(sleep(0))
+    kernel.turn()
+    task.cancel()
+    assert list(kernel.ready) == [task]
+    kernel.run()
+    assert task.outcome == "cancelled"
 
 
 def test_timers_go_off_in_order_and_never_early(kernel: Kernel, world: World) -> None:
@@ -912,6 +1070,40 @@ def test_a_waiter_whose_time_runs_out_leaves_the_queue(kernel: Kernel) -> None:
 
 
 # Running.
+
+
+@pytest.mark.parametrize("by", ["readiness", "time"])
+def test_whom_the_world_wakes_runs_before_whom_a_task_has_woken(
+    kernel: Kernel, world: World, pair: Pair, another_pair: Pair, by: str
+) -> None:
+    """So the server's one writer finds all that a turn's readers have brought, and sends it in one piece."""
+    near, far = pair
+    bell, rope = another_pair
+    queue = WaitQueue()
+    steps: list[str] = []
+
+    def waker() -> Coroutine[None]:
+        yield from recv(bell, 100)
+        queue.wake()
+        far.send(b"x")
+        world.now += 5
+
+    def woken() -> Coroutine[None]:
+        yield from queue.wait()
+        steps.append("woken by a task")
+
+    def waiter() -> Coroutine[None]:
+        yield from (recv(near, 100) if by == "readiness" else sleep(5))
+        steps.append("woken by the world")
+
+    for coroutine in waker(), woken(), waiter():
+        kernel.spawn(coroutine)
+    kernel.turn()
+    rope.send(b"x")
+    kernel.turn()
+    assert steps == []
+    kernel.turn()
+    assert steps == ["woken by the world", "woken by a task"]
 
 
 def test_an_idle_turn_makes_one_system_call(kernel: Kernel, world: World) -> None:
