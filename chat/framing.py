@@ -43,7 +43,7 @@ class Framer:
         if b"\r" in data:
             messages = [message[:-1] if message.endswith(b"\r") else message for message in messages]
         if len(data) >= LIMIT:
-            if messages and max(map(len, messages)) > LIMIT:
+            if too_long(data, LIMIT):
                 messages = [part for message in messages for part in split(message)]
             if len(self.rest) >= LIMIT:
                 *full, self.rest = split(self.rest, more=True)
@@ -55,6 +55,16 @@ class Framer:
         """The stream has ended: a rest without a separator is a message too."""
         rest, self.rest = self.rest, b""
         return split(rest) if rest else []
+
+
+def too_long(text: bytes, most: int) -> bool:
+    """Whether a line of `text` has more than `most` bytes. Steps from line to line, as far as it may: most are short."""
+    start = 0
+    while len(text) - start > most:
+        start = text.rfind(b"\n", start, start + most + 1) + 1
+        if not start:
+            return True
+    return False
 
 
 def split(line: bytes, more: bool = False) -> list[bytes]:

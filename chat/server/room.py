@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loop import WaitQueue
 
-from ..framing import LIMIT, split
+from ..framing import LIMIT, split, too_long
 from .outbox import OVERHEAD, Feed, Outbox
 
 TYPE_CHECKING = False
@@ -221,10 +221,10 @@ def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes],
     except TypeError:  # there is a str among them
         start, lines = encoded(start), [encoded(line) for line in lines]
         text = start + (b"\n" + start).join(lines) + b"\n"
-    if len(text) > LIMIT and max(map(len, lines)) > LIMIT:
+    if too_long(text, len(start) + LIMIT):
         lines = [part for line in lines for part in split(line)]
         text = start + (b"\n" + start).join(lines) + b"\n"
-    if text.count(b"\n") != len(lines):
+    if b"\n" in b"".join(lines) or b"\n" in start:
         raise ValueError("a message is one line: publish a list of messages instead of one with a newline in it")
     return lines, text
 
