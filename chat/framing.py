@@ -58,7 +58,7 @@ class Framer:
 
 
 def too_long(text: bytes, most: int) -> bool:
-    """Whether a line of `text` has more than `most` bytes. Steps from line to line, as far as it may: most are short."""
+    """Whether a line of `text` has more than `most` bytes. Looks at one newline in `most` bytes only."""
     start = 0
     while len(text) - start > most:
         start = text.rfind(b"\n", start, start + most + 1) + 1

@@ -274,6 +274,8 @@ class Member:
 
     def dismiss(self, reason: str, keep: bool = False) -> None:
         """Note why the member ends and tell it so, instead of all that is due to it or (`keep`) after it; no more."""
+        if self.reason:
+            return
         self.reason = reason
         self.depart()
         if self.outbox.feed:

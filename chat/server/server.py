@@ -172,34 +172,27 @@ class Server:
     def serve(self, member: Member) -> Coroutine[None]:
         """COROUTINE. One connection, from accepted to terminated, however it ends."""
         try:
-            if self.connections[member]:
-                yield from self.converse(member)
+            try:
+                if self.connections[member]:
+                    member.enter(self.hub.first)
+                    yield from self.handler(member, self.hub.first)
+                    if self.hub.cluster and not member.reason:  # what the member said last is due to it, too
+                        yield from self.hub.cluster.returned(FAREWELL)
+            except Cancelled:
+                pass  # it was kicked, or its handler went on after the end
+            except (Exception, SystemExit) as error:
+                if not (isinstance(error, OSError) and member.end_told):  # else it is the connection's
+                    report(f"the handler of {member.name} failed")
+                    member.dismiss("its handler failed", keep=True)
+            member.handled = True
+            if member.end_told and not member.reason:
+                member.reason = "end of stream" if member.peer_ended else member.failure.lower()
+            member.reason = member.reason or "left"
             yield from self.see_off(member)
         except OSError as error:
             member.reason = member.reason or (error.strerror or str(error)).lower()
         finally:
             self.close(member)
-
-    def converse(self, member: Member) -> Coroutine[None]:
-        """COROUTINE. Run the handler to its end. Raises OSError if the connection has failed."""
-        member.enter(self.hub.first)
-        try:
-            yield from self.handler(member, self.hub.first)
-            if self.hub.cluster and not member.reason:  # what the member said last is due to it, too
-                yield from self.hub.cluster.returned(FAREWELL)
-        except Cancelled:
-            pass  # it was kicked, or its handler went on after the end
-        except (Exception, SystemExit) as error:
-            if isinstance(error, OSError) and member.failure:
-                raise
-            report(f"the handler of {member.name} failed")
-            if not member.reason:
-                member.dismiss("its handler failed", keep=True)
-        finally:
-            member.handled = True
-        if not member.reason and member.end_told:
-            member.reason = "end of stream" if member.peer_ended else member.failure.lower()
-        member.reason = member.reason or "left"
 
     def see_off(self, member: Member) -> Coroutine[None]:
         """COROUTINE. Deliver what is due, say FIN, and read to the peer's own end.
@@ -212,6 +205,8 @@ class Server:
             except Cancelled:
                 pass
         member.leave()
+        if member.end_told and not member.peer_ended:
+            return  # the connection has failed
         try:
             end = self.kernel.clock() + FAREWELL
             while member.sending != OVER:
