@@ -186,11 +186,11 @@ def test_who_publishes_message_by_message_is_one_who_talks(world: World) -> None
     world.join(1)
     room, hub = world.server.hub.first, world.server.hub
     (member,) = room.members
-    alone = hub.share()
+    alone = hub.pace.share()
     for _ in range(1000):
         room.publish(member, [b"x"])
     world.settle()
-    assert hub.share() == alone
+    assert hub.pace.share() == alone
 
 
 def test_an_idle_turn_makes_one_system_call(world: World) -> None:
@@ -216,10 +216,15 @@ class Touched:
     """A member that counts how often it is looked at."""
 
     times = 0
+    lag = taken = 0
 
-    def __getattr__(self, name: str) -> Any:
+    @property
+    def outbox(self) -> Touched:
         Touched.times += 1
-        return lambda *arguments: None
+        return self
+
+    def kick(self, reason: str) -> None:
+        raise AssertionError("it is not behind")
 
 
 def test_publish_touches_no_member_but_to_look_for_laggards_once_a_mebibyte(world: World) -> None:
@@ -228,12 +233,13 @@ def test_publish_touches_no_member_but_to_look_for_laggards_once_a_mebibyte(worl
     (member,) = room.members
     Touched.times = 0
     for _ in range(100):
-        hub.behind[Touched()] = None
-        room.present[Touched()] = None
+        touched = Touched()
+        hub.pace.behind[touched] = 0.0, 0  # type: ignore[index]
+        room.present[touched] = None
     start = room.feed.size
     while room.feed.size - start < 4 << 20:
         room.publish(member, [b"x" * 1000] * 10)
-    hub.behind.clear()
+    hub.pace.behind.clear()
     room.present.clear()
     room.present[member] = None
     looks = (room.feed.size - start) // (hub.options.max_lag // 16) + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from loop import Cancelled, ReadWait, TimedOut, WaitQueue, WriteWait, readable, sleep
+from loop import Cancelled, ReadWait, TimedOut, WaitQueue, readable, sleep
 
 from ..framing import Framer
 from .outbox import Feed, Outbox
@@ -106,11 +106,12 @@ class Member:
                     yield from self.wait(deadline)
                 else:
                     yield from readable(self.socket)  # not recv(): how much may be read is certain only then
-                while hub.held:
-                    yield from hub.released.wait(None if deadline is None else max(0.0, deadline - hub.kernel.clock()))
-                share = hub.share()
+                while hub.pace.held:
+                    yield from hub.pace.released.wait(
+                        None if deadline is None else max(0.0, deadline - hub.kernel.clock())
+                    )
                 try:
-                    data = self.read(share)
+                    data = self.read(hub.pace.share())
                 except BlockingIOError:
                     continue
                 if not data:
@@ -242,7 +243,7 @@ class Member:
         elif self.sending == APART:
             del self.hub.apart[self]
         elif self.sending == BEHIND:
-            del self.hub.behind[self]
+            del self.hub.pace.behind[self]
         self.sending = state
         room = self.hears()
         if state == TOGETHER:
@@ -255,7 +256,7 @@ class Member:
             self.hub.apart[self] = None
             self.hub.news.wake()
         elif state == BEHIND:
-            self.hub.behind[self] = None
+            self.hub.pace.behind[self] = self.hub.kernel.clock(), 0
         elif state == OVER:
             self.outbox = CLOSED
             if self.writer:
@@ -309,9 +310,3 @@ class Member:
             self.hub.insist(self, LOST)
         elif isinstance(self.task.waits_for, ReadWait):
             self.task.wake()
-
-    def kick_if_behind(self) -> None:
-        """Send the member away if it is more than --max-lag behind, and its peer takes nothing now."""
-        most = self.hub.options.max_lag
-        if self.outbox.lag > most and self.writer and isinstance(self.writer.waits_for, WriteWait):
-            self.kick(f"more than {most} bytes behind")  # else it may catch up yet

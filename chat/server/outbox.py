@@ -67,7 +67,7 @@ class Outbox:
     Several readers that stand at the same place and have nothing of their own can share one.
     """
 
-    __slots__ = ("feed", "place", "due", "due_size", "cut")
+    __slots__ = ("feed", "place", "due", "due_size", "taken", "cut")
 
     def __init__(self, feed: Feed) -> None:
         """At first, nothing is due of what `feed` has."""
@@ -75,6 +75,7 @@ class Outbox:
         self.place = feed.seal()
         self.due: deque[Piece] = deque()
         self.due_size = 0  # bytes of `due`, with what pieces cost
+        self.taken = 0  # bytes that were sent
         self.cut = False  # the last byte that was sent was not the end of a message
 
     @property
@@ -156,6 +157,7 @@ class Outbox:
 
     def sent(self, piece: Piece, count: int) -> None:
         """Of what was taken, `count` bytes were sent. The rest is due again, before everything else."""
+        self.taken += count
         if count:
             self.cut = piece[count - 1] != NEWLINE
         if count < len(piece):
@@ -166,5 +168,5 @@ class Outbox:
         """Another one at the same place in the feed, with nothing of its own: for a reader that shared this one."""
         other = Outbox.__new__(Outbox)
         other.feed, other.place = self.feed, self.place
-        other.due, other.due_size, other.cut = deque(), 0, False
+        other.due, other.due_size, other.taken, other.cut = deque(), 0, 0, False
         return other

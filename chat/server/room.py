@@ -5,7 +5,8 @@ from __future__ import annotations
 from loop import WaitQueue
 
 from ..framing import LIMIT, split, too_long
-from .outbox import OVERHEAD, Feed, Outbox
+from .outbox import Feed, Outbox
+from .pace import Pace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
         outbox: Outbox
 
         def stand_apart(self) -> None: ...
-        def kick_if_behind(self) -> None: ...
 
     class Cluster(Protocol):
         """Other servers: what is said here goes through them into the feed."""
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
         def explain(self) -> list[str]: ...
 
 
-RECEIVE = 32 << 10  # bytes: at most so much is taken from one socket at once; with 64 KiB, fan-out was slower
-LEAST = 1024  # bytes that may be taken in any case
-TURN = 1 << 20  # bytes: about so much is taken from all of them before it is sent on
 FIRST = "lobby"  # the room that everybody is in at first
 
 
@@ -70,15 +67,8 @@ class Hub:
         self.apart: dict[Any, None] = {}  # members in that state
         self.news = WaitQueue()
         # How much may be read.
-        self.turn = min(TURN, options.max_lag // 4)
-        self.most = min(RECEIVE, options.max_rate or RECEIVE)  # bytes that one member may take in this turn
+        self.pace = Pace(options, kernel.clock)
         self.timed = bool(options.max_rate or options.idle_timeout)  # members have to look at the clock
-        self.gathered = 0  # bytes published since the last spreading
-        self.talking: set[Any] = set()  # members that have published since then
-        self.behind: dict[Any, None] = {}  # members in that state
-        self.unchecked = 0  # bytes published since somebody looked how far behind they are
-        self.held = False  # nobody is read from now; `released` is where they wait
-        self.released = WaitQueue()
 
     def room(self, name: str) -> Room:
         """The room of that name, made if there is none."""
@@ -92,37 +82,6 @@ class Hub:
         if room is None:
             room = self.rooms[name] = Room(self, name)
         return room
-
-    def share(self) -> int:
-        """How many bytes a member may take from its socket now.
-
-        A turn's worth is shared: as many as talked in the last turn will talk in this one, and nobody gets more than
-        what is left of it. Else a thousand members that talk at once would put everybody --max-lag behind in one turn.
-        """
-        left = self.turn - self.gathered
-        return self.most if self.most <= left else min(self.most, max(LEAST, left))
-
-    def gather(self, room: Room, size: int) -> None:
-        """So many bytes were appended to the room's feed: wake spread(), and look after those who are behind."""
-        self.changed[room] = None
-        self.gathered += size
-        self.news.wake()
-        self.unchecked += size + OVERHEAD
-        if self.unchecked >= self.options.max_lag // 16:  # once in a while, so that publishing touches no member
-            self.unchecked = 0
-            for member in list(self.behind):
-                member.kick_if_behind()
-
-    def start_turn(self) -> list[Room]:
-        """What was gathered is being spread: count anew. Returns the rooms where something is new."""
-        self.most = max(LEAST, min(RECEIVE, self.turn // (len(self.talking) or 1)))
-        if self.options.max_rate:
-            self.most = min(self.most, self.options.max_rate)
-        self.talking.clear()
-        self.gathered = 0
-        rooms = list(self.changed)
-        self.changed.clear()
-        return rooms
 
 
 class Room:
@@ -151,7 +110,7 @@ class Room:
         """
         if member.kicked:
             return
-        self.hub.talking.add(member)
+        self.hub.pace.talking.add(member)
         self.lay_down(member, member.name, member.prefix, messages, but)
 
     def announce(self, line: Text) -> None:
@@ -204,7 +163,9 @@ class Room:
         self.feed.append(text)
         for member in spared:
             member.outbox.skip()
-        self.hub.gather(self, len(text))
+        self.hub.changed[self] = None
+        self.hub.news.wake()
+        self.hub.pace.gather(len(text))
 
 
 def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes], bytes]:

@@ -30,7 +30,10 @@ def spread(hub: Hub) -> Coroutine[None]:
     while True:
         while not (hub.changed or hub.apart):
             yield from hub.news.wait()
-        for room in hub.start_turn():
+        hub.pace.start_turn()
+        rooms = list(hub.changed)
+        hub.changed.clear()
+        for room in rooms:
             send_to_all(room)
         for member in list(hub.apart):
             send_to_one(member)

@@ -69,6 +69,7 @@ class Server:
         kernel, hub = self.kernel, self.hub
         writers = [kernel.spawn(self.journal.write(), "journal"), kernel.spawn(spread(hub), "spread")]
         helpers = [kernel.spawn(self.admit(listener), "accept") for listener in self.listeners]
+        helpers.append(kernel.spawn(hub.pace.keep(), "pace"))
         helpers.append(kernel.spawn(self.see_handlers_end(), "impatience"))
         membership = kernel.spawn(hub.cluster.run(), "cluster") if hub.cluster else None
         if self.start:

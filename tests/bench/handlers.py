@@ -16,8 +16,8 @@ def rooms(member: Member, room: Room) -> Coroutine[None]:
     messages = yield from member.receive()
     if not messages:
         return
-    here = room.other(messages.pop(0).decode())  # type: ignore[attr-defined]
-    member.enter(here)  # type: ignore[attr-defined]
+    here = room.other(messages.pop(0).decode())
+    member.enter(here)
     member.tell(GREETING)
     while messages := messages or (yield from member.receive()):
         here.publish(member, messages)

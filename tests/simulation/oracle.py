@@ -204,7 +204,7 @@ class Oracle:
             name = self.name(client)
             if name not in talking:
                 continue
-            if link.incoming and not self.options.max_rate:
+            if link.incoming and not self.options.max_rate and not self.server.hub.pace.held:
                 raise Failure(f"idle, though {client.name} has sent what was not read: {show(link.incoming)}")
             self.check_limits(client, link, talking[name])
             if client.attentive and name in self.began:
@@ -231,7 +231,7 @@ class Oracle:
             raise Failure(f"tasks are left: {list(kernel.tasks)} {kernel.ready} {kernel.readers} {kernel.writers}")
         hub, room = server.hub, server.hub.first
         left = server.connections, server.admitted, server.per_host, server.change.tasks, room.present, room.together
-        if any((*left, hub.nowhere.together, hub.apart, hub.behind, hub.tasks, hub.news.tasks)):
+        if any((*left, hub.nowhere.together, hub.apart, hub.pace.behind, hub.tasks, hub.news.tasks)):
             raise Failure("somebody is left in the room")
         open_files = [fd for fd, file in world.files.items() if file is not world.stdout and file is not world.bell]
         if open_files:
@@ -345,7 +345,8 @@ class Oracle:
         """
         options, now, feed = self.options, self.world.now, self.server.hub.first.feed
         blocked = member.writer is not None and isinstance(member.writer.waits_for, WriteWait)
-        if blocked and member.outbox.lag > options.max_lag * 17 // 16 + 4 * feed.largest:  # type: ignore[attr-defined]
+        most = options.max_lag * 17 // 16 + 4 * feed.largest  # type: ignore[attr-defined]
+        if blocked and not self.server.hub.pace.held and member.outbox.lag > most:
             raise Failure(f"{client.name} is {member.outbox.lag} bytes behind, --max-lag is {options.max_lag}")
         if self.world.leaps or self.world.spurious or self.world.balk:
             return

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import chat.server.journal
 import chat.server.member
 import chat.server.outbox
+import chat.server.pace
 import chat.server.room
 import chat.server.sending
 import chat.server.server
@@ -80,7 +81,7 @@ class Run:
         options.prefix = chance() < 0.8
         self.quiet = chance() < 0.05
         self.constants = [
-            (chat.server.room, "TURN", pick(1 << 20, 1 << 20, 100)),
+            (chat.server.pace, "TURN", pick(1 << 20, 1 << 20, 100)),
             (chat.server.sending, "BATCH", pick(64 << 10, 64 << 10, 100, 1)),
             (chat.server.journal, "BACKLOG", pick(8 << 20, 8 << 20, 8 << 20, 300)),
         ]

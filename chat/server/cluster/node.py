@@ -344,9 +344,8 @@ class Cluster:
 
     def hold(self) -> None:
         """Keep the members from being read, or not any more."""
-        self.hub.held = self.accepted - self.settled > self.bound
-        if not self.hub.held:
-            self.hub.released.wake_all()
+        self.hub.pace.full = self.accepted - self.settled > self.bound
+        self.hub.pace.hold()
 
     # Following.
 
@@ -361,7 +360,7 @@ class Cluster:
             else:
                 for place, fields in answer[0][1]:
                     self.take(parse_id(place), dict(zip(fields[::2], fields[1::2])))
-                    if self.hub.gathered >= self.hub.turn:
+                    if self.hub.pace.gathered >= self.hub.pace.turn:
                         yield from sleep(0)  # a turn's worth: let it be spread
             self.settle()
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from chat.server.cluster import node as cluster
 from chat.server.cluster.node import Refused
-from chat.server.room import Room
 
 if TYPE_CHECKING:
     pass
@@ -42,7 +41,7 @@ def check_settled(nodes: list[Node]) -> None:
     for node in nodes:
         assert node.cluster.settled == node.cluster.accepted
         assert not node.cluster.pending
-        assert not node.hub.held
+        assert not node.hub.pace.full
 
 
 def run_with_cut(line: int, budget: Budget, late: float) -> World:
@@ -321,15 +320,15 @@ def test_members_are_not_read_while_too_much_is_on_its_way() -> None:
     world.run(1)
     line = "x" * 1000
     count = 0
-    while not node.hub.held:
+    while not node.hub.pace.full:
         node.say(line)
         count += 1
     assert count == cluster.BACKLOG // 1001 + 1
     world.run(30)
-    assert node.hub.held
+    assert node.hub.pace.full
     world.mend()
     world.run(6)
-    assert not node.hub.held
+    assert not node.hub.pace.full
     assert node.listen().count(line.encode()) == count
     check_settled([node])
 
@@ -346,16 +345,16 @@ def test_what_was_missed_comes_in_turns() -> None:
     nodes[1].reachable = True
     sizes = []
     hub = nodes[1].hub
-    start_turn = hub.start_turn
+    start_turn = hub.pace.start_turn
 
-    def started() -> list[Room]:
-        sizes.append(hub.gathered)
-        return start_turn()
+    def started() -> None:
+        sizes.append(hub.pace.gathered)
+        start_turn()
 
-    hub.start_turn = started  # type: ignore[method-assign]
+    hub.pace.start_turn = started  # type: ignore[method-assign]
     world.run(6)
     assert sum(sizes) > 60 * cluster.ENTRY
-    assert max(sizes) <= hub.turn + 2 * (cluster.ENTRY + 64)  # one entry holds a little more than it should
+    assert max(sizes) <= hub.pace.turn + 2 * (cluster.ENTRY + 64)  # one entry holds a little more than it should
 
 
 def test_a_node_without_members_keeps_nothing() -> None:
@@ -367,7 +366,7 @@ def test_a_node_without_members_keeps_nothing() -> None:
         nodes[0].say("x" * cluster.ENTRY)
         world.run(0.01)
     assert feed.size > 60 * cluster.ENTRY
-    assert sum(map(len, feed.fresh)) <= nodes[1].hub.turn + cluster.ENTRY + 1
+    assert sum(map(len, feed.fresh)) <= nodes[1].hub.pace.turn + cluster.ENTRY + 1
 
 
 def test_an_end_is_read_to_the_end() -> None:
@@ -379,7 +378,7 @@ def test_an_end_is_read_to_the_end() -> None:
     began = world.now
     task = world.kernel.spawn(node.cluster.finish(5))
     world.kernel.run(until=task)
-    assert node.listen() == b"<0 0>\n" and node.hub.held
+    assert node.listen() == b"<0 0>\n" and node.hub.pace.full
     assert world.now - began < 0.1
     world.part()
     node.say("<0 1>")
@@ -388,7 +387,7 @@ def test_an_end_is_read_to_the_end() -> None:
     assert world.now - began == pytest.approx(5, abs=0.001)
     world.mend()
     world.run(10)
-    assert node.hub.held
+    assert node.hub.pace.full
 
 
 @pytest.mark.parametrize(

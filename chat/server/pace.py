@@ -1,0 +1,105 @@
+"""How much may be read: so much that nobody is overrun that reads, and nobody waits for one that does not."""
+
+from __future__ import annotations
+
+from loop import WaitQueue, sleep
+
+from .outbox import OVERHEAD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Protocol
+
+    from loop.traps import Coroutine
+
+    from .flags import Options
+    from .outbox import Outbox
+
+    class Reader(Protocol):
+        outbox: Outbox
+
+        def kick(self, reason: str) -> None: ...
+
+
+RECEIVE = 32 << 10  # bytes: at most so much is taken from one socket at once; with 64 KiB, fan-out was slower
+TURN = 1 << 20  # bytes: about so much is taken from all of them before it is sent on
+LEAST = 1024  # bytes that may be taken in any case
+GRACE = 0.1  # seconds that a member which is too far behind has to show that it reads
+ENOUGH = 1 << 20  # bytes that it has to take in that time
+
+
+class Pace:
+    """Who talks shares a turn's worth; who is behind by more than --max-lag reads fast, or is sent away."""
+
+    def __init__(self, options: Options, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.max_lag = options.max_lag
+        self.ceiling = min(RECEIVE, options.max_rate or RECEIVE)
+        self.enough = min(ENOUGH, options.max_lag)
+        self.turn = min(TURN, options.max_lag // 4)
+        self.most = self.ceiling  # bytes that one member may take in this turn
+        self.gathered = 0  # bytes published since the last spreading
+        self.talking: set[object] = set()  # members that have published since then
+        self.unchecked = 0  # bytes published since somebody looked how far behind members are
+        self.behind: dict[Reader, tuple[float, int]] = {}  # since when by half of --max-lag, and what it had taken then
+        self.overrun = False  # one of them is too far behind, and may be reading
+        self.full = False  # the cluster takes no more
+        self.held = False  # for one of these reasons, nobody is read from
+        self.released = WaitQueue()  # here wait those that are to be read from
+        self.stop = WaitQueue()
+
+    def share(self) -> int:
+        """How many bytes a member may take from its socket now.
+
+        A turn's worth is shared: as many as talked in the last turn will talk in this one, and nobody gets more than
+        what is left of it. Else a thousand members that talk at once would put everybody --max-lag behind in one turn.
+        """
+        left = self.turn - self.gathered
+        return self.most if self.most <= left else min(self.most, max(LEAST, left))
+
+    def gather(self, size: int) -> None:
+        """So many bytes were published. Look at those that are behind once in a while: publishing touches no member."""
+        self.gathered += size
+        self.unchecked += size + OVERHEAD
+        if self.unchecked >= self.max_lag // 16:
+            self.look()
+
+    def start_turn(self) -> None:
+        """What was gathered is being sent: count anew."""
+        self.most = min(self.ceiling, max(LEAST, self.turn // (len(self.talking) or 1)))
+        self.talking.clear()
+        self.gathered = 0
+
+    def look(self) -> None:
+        """Kick those that are more than --max-lag behind and do not read; notice those that may be reading."""
+        self.unchecked = 0
+        self.overrun = False
+        now = self.clock()
+        for reader, (since, taken) in list(self.behind.items()):
+            outbox = reader.outbox
+            if outbox.lag <= self.max_lag // 2:
+                self.behind[reader] = now, outbox.taken
+            elif outbox.lag > self.max_lag:
+                if now - since >= GRACE:
+                    if outbox.taken - taken < self.enough * (now - since) / GRACE:
+                        reader.kick(f"more than {self.max_lag} bytes behind")
+                        continue
+                    self.behind[reader] = now, outbox.taken
+                self.overrun = True
+        if self.overrun:
+            self.stop.wake()
+        self.hold()
+
+    def hold(self) -> None:
+        """Let nobody be read from, or go on, as the reasons say."""
+        self.held = self.overrun or self.full
+        if not self.held:
+            self.released.wake_all()
+
+    def keep(self) -> Coroutine[None]:
+        """COROUTINE. While somebody is overrun, looks again soon."""
+        while True:
+            while not self.overrun:
+                yield from self.stop.wait()
+            yield from sleep(GRACE / 5)
+            self.look()

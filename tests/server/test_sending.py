@@ -1,0 +1,139 @@
+"""Slow readers, crowds that leave, floods that grow on their way: with the real server."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from chatting import GREETING, HERE, MIB, PREFIX, SMALL, Client, Crowd, Start, eventually, handler, linux, memory
+
+from loop import send
+
+COUNTING = "member.tell(f'{len(room.members)} here') if messages == [b'?'] else room.publish(member, messages)"
+
+
+def heard_to_the_end(client: Client) -> tuple[bytes, bool]:
+    """Everything, and whether the stream has ended with a FIN (else with a reset)."""
+    heard = bytearray(client.rest)
+    try:
+        while data := client.sock.recv(1 << 16):
+            heard += data
+        return bytes(heard), True
+    except ConnectionResetError:
+        return bytes(heard), False
+    finally:
+        client.close()
+
+
+def fill(talker: Client, lines: int) -> None:
+    """Say so much that the buffers of a client that does not read are full."""
+    for number in range(0, lines, 50):
+        talker.say(*(b"%06d " % n + b"x" * 993 for n in range(number, number + 50)))
+        talker.wait_for(b"%06d" % (number + 49))
+
+
+def count_members(client: Client) -> int:
+    client.say("?")
+    return int(client.wait_for(b" here").split()[0])
+
+
+def test_a_stalled_client_that_reads_after_all_finds_its_reason_and_no_half_message(
+    chatsrv: Start, tmp_path: Path
+) -> None:
+    server = chatsrv("--quiet", "--stall-timeout", "1", "--handler", handler(tmp_path, COUNTING))
+    reader, talker = server.client(buffer=SMALL), server.client()
+    fill(talker, 6000)
+    eventually(lambda: count_members(talker) == 1, "the kick")
+    heard, fin = heard_to_the_end(reader)
+    assert fin and heard.endswith(b"x\n* You are disconnected: took nothing for 1 s.\n")
+    server.terminated("took nothing for 1 s")
+
+
+def test_a_stalled_client_that_reads_too_late_finds_a_reset(chatsrv: Start) -> None:
+    """A FIN in the middle of a message would make it look whole."""
+    server = chatsrv("--quiet", "--stall-timeout", "1")
+    reader, talker = server.client(buffer=SMALL), server.client()
+    fill(talker, 6000)
+    server.terminated("took nothing for 1 s")
+    assert heard_to_the_end(reader)[1] is False
+
+
+def test_at_the_end_a_client_that_takes_it_too_slowly_finds_a_reset(chatsrv: Start) -> None:
+    server = chatsrv("--quiet")
+    reader, talker = server.client(buffer=SMALL), server.client()
+    fill(talker, 6000)
+    server.process.send_signal(signal.SIGTERM)
+    assert talker.everything() == b"* You are disconnected: the server is ending.\n"
+    assert server.process.wait(15) == 0
+    heard, fin = heard_to_the_end(reader)
+    assert not fin and not heard.endswith(b"ending.\n")
+
+
+@linux
+def test_many_that_leave_at_once_keep_what_is_due_to_them_once(chatsrv: Start, crowd: Crowd) -> None:
+    server = chatsrv("--quiet")
+    leavers = crowd.enter(server.port, *(f"leaver{n}" for n in range(150)), buffer=SMALL)
+    talkers = crowd.enter(server.port, *(f"talker{n}" for n in range(150)))
+    before = memory(server.pid)
+    for talker in talkers:
+        crowd.run(send(talker.sock, b"\n" * 2000))
+    for leaver in leavers:
+        leaver.sock.shutdown(socket.SHUT_WR)
+    for talker in talkers:
+        talker.listen()
+    crowd.until(lambda: all(talker.heard.count(b"\n") >= 300_000 for talker in talkers), timeout=60)
+    assert memory(server.pid) - before < 60 * MIB
+
+
+def test_a_flood_that_grows_on_its_way_sends_no_reader_away(chatsrv: Start, crowd: Crowd, tmp_path: Path) -> None:
+    """10,000 newlines, each a thousand bytes long with its prefix: ten times --max-lag."""
+    grow = handler(tmp_path, "member.prefix = b'n' * 1016 + b': '", "room.publish(member, messages)")
+    server = chatsrv("--quiet", "--max-lag", "1M", "--handler", grow)
+    readers = crowd.enter(server.port, "one", "two", "three")
+    (flooder,) = crowd.enter(server.port, "flooder")
+    for visitor in [*readers, flooder]:
+        visitor.listen()
+    crowd.run(send(flooder.sock, b"\n" * 10_000))
+    size = len(b"Welcome\n") + 10_000 * 1019
+    crowd.until(lambda: all(len(reader.heard) >= size for reader in readers) or server.over())
+    assert not server.over() and all(len(reader.heard) == size for reader in readers)
+
+
+def test_what_a_handler_tells_one_member_is_bounded_within_a_step(chatsrv: Start, tmp_path: Path) -> None:
+    lines = "for _ in range(1000): member.tell('x' * 100_000)", "room.publish(member, messages)"
+    server = chatsrv("--quiet", "--handler", handler(tmp_path, *lines))
+    greedy, other = server.client(), server.client()
+    greedy.say("go")
+    heard, fin = heard_to_the_end(greedy)
+    assert fin and heard == b"* You are disconnected: more than 16777216 bytes behind.\n"
+    assert other.sock.fileno() >= 0
+
+
+@pytest.mark.parametrize("flags", [(), ("--max-lag", "1M")])
+def test_readers_and_private_lines_keep_one_order(chatsrv: Start, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """publish, tell, publish: in this order, however much of it there is."""
+    lines = (
+        "for n in range(100):",
+        "    room.publish(member, 'a%d' % n)",
+        "    for other in room.members:",
+        "        other.tell('t%d' % n)",
+    )
+    server = chatsrv("--no-prefix", "--handler", handler(tmp_path, *lines), *flags)
+    clients = [server.client() for _ in range(3)]
+    clients[0].say("go")
+    for client in clients:
+        client.expect(*(b"%c%d" % (kind, n) for n in range(100) for kind in b"at"))
+
+
+def test_what_is_said_before_a_client_is_greeted_is_not_for_it(chatsrv: Start) -> None:
+    server = chatsrv()
+    talker = server.client()
+    for number in range(50):
+        with socket.socket() as sock:
+            sock.settimeout(15)
+            sock.connect((HERE, server.port))
+            talker.say(b"message %d" % number)
+            assert sock.recv(len(GREETING)) == GREETING[: len(GREETING)]
+        talker.expect(PREFIX + b"message %d" % number)
