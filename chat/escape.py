@@ -1,12 +1,28 @@
-"""Text that cannot do anything but be read: for logs and terminals."""
+"""Text that cannot do anything but be read: for logs and terminals.
+
+Unicode's categories decide. What str.isprintable() refuses is a control, a format character (bidi marks, zero-width
+spaces), a line or paragraph separator, private, unassigned, half a surrogate pair, or a space; only spaces are seen.
+A few letters and marks are printable by category, yet not seen: fillers and variation selectors. An emoji may have such
+selectors in it, and may be joined from several by U+200D. There they change what is seen, and stay.
+"""
 
 from __future__ import annotations
 
-# What never shows as a character of its own: C0, DEL and C1 controls (escape sequences begin with one), line and
-# paragraph separators, and the marks that change the direction of the text around them.
-UNSAFE = [*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
-ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in UNSAFE}
+import re
+
 PLAIN = bytes(range(0x20, 0x7F))
+SPACES = {*"\xa0\u1680\u202f\u205f\u3000", *map(chr, range(0x2000, 0x200B))}
+UNSEEN = {
+    *"\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0\U0001d159",
+    *map(chr, range(0xFE00, 0xFE10)),
+    *map(chr, range(0xE0100, 0xE01F0)),
+}
+JOINERS = "\u200d\ufe0e\ufe0f"  # what may be inside of an emoji
+PICTURE = (  # one emoji, perhaps with a variation selector and a skin tone
+    "[\xa9\xae\u203c\u2049\u2122\u2139\u2194-\u21aa\u231a-\u23ff\u24c2\u25aa-\u27bf\u2934\u2935\u2b05-\u2b55\u3030\u303d"
+    "\u3297\u3299\U0001f000-\U0001f1e5\U0001f200-\U0001faff][\ufe0e\ufe0f]?[\U0001f3fb-\U0001f3ff]?"
+)
+EMOJI = f"[#*0-9]\ufe0f\u20e3|{PICTURE}(?:\u200d{PICTURE})*"  # a keycap, or what is joined from one or more
 
 
 def plain(data: bytes) -> bool:
@@ -16,4 +32,34 @@ def plain(data: bytes) -> bool:
 
 def visible(data: bytes) -> str:
     """UTF-8 bytes as one line of text, with everything unsafe or invalid shown as an escape (ESC as \\x1b)."""
-    return data.decode("utf-8", "backslashreplace").translate(ESCAPES)
+    return harmless(data.decode("utf-8", "backslashreplace"))
+
+
+def harmless(text: str) -> str:
+    """The text as one line, with an escape for each character that is not seen as what it is."""
+    if text.isprintable() and UNSEEN.isdisjoint(text):
+        return text
+    if not any(joiner in text for joiner in JOINERS):
+        return text.translate(ESCAPES)
+    parts = re.split(f"({EMOJI})", text)  # every other one is an emoji
+    for place, part in enumerate(parts):
+        if place % 2 == 0 or not part.replace("\u200d", "").isprintable():
+            parts[place] = part.translate(ESCAPES)
+    return "".join(parts)
+
+
+class Escapes(dict):  # type: ignore[type-arg] # of int and str
+    """What is shown for a character outside of emoji, for str.translate. Only so many are kept: anybody may send all."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        if (char.isprintable() or char in SPACES) and char not in UNSEEN:
+            shown = char
+        else:
+            shown = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+        if len(self) < 1000:
+            self[code] = shown
+        return shown
+
+
+ESCAPES = Escapes()

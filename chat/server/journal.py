@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from loop import WaitQueue, complain, writable
 
-from ..escape import ESCAPES, plain, visible
+from ..escape import harmless, plain, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ class Journal:
 
     def say(self, who: str, what: str) -> None:
         """One line about a connection."""
-        what = what if what.isprintable() else what.translate(ESCAPES)
-        self.queue(f"{who} {what}\n".encode("utf-8", "backslashreplace"), 1)
+        self.queue(f"{who} {harmless(what)}\n".encode("utf-8", "backslashreplace"), 1)
 
     def messages(self, who: str, messages: list[bytes]) -> None:
         """The text of each message, a line each."""
