@@ -49,7 +49,7 @@ def harmless(text: str) -> str:
 
 
 class Escapes(dict):  # type: ignore[type-arg] # of int and str
-    """What is shown for a character outside of emoji, for str.translate. Only so many are kept: anybody may send all."""
+    """What is shown for a character outside of emoji, for str.translate. Keeps a thousand: anybody may send all."""
 
     def __missing__(self, code: int) -> str:
         char = chr(code)

@@ -7,20 +7,59 @@ import os
 import select
 import stat
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
 
-def standard_output() -> tuple[io.FileIO, int]:
-    """stdout for a Journal: a file, and how much may be written at once without ever waiting in write(2).
+    class Output(Protocol):
+        def fileno(self) -> int: ...
+        def write(self, data: bytes | memoryview, /) -> int | None: ...
+        def close(self) -> None: ...
+
+
+class Shared:
+    """A descriptor that others have, too. It is non-blocking only while write() runs, so that they don't notice."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.blocking = os.get_blocking(fd)
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def write(self, data: bytes | memoryview, /) -> int | None:
+        """Return how many bytes were taken; None if it would have to wait."""
+        os.set_blocking(self.fd, False)
+        try:
+            return os.write(self.fd, data)
+        except BlockingIOError:
+            return None
+        finally:
+            os.set_blocking(self.fd, self.blocking)
+
+    def close(self) -> None:
+        """It belongs to others, and stays open."""
+
+
+def standard_output() -> tuple[Output, int]:
+    """stdout: something to write to, and how much may be written at once without ever waiting in write(2).
 
     Files take everything. Pipes and terminals are opened anew to make them non-blocking, because O_NONBLOCK on
-    descriptor 1 itself would also hit the shell and whoever else shares it. Where that is not possible, PIPE_BUF bytes
-    are what a pipe that is ready surely takes.
+    descriptor 1 itself would also hit the shell and whoever else shares it. Where that is not possible, as for a
+    terminal of another user, a pipe that is ready surely takes PIPE_BUF bytes; nothing else promises as much.
     """
     kind = os.fstat(1).st_mode
-    if not stat.S_ISREG(kind):
-        for path in ("/proc/self/fd/1", os.ttyname(1) if os.isatty(1) else ""):
-            try:
-                return io.FileIO(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), "w"), 1 << 20
-            except OSError:
-                pass  # not Linux, a socket, or somebody else's pipe
+    if stat.S_ISREG(kind):
+        return io.FileIO(1, "w", closefd=False), 1 << 20
+    try:
+        terminal = os.ttyname(1)
+    except OSError:
+        terminal = ""  # it is none, or one whose device is not in our /dev
+    for path in "/proc/self/fd/1", terminal:
+        try:
+            return io.FileIO(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), "w"), 1 << 20
+        except OSError:
+            pass  # not Linux, a socket, or somebody else's
+    if stat.S_ISFIFO(kind):
         return io.FileIO(1, "w", closefd=False), select.PIPE_BUF
-    return io.FileIO(1, "w", closefd=False), 1 << 20
+    return Shared(1), 1 << 20
