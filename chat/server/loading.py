@@ -1,10 +1,21 @@
-"""Finding the handler that --handler names."""
+"""Finding the handler that --handler names, and looking for mistakes in it before anybody meets them."""
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+
+from loop import complain
+
+from . import lint
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from types import ModuleType
+    from typing import Any, Callable
 
     from loop.traps import Coroutine
 
@@ -15,28 +26,99 @@ if TYPE_CHECKING:
     Start = Callable[[Room], Coroutine[None]]
 
 
-def load_handler(where: str) -> Handler:
-    """The function that `FILE_OR_MODULE:FUNCTION` names. Raises ValueError with a line for the user."""
-    import importlib.util
-    import inspect
-    import sys
+def load_handler(where: str) -> tuple[Handler, Start | None]:
+    """Load the handler that `FILE_OR_MODULE:FUNCTION` names; returns it and the `start` of its module, or None.
 
-    place, colon, name = where.rpartition(":")
-    if not colon or not place or not name:
-        raise ValueError(f"--handler takes FILE_OR_MODULE:FUNCTION, not {where!r}")
+    Complains of mistakes in the module that Python would pass over in silence. Raises ValueError, with a line for the
+    user, if what is named cannot be a handler.
+    """
+    place, _, name = where.rpartition(":")
+    if not place or not name:
+        raise ValueError(f"takes FILE_OR_MODULE:FUNCTION, not {where!r}")
+    module = load_module(place)
+    handler = getattr(module, name, None)
+    if handler is None:
+        raise ValueError(f"{place} has no {name}; {generators_of(module)}")
+    check(handler, name, "a handler", "member", "room")
+    start = getattr(module, "start", None)
+    if start is handler or not hasattr(start, "__code__"):
+        start = None
+    else:
+        check(start, "start", "`start`", "room")
+    for mistake in lint.mistakes(module, name):
+        complain(f"chatsrv: {shown(mistake)}")
+    return handler, start
+
+
+def load_module(place: str) -> ModuleType:
+    """Import a module, by its name or the path of its file; modules in the same folder can be imported by it."""
     try:
-        if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location("chatsrv_handler", place)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module
-            spec.loader.exec_module(module)
-        else:
+        if not place.endswith(".py"):
             sys.path.append("")  # modules beside the user, as with `python -m`
-            module = importlib.import_module(place)
-    except Exception as error:
-        raise ValueError(f"--handler {place}: {type(error).__name__}: {error}") from None
-    function = getattr(module, name, None)
-    if not inspect.isgeneratorfunction(function):
-        raise ValueError(f"--handler {where}: {name} is not a generator function of that module")
-    return function
+            return importlib.import_module(place)
+        path = os.path.abspath(place)
+        folder, name = os.path.split(path[:-3])
+        sys.path.append(folder)  # the last place to look in, so that http.py does not hide what others mean by http
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+        if spec and spec.origin == path:
+            return importlib.import_module(name)
+        spec = importlib.util.spec_from_file_location("chatsrv_handler", path)
+        assert spec and spec.loader
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    except (Exception, SystemExit) as error:
+        raise ValueError(explain(error, place)) from None
+
+
+def explain(error: BaseException, place: str) -> str:
+    """What went wrong when the handler was imported, and where: the innermost place that is not Python's own."""
+    if isinstance(error, SyntaxError):
+        what, file, line = f"{type(error).__name__}: {error.msg}", error.filename, error.lineno
+        if "async" in error.msg:
+            what += " (a coroutine is a plain `def` here, and waits with `yield from`)"
+    else:
+        what, file, line = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": "), None, None
+        installed = os.path.dirname(os.__file__), os.path.dirname(__file__)
+        for frame, number in traceback.walk_tb(error.__traceback__):
+            path = frame.f_code.co_filename
+            if not path.startswith((*installed, "<frozen")) and "site-packages" not in path:
+                file, line = path, number
+    if file:
+        return f"{shown(file)}:{line}: {what}"
+    if isinstance(error, ModuleNotFoundError):
+        return f"there is no module {place} (the name of a file ends in .py)"
+    return f"{place}: {error.strerror if isinstance(error, OSError) else what}"
+
+
+def check(function: Any, name: str, what: str, *parameters: str) -> None:
+    """Raise ValueError, with a line for the user, unless it is a generator function that takes these parameters."""
+    inner = inspect.unwrap(function)
+    code = getattr(inner, "__code__", None)
+    if code is None and not hasattr(inner, "func"):  # nor a functools.partial
+        raise ValueError(f"{name} is not a function")
+    place = f"{shown(code.co_filename)}:{code.co_firstlineno}: " if code else ""
+    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
+        raise ValueError(f"{place}{name} is an `async def`; {what} is a plain `def`, and waits with `yield from`")
+    if not inspect.isgeneratorfunction(inner):
+        raise ValueError(f"{place}{name} has no `yield from`; {what} is a generator function, which waits with it")
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*parameters)
+    except TypeError:
+        rule = f"{what} takes {('one parameter', 'two parameters')[len(parameters) - 1]}: {' and '.join(parameters)}"
+        raise ValueError(f"{place}{name}({', '.join(signature.parameters)}) does not fit; {rule}") from None
+
+
+def generators_of(module: ModuleType) -> str:
+    names = [name for name, value in vars(module).items() if inspect.isgeneratorfunction(value)]
+    names = [name for name in names if getattr(vars(module)[name], "__module__", "") == module.__name__]
+    return f"its generator functions: {', '.join(names)}" if names else "nor any generator function"
+
+
+def shown(path: str) -> str:
+    """A file's path, as short as it can be given from where the user is."""
+    try:
+        return path[len(here) :] if path.startswith(here := os.path.join(os.getcwd(), "")) else path
+    except OSError:
+        return path  # the directory we are in is gone

@@ -14,12 +14,13 @@ from ..stdout import standard_output
 from .flags import Options, parse
 from .journal import Journal
 from .listen import inherited, listen, prepare
-from .loading import load_handler
 from .server import Server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from loop.traps import Coroutine
+
+    from .loading import Handler, Start
 
 RESERVE = 32  # descriptors that are not for members: ours, and those of clients being refused
 
@@ -29,7 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
     occupy_standard_descriptors()
     options = parse(arguments)
     try:
-        handler = chat if options.handler is Options.handler else load_handler(options.handler)
+        handler, start = find_handler(options.handler)
+    except ValueError as error:
+        complain(f"chatsrv: --handler: {error}")
+        return 2
+    try:
         listeners = inherited() or listen(options.host, options.port, options.share_port)
         for listener in listeners:
             prepare(listener, options.stall_timeout)
@@ -52,10 +57,21 @@ def main(arguments: list[str] | None = None) -> int:
     signals = Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     life = kernel.spawn(server.run(), "server")
     kernel.spawn(obey(signals, server), "signals")
+    if start:
+        kernel.spawn(start(server.room), "start")
     journal.say("chatsrv", f"listens on port {listeners[0].getsockname()[1]}")
     notify("READY=1")
     kernel.run(until=life)
     return 0 if life.outcome == "returned" else 1
+
+
+def find_handler(where: str) -> tuple[Handler, Start | None]:
+    """The handler, and the function that its module wants to be run at the start. Raises ValueError."""
+    if where == Options.handler:
+        return chat, None
+    from .loading import load_handler  # takes long, and most servers do without it
+
+    return load_handler(where)
 
 
 def join_cluster(server: Server, url: str) -> str:

@@ -30,7 +30,6 @@ from chatting import (
 
 from chat.server.flags import parse
 from chat.server.listen import BACKLOG, listen, prepare
-from chat.server.loading import load_handler
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no IPv6")
 
@@ -72,27 +71,6 @@ def test_a_usage_error_is_one_line_and_status_2(flags: str, capsys: pytest.Captu
     out, err = capsys.readouterr()
     assert (end.value.code, out, err.count("\n")) == (2, "", 1)
     assert "--help" in err
-
-
-def test_a_bad_handler_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    (tmp_path / "broken.py").write_text("def f(:\n")
-    (tmp_path / "dies.py").write_text("1 / 0\n")
-    (tmp_path / "plain.py").write_text("def f(member, room):\n    pass\n")
-    for where in (
-        "nowhere:f",
-        "nowhere",
-        ":f",
-        "nowhere:",
-        f"{tmp_path}/missing.py:f",
-        f"{tmp_path}/broken.py:f",
-        f"{tmp_path}/dies.py:f",
-        f"{tmp_path}/plain.py:f",
-        f"{tmp_path}/plain.py:g",
-        "chat.server.room:Room",
-    ):
-        with pytest.raises(ValueError, match=r"\A--handler .*\Z"):  # one line
-            load_handler(where)
 
 
 @pytest.mark.parametrize("flags", ["--nonsense", "--handler nowhere:f"])

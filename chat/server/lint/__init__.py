@@ -1,0 +1,139 @@
+"""Mistakes in a handler's source that Python passes over in silence, found before the server listens.
+
+The classic one is to call a coroutine without `yield from`: it does not run. The other is to overwrite an attribute of
+the server's own.
+
+What becomes of the generator that such a call returns decides. To loop over it, to ask whether it is true, or to send
+it to a member is certainly a mistake. To keep it, to return it or to hand it on may be right, so nothing is said; nor
+about anything else that is not certain.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+from collections.abc import Iterator
+from types import FunctionType, ModuleType
+
+from .meaning import MEMBER, NOT_RUN, ROOM, Meanings, is_coroutine, is_spawn
+from .source import Scope, Source
+
+SETTABLE = {"prefix"}  # what handlers may set of the server's own attributes
+CONSUMERS = (
+    all, any, bool, bytes, dict, enumerate, filter, float, int, iter, len, list, map, max, min, print, reversed, set,
+    sorted, str, sum, tuple, zip,
+)  # fmt: skip
+GENERATORS_OWN = {"send", "throw", "close", "gi_frame", "gi_code", "gi_running", "gi_yieldfrom", "__next__"}
+WASTE = (
+    ast.Expr, ast.For, ast.comprehension, ast.While, ast.If, ast.Assert, ast.Await, ast.UnaryOp, ast.BinOp, ast.Compare,
+    ast.AugAssign, ast.FormattedValue, ast.Starred, ast.withitem, ast.Raise, getattr(ast, "Match", ast.Expr),
+)  # fmt: skip
+SEVERAL = (ast.List, ast.Tuple, ast.Set, ast.ListComp, ast.SetComp, ast.GeneratorExp)
+
+
+def mistakes(module: ModuleType, handler: str) -> list[str]:
+    """What is certainly wrong with a module whose function `handler` is the handler, each as "FILE:LINE: what"."""
+    try:
+        source = Source(module)
+        meanings = Meanings(source, {handler: (MEMBER, ROOM), "start": (ROOM,)})
+        return [f"{file}:{line}: {what}" for file, line, what in sorted(set(find(source, meanings)))]
+    except (OSError, RecursionError):
+        return []  # there is no source, or it is nested deeper than we can look
+
+
+def find(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, str]]:
+    """Go through the source; yields file, line, and what is wrong there."""
+    for node, scope in source.all(ast.Call):
+        if meanings.of(node) == NOT_RUN and Use(source, meanings).is_wasted(node):
+            what = f"{shown(node.func)}() does not run without `yield from` in front of it"
+            yield str(scope.module.__file__), node.lineno, what
+    for node, scope in source.all(ast.YieldFrom):
+        meaning = meanings.of(node.value)
+        if is_coroutine(meaning) or getattr(meaning, "scope", meaning) in meanings.coroutines:
+            what = f"`yield from {shown(node.value)}` lacks the parentheses of a call"
+            yield str(scope.module.__file__), node.lineno, what
+    for node, scope in source.all(ast.Attribute):
+        if not isinstance(node.ctx, ast.Load) and node.attr in own_attributes(meanings.of(node.value)):
+            what = f"{shown(node)} is the server's: give an attribute of your own another name"
+            yield str(scope.module.__file__), node.lineno, what
+
+
+def own_attributes(meaning: object) -> set[str]:
+    """The attributes of a member or a room that handlers must leave alone."""
+    if meaning not in (MEMBER, ROOM):
+        return set()
+    of = MEMBER.of if meaning == MEMBER else ROOM.of
+    assigned = {step.argval for step in dis.get_instructions(of.__init__) if step.opname == "STORE_ATTR"}
+    return (assigned | set(vars(of))) - SETTABLE
+
+
+def shown(node: ast.expr) -> str:
+    text = ast.unparse(node)
+    return text if len(text) < 40 else f"...{text[-36:]}"
+
+
+class Use:
+    """What becomes of a generator that nobody has run."""
+
+    def __init__(self, source: Source, meanings: Meanings) -> None:
+        self.source = source
+        self.meanings = meanings
+        self.followed: set[tuple[Scope, str]] = set()
+
+    def is_wasted(self, node: ast.AST) -> bool:
+        """Whether it is certain that it is not run, where this expression gives it."""
+        parent = self.source.parents[node]
+        scope = self.source.scopes[node]
+        if isinstance(parent, ast.Yield):
+            return scope in self.meanings.driven
+        if isinstance(parent, ast.Return):
+            return scope in self.meanings.roles
+        if isinstance(parent, ast.BoolOp) or (isinstance(parent, ast.IfExp) and parent.test is not node):
+            return self.is_wasted(parent)
+        if isinstance(parent, ast.NamedExpr):
+            return self.is_wasted(parent) and self.is_name_wasted(parent.target.id, scope)
+        if isinstance(parent, (ast.Assign, ast.AnnAssign)):
+            targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
+            return all(self.is_target_wasted(target, scope) for target in targets)
+        if isinstance(parent, SEVERAL):
+            return isinstance(self.source.parents[parent], ast.YieldFrom)
+        if isinstance(parent, ast.Attribute):
+            return parent.attr not in GENERATORS_OWN
+        if isinstance(parent, ast.keyword):
+            call = self.source.parents[parent]
+            return isinstance(call, ast.Call) and self.is_argument_wasted(call, node, parent.arg)
+        if isinstance(parent, ast.Call):
+            return self.is_argument_wasted(parent, node)
+        return isinstance(parent, (*WASTE, ast.IfExp)) or (isinstance(parent, ast.Subscript) and parent.value is node)
+
+    def is_target_wasted(self, target: ast.expr, scope: Scope) -> bool:
+        if isinstance(target, ast.Name):
+            return self.is_name_wasted(target.id, scope)
+        return isinstance(target, (ast.Tuple, ast.List))
+
+    def is_name_wasted(self, name: str, scope: Scope) -> bool:
+        """Whether all that use the name of this scope waste it."""
+        home = scope.find(name)
+        if home is None or home.parent is None or home.is_class:
+            return False  # others may use it that are not seen here
+        if (home, name) in self.followed:
+            return True
+        self.followed.add((home, name))
+        uses = [node for node, where in self.source.all(ast.Name) if node.id == name and where.find(name) is home]
+        return all(self.is_wasted(node) for node in uses if isinstance(node.ctx, ast.Load))
+
+    def is_argument_wasted(self, call: ast.Call, node: ast.AST, keyword: str | None = None) -> bool:
+        """Whether a call wastes this argument, which has that keyword if it has one."""
+        meaning = self.meanings.of(call.func)
+        if is_spawn(call) or node is call.func:
+            return False
+        if meaning in CONSUMERS or (isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Constant)):
+            return True
+        if isinstance(meaning, FunctionType):
+            return meaning.__qualname__.startswith(("Member.", "Room."))
+        function, arguments = self.meanings.called(call)
+        if function is None:
+            return False
+        if node in arguments[: len(function.parameters)]:
+            keyword = function.parameters[arguments.index(node)]
+        return keyword in function.names and self.is_name_wasted(str(keyword), function)

@@ -1,0 +1,237 @@
+"""What expressions in a handler's source stand for, as far as the source alone makes that certain.
+
+The meaning of an expression is one of these; that of any other is None.
+
+    a Scope             a module, class or function of the source
+    Instance(class)     an instance of a class of the source, or of one of loop or chat
+    Method(scope)       a method of such an instance
+    any other object    that object of loop, chat or builtins itself: a module, class or function
+    MEMBERS             several members
+    NOT_RUN             what the call of a coroutine returns: nothing in it has run yet
+    NOTHING             None
+
+Nothing is guessed: a name that is bound to two different things has no meaning. What a parameter stands for is learned
+from the calls of its function, what an attribute stands for from its assignments. So everything is looked at again
+until there is nothing more to learn.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+from ..member import Member
+from ..room import Room
+from .source import DEFINITION, IMPORT, ITEM, PARAMETER, VALUE, Scope, Source
+
+Meaning = Any
+
+
+class Instance(NamedTuple):
+    of: Any
+
+
+class Method(NamedTuple):
+    scope: Scope
+
+
+MEMBERS, NOT_RUN, NOTHING = "members", "not run", "nothing"
+MEMBER, ROOM = Instance(Member), Instance(Room)
+STILL_MEMBERS = (list, tuple, set, sorted, reversed, iter)  # what these make of MEMBERS
+
+
+class Meanings:
+    """The meanings in a source. `roles`: functions that the server calls, and the meanings of its arguments."""
+
+    def __init__(self, source: Source, roles: Mapping[str, Sequence[Meaning]]) -> None:
+        self.source = source
+        self.coroutines: set[Scope] = set()  # functions that ask the kernel for something
+        self.driven: set[Scope] = set()  # and those whose yields go to it, although they do not ask as they should
+        self.attributes: dict[tuple[Any, str], set[ast.expr]] = defaultdict(set)  # what is assigned to them
+        self.found: dict[ast.AST, Meaning] = {}
+        self.roles: set[Scope] = set()
+        for scope in source.definitions.values():
+            if scope.parent and scope.parent.is_class and "staticmethod" not in scope.decorators:
+                pass_on(scope, [scope.parent if "classmethod" in scope.decorators else Instance(scope.parent)])
+            if scope.parameters[:2] == ["member", "room"]:
+                pass_on(scope, [MEMBER, ROOM])
+        for name, arguments in roles.items():
+            decorated = [what for _, what in source.top.names.get(name, ()) if isinstance(what, Scope)]
+            for scope in decorated or [found for found in [self.bound(source.top, name)] if isinstance(found, Scope)]:
+                self.roles.add(scope)
+                self.driven.add(scope)
+                pass_on(scope, arguments)
+        while self.learn():
+            self.found.clear()
+
+    # Learning.
+
+    def learn(self) -> bool:
+        """Look at everything; returns whether there was something new."""
+        before = self.knowledge()
+        for call, scope in list(self.source.all(ast.Call)):
+            function, arguments = self.called(call)
+            if function:
+                pass_on(function, map(self.of, arguments))
+                for keyword in call.keywords:
+                    function.arguments[keyword.arg or ""].add(self.of(keyword.value))
+                parent = self.source.parents[call]
+                if (isinstance(parent, ast.YieldFrom) and scope in self.driven) or is_spawn(parent):
+                    self.driven.add(function)
+        for node, _ in self.source.all(ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Attribute) and isinstance(owner := self.of(target.value), Instance):
+                    self.attributes[owner.of, target.attr].add(node.value)
+        for scope in self.source.definitions.values():
+            if any(map(self.asks, scope.yields)):
+                self.coroutines.add(scope)
+                self.driven.add(scope)
+        return self.knowledge() != before
+
+    def knowledge(self) -> list[int]:
+        arguments = sum(len(known) for scope in self.source.definitions.values() for known in scope.arguments.values())
+        attributes = sum(map(len, self.attributes.values()))
+        return [len(self.source.scopes), arguments, attributes, len(self.coroutines), len(self.driven)]
+
+    def asks(self, node: ast.Yield | ast.YieldFrom) -> bool:
+        """Whether the kernel is asked for something here."""
+        meaning = self.of(node.value)
+        if isinstance(node, ast.YieldFrom):
+            return bool(meaning == NOT_RUN)
+        return isinstance(meaning, Instance) and getattr(meaning.of, "__module__", "") == "loop.traps"
+
+    # Telling.
+
+    def of(self, node: ast.AST | None) -> Meaning:
+        """What an expression stands for."""
+        if node is not None and node not in self.found:
+            self.found[node] = None  # should it depend on itself
+            self.found[node] = self.find_out(node)
+        return self.found.get(node) if node else None
+
+    def find_out(self, node: Any) -> Meaning:
+        if isinstance(node, ast.Name):
+            scope = self.source.scopes[node].find(node.id)
+            return self.bound(scope, node.id) if scope else getattr(builtins, node.id, None)
+        if isinstance(node, ast.Attribute):
+            return self.attribute(self.of(node.value), node.attr)
+        if isinstance(node, ast.Call):
+            return self.result(node)
+        if isinstance(node, ast.Lambda):
+            return self.source.definitions[node]
+        if isinstance(node, ast.NamedExpr):
+            return self.of(node.value)
+        if isinstance(node, ast.IfExp):
+            return one_of(map(self.of, (node.body, node.orelse)))
+        if isinstance(node, ast.Subscript):
+            return MEMBER if self.of(node.value) == MEMBERS else None
+        return NOTHING if isinstance(node, ast.Constant) and node.value is None else None
+
+    def bound(self, scope: Scope, name: str) -> Meaning:
+        """What a name that is bound in this scope stands for."""
+        return one_of(self.binding(scope, name, how, what) for how, what in scope.names.get(name, ()))
+
+    def binding(self, scope: Scope, name: str, how: str, what: Any) -> Meaning:
+        if how == VALUE:
+            return self.of(what)
+        if how == ITEM:
+            return MEMBER if self.of(what) == MEMBERS else None
+        if how == PARAMETER:
+            return one_of(scope.arguments[name] - {None})
+        if how == IMPORT:
+            module = self.source.module(what[0])
+            return self.attribute(module, what[1]) or self.source.module(".".join(what)) if what[1] else module
+        return what if how == DEFINITION else None
+
+    def attribute(self, base: Meaning, name: str) -> Meaning:
+        if isinstance(base, Scope):
+            found = self.bound(base, name)
+            is_method = base.is_class and isinstance(found, Scope) and "classmethod" in found.decorators
+            return Method(found) if is_method else found
+        if isinstance(base, Instance) and isinstance(base.of, Scope):
+            own = self.bound(base.of, name) or self.assigned(base, name)
+            if isinstance(own, Scope) and not own.is_class and "staticmethod" not in own.decorators:
+                return Method(own)
+            bases = [found for node in base.of.node.bases if (found := self.of(node)) and found is not base.of]
+            return own or one_of(self.attribute(Instance(parent), name) for parent in bases)
+        if isinstance(base, Instance):
+            if (base, name) == (ROOM, "members"):
+                return MEMBERS
+            if (base, name) == (MEMBER, "room"):
+                return ROOM
+            found = inspect.getattr_static(base.of, name, None)
+            return found if isinstance(found, FunctionType) else self.assigned(base, name)
+        found = getattr(base, name, None) if isinstance(base, (ModuleType, type)) else None
+        return found if isinstance(found, (ModuleType, type, FunctionType)) else None
+
+    def assigned(self, owner: Instance, name: str) -> Meaning:
+        return one_of(map(self.of, self.attributes.get((owner.of, name), ())))
+
+    def result(self, call: ast.Call) -> Meaning:
+        """What a call returns."""
+        meaning = self.of(call.func)
+        function, arguments = self.called(call)
+        if isinstance(meaning, Scope) and meaning.is_class:
+            return Instance(meaning)
+        if function:
+            if function in self.coroutines:
+                return NOT_RUN
+            return None if function.yields else one_of(map(self.of, function.returns))
+        if is_coroutine(meaning):
+            return NOT_RUN
+        if meaning in STILL_MEMBERS:
+            return MEMBERS if len(arguments) > 1 and self.of(arguments[1]) == MEMBERS else None
+        if isinstance(meaning, FunctionType):
+            return ROOM if meaning.__qualname__ == "Room.other" else None
+        return Instance(meaning) if isinstance(meaning, type) else None
+
+    def called(self, call: ast.Call) -> tuple[Scope | None, list[ast.expr | None]]:
+        """The function of the source that is called, and its positional arguments; None is the one it is bound to."""
+        meaning = self.of(call.func)
+        arguments: list[ast.expr | None] = [*takewhile(lambda node: not isinstance(node, ast.Starred), call.args)]
+        if isinstance(meaning, Scope) and not meaning.is_class:
+            return meaning, arguments
+        function = None
+        if isinstance(meaning, Method):
+            function = meaning.scope
+        elif isinstance(meaning, Scope):
+            found = self.bound(meaning, "__init__")
+            function = found if isinstance(found, Scope) else None
+        elif isinstance(call.func, ast.Attribute) and {MEMBER, ROOM} & set(map(self.of, arguments)):
+            function = self.only_method(call.func.attr)  # nobody else's method takes a member or a room
+        return function, [None, *arguments]
+
+    def only_method(self, name: str) -> Scope | None:
+        """The one method of that name in all classes of the source, if there is just one."""
+        scopes = self.source.definitions.values()
+        found = [scope for scope in scopes if scope.parent and scope.parent.is_class and scope.node.name == name]
+        return found[0] if len(found) == 1 else None
+
+
+def one_of(meanings: Iterable[Meaning]) -> Meaning:
+    """The meaning, if there is just one. That something may also be None does not count."""
+    found = set(meanings)
+    if len(found) > 1:
+        found.discard(NOTHING)
+    return found.pop() if len(found) == 1 else None
+
+
+def pass_on(function: Scope, arguments: Iterable[Meaning]) -> None:
+    """Note what the function's parameters stand for in one call."""
+    for name, meaning in zip(function.parameters, arguments):
+        function.arguments[name].add(meaning)
+
+
+def is_coroutine(meaning: Meaning) -> bool:
+    """Whether it is a coroutine of loop or chat: their docstrings say so."""
+    return inspect.isgeneratorfunction(meaning) and (meaning.__doc__ or "").startswith("COROUTINE.")
+
+
+def is_spawn(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "spawn"
