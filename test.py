@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import time
 import unittest
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 IP = "127.0.0.1"
 PORT = 0  # 0 lets each server take a free one; the assignment's is 3100
 EXECUTABLE = str(Path(__file__).resolve().parent / "chatsrv")
+COMMAND = [sys.executable, EXECUTABLE]  # on the Python that runs the tests
 
 PATIENCE = 20.0  # seconds for what must happen; on a fast machine it happens at once
 
@@ -84,7 +86,7 @@ class ChatTest(unittest.TestCase):
         self.process, self.log, self.port = self.start(PORT)
 
     def start(self, port: int) -> tuple[subprocess.Popen[bytes], Log, int]:
-        process = subprocess.Popen([EXECUTABLE, "--port", str(port), *self.FLAGS], stdout=subprocess.PIPE)
+        process = subprocess.Popen([*COMMAND, "--port", str(port), *self.FLAGS], stdout=subprocess.PIPE)
         self.addCleanup(self.end, process)
         log = Log(process)
         log.wait_for(b"listens on port")
@@ -435,7 +437,7 @@ class Test11(ChatTest):
         self.log.wait_for(b"again")
 
     def test_a_port_that_is_in_use_is_said_in_one_line(self) -> None:
-        command = [EXECUTABLE, "--port", str(self.port)]
+        command = [*COMMAND, "--port", str(self.port)]
         second = subprocess.run(command, capture_output=True, timeout=PATIENCE)
         self.assertEqual(second.returncode, 1)
         self.assertEqual(second.stderr.count(b"\n"), 1)
@@ -476,7 +478,7 @@ class Test14(unittest.TestCase):
     """Nothing but the defaults, as the assignment starts it."""
 
     def test_port_3100(self) -> None:
-        process = subprocess.Popen([EXECUTABLE], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(process.communicate)
         self.addCleanup(process.terminate)
         assert process.stdout is not None and process.stderr is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..options import VERSION, Parser, formatter, seconds, whole
+from ..options import VERSION, Parser, seconds, whole
 
 
 class Options:
@@ -12,6 +12,7 @@ class Options:
     port: int = 3100
     prefix: bool = True
     quiet: bool = False
+    timestamps: bool = False
     handler: str = "chat.handlers.chat:chat"
     max_lag: int = 16 << 20  # bytes
     max_rate: int = 0  # bytes a second; 0: any
@@ -25,29 +26,29 @@ class Options:
 
 def parse(arguments: list[str] | None = None) -> Options:
     """The options in `arguments` (None: the command line's). A mistake ends the program: status 2 and one line."""
-    parser = Parser(
-        prog="chatsrv",
-        description="A chat server: what one client says in a line, all clients hear.",
-        allow_abbrev=False,
-        formatter_class=formatter,
-    )
+    parser = Parser("chatsrv", "A chat server: what one client says in a line, all clients hear.")
     flag = parser.add_argument
     flag("--host", metavar="ADDRESS", help="listen on this address only (default: on all)")
     flag("--port", metavar="N", type=whole(0, 65535), help="default: 3100; 0 picks a free one")
     flag("--no-prefix", dest="prefix", action="store_false", default=True, help="no sender's address before messages")
     flag("--quiet", action="store_true", default=False, help="leave the messages' texts out of the journal on stdout")
+    flag("--timestamps", action="store_true", default=False, help="the local time before each line of the journal")
     flag("--handler", metavar="WHERE:FUNCTION", help="what a conversation is: a function in a module or a .py file")
     flag("--max-lag", metavar="BYTES", type=whole(1024, 1 << 40, "bytes"),
-         help="who falls further behind is sent away (default: 16M)")  # fmt: skip
+         help="disconnect a client that falls further behind (default: 16M; k, M, G may follow a number)")  # fmt: skip
     flag("--stall-timeout", metavar="SECONDS", type=seconds,
-         help="who takes nothing for so long, though something is due, is sent away (default: 60; off)")  # fmt: skip
-    flag("--idle-timeout", metavar="SECONDS", type=seconds, help="who says nothing for so long is sent away (off)")
+         help="disconnect a client that accepts nothing for so long while something is due to it (default: 60; "
+         "off)")  # fmt: skip
+    flag("--idle-timeout", metavar="SECONDS", type=seconds,
+         help="disconnect a client that says nothing for so long (default: off)")  # fmt: skip
     flag("--max-clients", metavar="N", type=whole(1, 1 << 20), help="default: as many as descriptors allow")
     flag("--max-per-ip", metavar="N", type=whole(0, 1 << 20), help="clients from one address (default: any number)")
     flag("--max-rate", metavar="BYTES", type=whole(0, 1 << 40, "bytes"),
-         help="read at most so much a second from each client; who sends faster has to wait (off)")  # fmt: skip
+         help="read at most so much a second from each client; a faster one has to wait (default: off)")  # fmt: skip
     flag("--cluster", metavar="URL", help="share one feed with other servers, through a Redis 6.2 or newer (needs "
-         "hiredis): redis://[[USER]:PASSWORD@]HOST[:PORT][/DB][?stream=NAME&maxlen=ENTRIES]")  # fmt: skip
-    flag("--share-port", action="store_true", default=False, help="let other servers of this machine listen there too")
+         "hiredis): redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] with ?stream=NAME&maxlen=ENTRIES after it if you "
+         "like")  # fmt: skip
+    flag("--share-port", action="store_true", default=False,
+         help="let other servers of this machine listen there too, for a cluster")  # fmt: skip
     flag("--version", action="version", version=f"chatsrv {VERSION}")
     return parser.parse_args(arguments, namespace=Options())

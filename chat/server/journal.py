@@ -7,7 +7,11 @@ room. If nobody reads any more (`./chatsrv | head -1`), or the disk is full, the
 
 from __future__ import annotations
 
-from loop import WaitQueue, complain, writable
+import errno
+import select
+import time
+
+from loop import WaitQueue, complain, sleep, writable
 
 from ..escape import harmless, plain, visible
 
@@ -23,18 +27,27 @@ if TYPE_CHECKING:
 
 
 BACKLOG = 8 << 20  # bytes of lines that may wait: minutes of a busy chat, and small beside the feed's own limit
+PAUSE = 0.1  # seconds before another attempt, when the system could not tell when there is room
+LAST_WAIT = 0.2  # seconds without progress after which finish() gives up
 
 
 class Journal:
-    """Writes lines to `output`, at most `most` bytes at once; `quiet` leaves the messages' texts out."""
+    """Writes lines to `output`, at most `most` bytes at once.
 
-    def __init__(self, output: Output, most: int = 1 << 20, quiet: bool = False) -> None:
+    `quiet` leaves the messages' texts out, `timestamps` puts the local time before each line.
+    """
+
+    def __init__(self, output: Output, most: int = 1 << 20, quiet: bool = False, timestamps: bool = False) -> None:
         self.output = output
         self.most = most
         self.quiet = quiet
-        self.waiting: list[bytes] = []
-        self.size = 0  # bytes in `waiting`
-        self.lost = 0  # lines that were dropped since the last one that was kept
+        self.timestamps = timestamps
+        self.waiting: list[tuple[bytes, int]] = []  # lines, or a line that says how many are missing, and how many
+        self.rest = memoryview(b"")  # what is being written, and comes before `waiting`
+        self.missing = 0  # how many lines it says are missing
+        self.size = 0  # bytes in all that
+        self.lost = 0  # lines that were dropped, and nothing has said so
+        self.torn = False  # what has been written ends within a line
         self.failed = False
         self.closed = False  # for good
         self.news = WaitQueue()
@@ -42,61 +55,101 @@ class Journal:
 
     def say(self, who: str, what: str) -> None:
         """One line about a connection."""
-        self.queue(f"{who} {harmless(what)}\n".encode("utf-8", "backslashreplace"), 1)
+        line = f"{self.stamp()}{who} {harmless(what)}\n"
+        self.queue(line.encode("utf-8", "backslashreplace"), 1)
 
     def messages(self, who: str, messages: list[bytes]) -> None:
         """The text of each message, a line each."""
         if self.quiet:
             return
-        head = f"{who} > ".encode()
+        head = f"{self.stamp()}{who} > ".encode()
         separator = b"\n" + head
         text = separator.join(messages)
         if not plain(text):
             text = separator.join([visible(message).encode() for message in messages])
         self.queue(head + text + b"\n", len(messages))
 
+    def stamp(self) -> str:
+        return time.strftime("%Y-%m-%d %H:%M:%S ") if self.timestamps else ""
+
     def queue(self, lines: bytes, count: int) -> None:
         if self.closed or self.size > BACKLOG:
             self.lost += count
             return
         if self.lost:
-            lines = b"(%d lines were left out here: nobody took them in time)\n" % self.lost + lines
+            left_out = f"{self.stamp()}({self.lost} lines were left out here: they could not be written in time)\n"
+            self.waiting.append((left_out.encode(), self.lost))
+            self.size += len(left_out)
             self.lost = 0
-        self.waiting.append(lines)
+        self.waiting.append((lines, 0))
         self.size += len(lines)
         self.news.wake()
 
     def write(self) -> Coroutine[None]:
         """COROUTINE. The journal's one writer; ends when nobody can read it any more."""
         while not self.closed:
-            while not self.waiting:
+            while not self.size:
                 self.written.wake_all()
                 yield from self.news.wait()
-            rest = memoryview(b"".join(self.waiting))
-            self.waiting.clear()
-            self.size = len(rest)
-            while rest:
+            try:
                 yield from writable(self.output)
-                try:
-                    taken = self.output.write(rest[: self.most]) or 0
-                except OSError as error:
+            except OSError as error:
+                if error.errno == errno.EBADF:
                     self.fail(error)
-                    self.lost += bytes(rest).count(b"\n")
-                    taken = len(rest)
-                rest = rest[taken:]
-                self.size -= taken
+                yield from sleep(PAUSE)  # out of memory, it may be: no reason to lose anything
+            else:
+                self.put()
         self.waiting.clear()
         self.size = 0
         self.written.wake_all()
+
+    def put(self) -> None:
+        """Write once, as much as is taken."""
+        if not self.rest:
+            self.rest = memoryview(self.next_text())
+        try:
+            taken = self.output.write(self.rest[: self.most]) or 0
+        except OSError as error:
+            self.fail(error)
+        else:
+            if taken:
+                self.torn = self.rest[taken - 1] != ord("\n")
+                self.rest = self.rest[taken:]
+                self.size -= taken
+
+    def next_text(self) -> bytes:
+        """Take what comes next: all lines up to one that says how many are missing, or that line alone."""
+        count = 0
+        while count < len(self.waiting) and not self.waiting[count][1]:
+            count += 1
+        count = count or 1
+        self.missing = self.waiting[0][1]
+        text = b"".join([lines for lines, _ in self.waiting[:count]])
+        del self.waiting[:count]
+        if self.torn:
+            self.size += 1
+            return b"\n" + text
+        return text
 
     def flush(self, timeout: float) -> Coroutine[None]:
         """COROUTINE. Returns when all lines are written, or cannot be; raises TimedOut after `timeout` seconds."""
         while self.size and not self.closed:
             yield from self.written.wait(timeout)
 
+    def finish(self) -> None:
+        """Write what is left, without the kernel, as long as somebody takes it."""
+        ready = select.poll()
+        ready.register(self.output, select.POLLOUT)
+        while self.size and not self.closed and ready.poll(LAST_WAIT * 1000):
+            self.put()
+
     def fail(self, error: OSError) -> None:
-        """A pipe without a reader stays one; anything else, like a full disk, may pass. Told once."""
-        self.closed = isinstance(error, BrokenPipeError)
+        """Leave out what was to be written. A pipe without a reader stays one; another failure may pass."""
+        self.closed = error.errno in (errno.EPIPE, errno.EBADF)
         if not self.failed:
             complain(f"chatsrv: the journal on stdout cannot be written ({error.strerror}); the chat goes on")
-        self.failed = True
+        self.failed = True  # told once
+        ends_a_line = self.torn and self.rest[0] == ord("\n")  # one whose text is written, or was counted already
+        self.lost += self.missing or bytes(self.rest).count(b"\n") - ends_a_line
+        self.size -= len(self.rest)
+        self.rest = memoryview(b"")

@@ -11,23 +11,34 @@ if TYPE_CHECKING:
     from typing import Any
 
 BACKLOG = 1024  # connections the system holds for us until we accept them
-# Seconds of silence before TCP asks whether the peer is still there, seconds between its questions, and how many
-KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 FIRST = 3  # the first descriptor that is handed over
+IDLE, INTERVAL, PROBES = 60, 15, 4  # keepalive: seconds of silence before TCP probes, between probes, and how many
+SHORTEST = 2 * PROBES  # seconds of TCP_USER_TIMEOUT: keepalive counts in whole ones, and PROBES must have their time
 
 
 def inherited() -> list[socket.socket]:
-    """The listening sockets handed over in LISTEN_FDS; none if there are none. Raises ValueError for other sockets."""
-    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
-        return []  # they are meant for another process
-    listeners = []
-    for fd in range(FIRST, FIRST + int(os.environ.pop("LISTEN_FDS", "0"))):
+    """The listening sockets handed over in LISTEN_FDS; none if there are none. Raises ValueError for anything else."""
+    meant_for, count = (os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS"))
+    if meant_for != str(os.getpid()):
+        return []
+    if not count.isdecimal():
+        raise ValueError(f"LISTEN_FDS is {count!r}, not a number of descriptors")
+    return [taken_over(fd) for fd in range(FIRST, FIRST + int(count))]
+
+
+def taken_over(fd: int) -> socket.socket:
+    """A listening socket that was handed over as this descriptor."""
+    handed_over = f"descriptor {fd}, handed over in LISTEN_FDS,"
+    try:
         os.set_inheritable(fd, False)
         listener = socket.socket(fileno=fd)
         if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
-            raise ValueError(f"descriptor {fd}, handed over in LISTEN_FDS, is not a TCP socket")
-        listeners.append(listener)
-    return listeners
+            raise ValueError(f"{handed_over} is not a TCP socket")
+        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise ValueError(f"{handed_over} does not listen; with systemd, the socket unit needs Accept=no")
+    except OSError as error:
+        raise ValueError(f"{handed_over} is not a socket: {why(error)}") from None
+    return listener
 
 
 def listen(host: str | None, port: int, share: bool = False) -> list[socket.socket]:
@@ -42,20 +53,61 @@ def listen(host: str | None, port: int, share: bool = False) -> list[socket.sock
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise
-    family = socket.AF_INET6 if host and ":" in host else socket.AF_INET
-    return [socket.create_server((host or "", port), family=family, **common)]
+    family, address = resolve(host, port) if host is not None else (socket.AF_INET, ("", port))
+    return [socket.create_server(address, family=family, **common)]
+
+
+def resolve(host: str, port: int) -> tuple[int, Any]:
+    """The family and the address of a host, IPv4 before IPv6. Raises OSError if there is none."""
+    if host.startswith("[") and host.endswith("]"):  # as it is written before a port
+        host = host[1:-1]
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM) if host else []
+    except UnicodeError:
+        found = []
+    if not found:
+        raise OSError("this is no host name")
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return family, address
 
 
 def prepare(listener: socket.socket, patience: float | None) -> None:
     """Set up a listening socket. The sockets accepted on it inherit this, which saves the calls for each of them.
 
-    A peer that acknowledges nothing for `patience` seconds (None: as long as TCP tries) loses its connection.
+    A peer that acknowledges nothing for `patience` seconds (None: as long as TCP tries) loses its connection, and so
+    does one that answers no probe. With TCP_USER_TIMEOUT, Linux does not count unanswered probes: the first one after
+    that time is one too many. So the first comes early enough to leave time for PROBES of them.
     """
     listener.setblocking(False)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEPALIVE.items():
+    idle, interval = IDLE, INTERVAL
+    if patience is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        patience = max(patience, SHORTEST)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(patience * 1000))
+        interval = min(INTERVAL, int(patience * 0.15))
+        idle = min(IDLE, int(patience) - PROBES * interval)
+    options = {"TCP_KEEPIDLE": idle, "TCP_KEEPALIVE": idle, "TCP_KEEPINTVL": interval, "TCP_KEEPCNT": PROBES}
+    for name, value in options.items():
         if hasattr(socket, name):
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    if patience is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(patience * 1000)))
+
+
+def describe(listeners: list[socket.socket]) -> str:
+    """Where they listen, in words. The last one is a port."""
+    places, ports = [], []
+    private = True
+    for listener in listeners:
+        host, port = listener.getsockname()[:2]
+        private = private and (host == "::1" or host.startswith("127."))
+        if host == "::" and not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+            host = "all addresses"
+        places.append({"::": "all IPv6 addresses", "0.0.0.0": "all IPv4 addresses"}.get(host, host))
+        ports.append(str(port))
+    reach = "for this machine only" if private else "open to the network"
+    return f"at {' and '.join(places)}, {reach}, listens on port {' and '.join(dict.fromkeys(ports))}"
+
+
+def why(error: OSError) -> str:
+    """Why a system call has failed, in the system's words (create_server adds some of Python's)."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)

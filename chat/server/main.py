@@ -6,63 +6,62 @@ import os
 import signal
 import socket
 
-from loop import Kernel, Signals, complain, write
+from loop import Kernel, Signals, complain, sleep, write
 
 from ..handlers.chat import chat
 from ..options import occupy_standard_descriptors
 from ..stdout import standard_output
 from .flags import Options, parse
 from .journal import Journal
-from .listen import inherited, listen, prepare
-from .server import Server
+from .listen import describe, inherited, listen, prepare, why
+from .server import FAREWELL, Server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from loop import Task
     from loop.traps import Coroutine
 
     from .loading import Handler, Start
 
 RESERVE = 32  # descriptors that are not for members: ours, and those of clients being refused
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME = 1.0  # seconds in which several of these are one: a terminal, a shell and a supervisor may all send theirs
+LONG = 1.5  # seconds after which an end needs words: without anything to deliver, it takes up to a second
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the server until a signal ends it; returns the exit status."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until we listen to signals: no KeyboardInterrupt, no traceback
     occupy_standard_descriptors()
     options = parse(arguments)
+    limit = raise_descriptor_limit()
+    if options.max_clients is None:
+        options.max_clients = max(1, limit - RESERVE)
     try:
         handler, start = find_handler(options.handler)
     except ValueError as error:
         complain(f"chatsrv: --handler: {error}")
         return 2
     try:
-        listeners = inherited() or listen(options.host, options.port, options.share_port)
-        for listener in listeners:
-            prepare(listener, options.stall_timeout)
+        handed_over = inherited()
+        listeners = handed_over or listen(options.host, options.port, options.share_port)
     except ValueError as error:
         complain(f"chatsrv: {error}")
         return 2
     except OSError as error:
-        complain(f"chatsrv: cannot listen on port {options.port}: {error.strerror or error}")
+        host = "" if options.host is None else f"{options.host or repr('')} "
+        complain(f"chatsrv: cannot listen on {host}port {options.port}: {why(error)}")
         return 1
-    limit = raise_descriptor_limit()
-    if options.max_clients is None:
-        options.max_clients = max(1, limit - RESERVE)
-    kernel = Kernel()
-    output, most = standard_output()
-    journal = Journal(output, most, options.quiet)
-    server = Server(kernel, listeners, journal, options, handler)
-    if options.cluster and (trouble := join_cluster(server, options.cluster)):
-        complain(f"chatsrv: {trouble}")
+    warn(options, handed_over)
+    try:
+        return serve(options, listeners, handler, start)
+    except (OSError, ImportError) as error:  # a module of C code cannot be loaded when there are no descriptors
+        complain(f"chatsrv: cannot start: {why(error) if isinstance(error, OSError) else error}")
         return 1
-    signals = Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-    life = kernel.spawn(server.run(), "server")
-    kernel.spawn(obey(signals, server), "signals")
-    if start:
-        kernel.spawn(start(server.room), "start")
-    journal.say("chatsrv", f"listens on port {listeners[0].getsockname()[1]}")
-    notify("READY=1")
-    kernel.run(until=life)
-    return 0 if life.outcome == "returned" else 1
+    finally:
+        for listener in listeners:
+            listener.close()
 
 
 def find_handler(where: str) -> tuple[Handler, Start | None]:
@@ -74,35 +73,119 @@ def find_handler(where: str) -> tuple[Handler, Start | None]:
     return load_handler(where)
 
 
-def join_cluster(server: Server, url: str) -> str:
-    """Make the server a node; returns why that is not possible, or an empty string."""
+def warn(options: Options, handed_over: list[socket.socket]) -> None:
+    """Tell of flags that do not do what they seem to do."""
+    if handed_over:
+        ports = [listener.getsockname()[1] for listener in handed_over]
+        if options.host is not None or ("port" in vars(options) and options.port not in (0, *ports)):
+            complain("chatsrv: --host and --port do not count: the listening sockets were handed over (LISTEN_FDS)")
+    elif options.share_port and not options.cluster:
+        complain("chatsrv: --share-port without --cluster: servers that share a port are separate chats")
+
+
+def serve(options: Options, listeners: list[socket.socket], handler: Handler, start: Start | None) -> int:
+    """Run the server on these sockets; returns the exit status. Raises OSError if it cannot have what it needs."""
+    for listener in listeners:
+        prepare(listener, options.stall_timeout)
+    kernel = Kernel()
+    output, most = standard_output()
     try:
-        from .cluster.node import enter  # and with it hiredis
+        journal = Journal(output, most, options.quiet, options.timestamps)
+        server = Server(kernel, listeners, journal, options, handler, start)
+        if options.cluster and (status := join_cluster(server, options.cluster)):
+            return status
+        signals = Signals(*ENDING, signal.SIGUSR1)
+        life = kernel.spawn(server.run(), "server")
+        kernel.spawn(obey(signals, server), "signals")
+        journal.say("chatsrv", describe(listeners))
+        notify("READY=1")
+        try:
+            kernel.run(until=life)
+        except OSError as error:
+            complain(f"chatsrv: cannot go on: {why(error)}")
+        if life.outcome != "returned":
+            abandon(server)
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # this is the end: another signal cannot change the status
+        signals.close()
+        return 0 if life.outcome == "returned" else 1
+    finally:
+        output.close()
+        kernel.poller.close()
+
+
+def join_cluster(server: Server, url: str) -> int:
+    """Make the server a node; returns 0, or the exit status if that is not possible."""
+    try:
+        from .cluster.node import Address, enter  # and with it hiredis
     except ImportError:
-        return "--cluster needs hiredis: pip install 'hiredis>=3'"
+        complain("chatsrv: --cluster needs hiredis: pip install 'hiredis>=3'")
+        return 1
+    status = 2
     try:
+        Address(url)  # a mistake in it is one on the command line
+        status = 1
         enter(server.kernel, server.hub, url)
     except ValueError as error:
-        return str(error)
-    return ""
+        complain(f"chatsrv: {error}")
+        return status
+    return 0
+
+
+def abandon(server: Server) -> None:
+    """End at once, but tell the journal of everybody who is still there, and finish it if its reader is quick."""
+    for member in list(server.connections):
+        member.reason = member.reason or "the server is ending"
+        server.close(member)
+    server.journal.finish()
 
 
 def obey(signals: Signals, server: Server) -> Coroutine[None]:
-    """COROUTINE. SIGUSR1 asks what all wait for. Of other signals, the first begins the end, the next ends at once."""
+    """COROUTINE. The first signal that ends begins the orderly end; one that comes SAME later ends at once.
+
+    SIGUSR1 asks what all wait for. While that is being told, it is not told again.
+    """
+    kernel = server.kernel
+    begun = 0.0
+    telling: Task | None = None
     while True:
-        for number in (yield from signals.wait()):
-            if number == signal.SIGUSR1:
-                server.kernel.spawn(write(2, server.explain().encode()), "explanation")
-            elif server.stopping:
-                server.kernel.stop()
-            else:
+        try:
+            numbers = yield from signals.wait()
+        except OSError:  # out of memory, it may be: the signals are still there
+            yield from sleep(0.1)
+            continue
+        if not set(ENDING).isdisjoint(numbers):
+            if not server.stopping:
+                begun = kernel.clock()
                 server.stop()
                 notify("STOPPING=1")
+                kernel.spawn(tell_what_takes_time(server), "end")
+            elif kernel.clock() >= begun + SAME:
+                kernel.stop()
+        if signal.SIGUSR1 in numbers and (telling is None or telling.outcome):
+            telling = kernel.spawn(explain(server), "explanation")
+
+
+def explain(server: Server) -> Coroutine[None]:
+    """COROUTINE. Tell on stderr what all wait for."""
+    try:
+        yield from write(2, server.explain().encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # stderr is closed, or the disk is full
+
+
+def tell_what_takes_time(server: Server) -> Coroutine[None]:
+    """COROUTINE. Tell on stderr what the end waits for, if it takes LONG."""
+    yield from sleep(LONG)
+    names = [member.name for member in server.connections]
+    whom = f" to {', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}" if names else ""
+    complain(
+        f"chatsrv: still delivering what is due{whom}, for {FAREWELL:g} s at most; another signal ends this at once"
+    )
 
 
 def raise_descriptor_limit() -> int:
     """Allow this process as many descriptors as it may have; returns how many."""
-    import resource  # not needed to accept connections, so not before
+    import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = hard if hard != resource.RLIM_INFINITY else 1 << 16

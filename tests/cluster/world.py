@@ -241,4 +241,4 @@ class Node:
 
     def told(self) -> str:
         """What its journal says of the cluster."""
-        return "".join(line.decode() for line in self.journal.waiting if line.startswith(b"cluster "))
+        return "".join(line.decode() for line, _ in self.journal.waiting if line.startswith(b"cluster "))

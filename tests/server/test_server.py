@@ -19,7 +19,6 @@ from chatting import (
     PREFIX,
     ROOT,
     Client,
-    Crowd,
     Start,
     asleep,
     eventually,
@@ -34,10 +33,10 @@ from chat.server.listen import BACKLOG, listen, prepare
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no IPv6")
 
 
-def run(*flags: str) -> tuple[int, str, str]:
+def run(*flags: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
     """Run chatsrv to its own end; returns exit status, stdout and stderr."""
     command = [sys.executable, str(ROOT / "chatsrv"), *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False, env=env)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -48,6 +47,7 @@ def run(*flags: str) -> tuple[int, str, str]:
     "flags",
     [
         "--nonsense",
+        "--non\nsense\x1b[31m",
         "3100",
         "--port",
         "--port x",
@@ -67,10 +67,27 @@ def run(*flags: str) -> tuple[int, str, str]:
 )
 def test_a_usage_error_is_one_line_and_status_2(flags: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        parse(flags.split())
+        parse(flags.split(" "))
     out, err = capsys.readouterr()
     assert (end.value.code, out, err.count("\n")) == (2, "", 1)
-    assert "--help" in err
+    assert "--help" in err and "\x1b" not in err
+
+
+@pytest.mark.parametrize("size", ["1.5M", "16MB", "2T", "1023", "fast", "9" * 100])
+def test_a_wrong_size_is_answered_with_what_is_right(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--max-lag", size])
+    assert "k, M or G may follow it, as in 64k or 16M" in capsys.readouterr().err
+    assert parse(["--max-lag", "1500"]).max_lag == 1500
+    assert [parse(["--max-rate", f"3{unit}"]).max_rate for unit in "kMgG"] == [3 << 10, 3 << 20, 3 << 30, 3 << 30]
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "40", "80", "200", "nonsense", ""])
+def test_no_word_of_the_help_is_broken(columns: str) -> None:
+    status, out, _ = run("--help", env={**os.environ, "COLUMNS": columns})
+    assert status == 0
+    for word in "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]", "?stream=NAME&maxlen=ENTRIES", "journal":
+        assert word in out.split()
 
 
 @pytest.mark.parametrize("flags", ["--nonsense", "--handler nowhere:f"])
@@ -296,18 +313,15 @@ def test_no_system_call_while_nothing_happens(chatsrv: Start, tmp_path: Path) ->
 @linux
 def test_accepted_sockets_inherit_what_the_listener_has() -> None:
     (listener,) = listen(None, 0)
-    prepare(listener, 7.5)
+    prepare(listener, 60)
     with listener, socket.create_connection((HERE, listener.getsockname()[1]), 5):
         listener.setblocking(True)
         sock, _ = listener.accept()
+        names = "TCP_NODELAY", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT"
         with sock:
-            tcp = socket.IPPROTO_TCP
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-            assert sock.getsockopt(tcp, socket.TCP_NODELAY) == 1
-            assert sock.getsockopt(tcp, socket.TCP_KEEPIDLE) == 60
-            assert sock.getsockopt(tcp, socket.TCP_KEEPINTVL) == 15
-            assert sock.getsockopt(tcp, socket.TCP_KEEPCNT) == 4
-            assert sock.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 7500
+            options = [sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
+            assert options == [1, 24, 9, 4, 60_000]
 
 
 @linux
@@ -442,16 +456,3 @@ def test_a_signal_ends_it_in_order(chatsrv: Start, number: signal.Signals) -> No
     assert client.everything() == b"* You are disconnected: the server is ending.\n"
     assert server.process.wait(15) == 0
     server.terminated("the server is ending")
-
-
-def test_a_second_signal_ends_it_at_once(chatsrv: Start, crowd: Crowd) -> None:  # hazard 35
-    server = chatsrv("--quiet")
-    observer, talker = crowd.enter(server.port, "observer", "talker")
-    crowd.enter(server.port, "stuck", buffer=4096)
-    observer.listen()
-    crowd.run(talker.talk(8000, padding=1000))
-    server.process.send_signal(signal.SIGTERM)
-    crowd.run(observer.to_the_end(), talker.to_the_end())
-    assert server.process.poll() is None
-    assert server.end() == 1  # after the first signal alone, five seconds later, it would be 0
-    server.finish(status=1)

@@ -359,7 +359,7 @@ def test_a_redis_that_will_not_do(tmp_path: Path) -> None:
 
 def test_a_bad_url() -> None:
     refused = run_chatsrv("--cluster", "http://example.org")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1 and "chatsrv: --cluster takes redis://" in refused.stderr
 
 

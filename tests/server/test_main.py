@@ -1,0 +1,186 @@
+"""The program from its start to its end: what it says when it cannot start, and what signals do."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from chatting import HERE, PATIENCE, PREFIX, ROOT, SMALL, Chatsrv, Crowd, Start, check_journal, handler, linux
+
+TELLS = "another signal ends this at once"
+
+
+def run(*flags: str, program: Path = ROOT / "chatsrv", **more: object) -> tuple[int, str, str]:
+    """Run chatsrv to its own end; returns exit status, stdout and stderr."""
+    command = [sys.executable, str(program), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, **more)  # type: ignore[call-overload]
+    return done.returncode, done.stdout, done.stderr
+
+
+# The start.
+
+
+@pytest.mark.parametrize("name", ["chatsrv", "chatclient"])
+def test_a_copy_says_what_it_misses_and_a_link_works(tmp_path: Path, name: str) -> None:
+    copy, link = tmp_path / "copy", tmp_path / "link"
+    shutil.copy(ROOT / name, copy)
+    link.symlink_to(ROOT / name)
+    status, out, err = run(program=copy)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"{name}: needs the folders chat and loop beside it")
+    assert run("--version", program=link) == (0, f"{name} 1.0\n", "")
+
+
+@linux
+@pytest.mark.parametrize("limit", [5, 6])
+def test_too_few_descriptors_are_told_in_one_line(limit: int) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+    assert run("--port", "0", preexec_fn=few) == (1, "", "chatsrv: cannot start: Too many open files\n")
+
+
+@linux
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_that_cannot_be_written_is_told_in_one_line(flag: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, str(ROOT / "chatsrv"), flag]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE, env=environment)
+    assert (done.returncode, done.stderr) == (1, b"chatsrv: cannot write to stdout: no space left on device\n")
+
+
+def test_a_wrong_cluster_is_a_mistake_on_the_command_line() -> None:
+    pytest.importorskip("hiredis")
+    status, out, err = run("--port", "0", "--cluster", "http://127.0.0.1")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+
+
+def test_a_shared_port_without_a_cluster_is_two_chats_and_that_is_said(chatsrv: Start) -> None:
+    server = chatsrv("--share-port")
+    server.complaints.expect("separate chats")
+    server.finish(complaint="chatsrv: --share-port without --cluster")
+
+
+def test_nothing_is_left_open(chatsrv: Start) -> None:
+    """Python's development mode tells of each socket and file that nobody has closed."""
+    strict = {**os.environ, "PYTHONDEVMODE": "1"}
+    server = chatsrv(env=strict)
+    server.client().say("hello")
+    server.finish()
+    with socket.create_server((HERE, 0)) as other:
+        status, _, err = run("--host", HERE, "--port", str(other.getsockname()[1]), env=strict)
+    assert (status, err.count("\n")) == (1, 1)
+
+
+# The end.
+
+
+@pytest.fixture
+def stuck(chatsrv: Start, crowd: Crowd) -> Callable[..., Chatsrv]:
+    """Starts a server with so many clients that are due more than they take: the first visitors of the crowd."""
+
+    def start(count: int = 1) -> Chatsrv:
+        server = chatsrv("--quiet")
+        crowd.enter(server.port, *(f"stuck{number}" for number in range(count)), buffer=SMALL)
+        (talker,) = crowd.enter(server.port, "talker")
+        crowd.run(talker.talk(8000, padding=1000))
+        crowd.run(talker.leave())
+        server.terminated("end of stream")
+        return server
+
+    return start
+
+
+def test_several_signals_at_once_are_one(stuck: Callable[..., Chatsrv], crowd: Crowd) -> None:
+    """A terminal, a shell and a supervisor may all send theirs: nobody loses anything by that."""
+    server = stuck()
+    for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM:
+        server.process.send_signal(number)
+    slow = crowd.visitors[0]
+    crowd.run(slow.to_the_end())
+    assert slow.heard.endswith(b"\n") and slow.heard.count(b"\n") == 8001
+    assert server.process.wait(PATIENCE) == 0
+
+
+def test_several_signals_at_once_do_not_change_the_status() -> None:
+    """Also when nobody is there, and the process has nearly ended when the second one comes."""
+    for _ in range(20):
+        server = Chatsrv()
+        try:
+            for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT:
+                server.process.send_signal(number)
+            assert server.process.wait(PATIENCE) == 0
+        finally:
+            server.destroy()
+
+
+def test_an_end_that_takes_time_says_what_it_waits_for_and_a_second_signal_ends_it(
+    stuck: Callable[..., Chatsrv], crowd: Crowd
+) -> None:  # hazard 35
+    server = stuck()
+    name = crowd.visitors[0].sock.getsockname()
+    server.process.send_signal(signal.SIGINT)
+    (line,) = server.complaints.expect(TELLS)
+    assert f"{name[0]}:{name[1]}" in line
+    assert server.end(signal.SIGINT) == 1
+    server.terminated("the server is ending")
+    server.finish(status=1, complaint=TELLS)
+
+
+def test_the_journal_is_whole_when_the_end_is_at_once(stuck: Callable[..., Chatsrv]) -> None:
+    server = stuck(30)
+    server.process.send_signal(signal.SIGTERM)
+    server.complaints.expect(TELLS)
+    assert server.end() == 1
+    server.finish(status=1, complaint=TELLS)
+    assert server.journal
+    check_journal(server.journal.text())
+    assert len(server.journal.lines("connection terminated: the server is ending")) == 30
+
+
+# Being asked.
+
+
+def test_being_asked_often_is_answered_in_whole_and_does_not_delay_the_end(chatsrv: Start) -> None:
+    server = chatsrv()
+    server.client()
+    server.process.send_signal(signal.SIGUSR1)
+    server.complaints.expect("bytes behind")
+    for _ in range(900):
+        server.process.send_signal(signal.SIGUSR1)
+    assert server.end() == 0
+    server.complaints.close()
+    told = server.complaints.text()
+    assert "Traceback" not in told
+    lines = told.splitlines()
+    starts = [place for place, line in enumerate(lines) if line.startswith("chatsrv: 1 members")]
+    assert starts[0] == 0 and 2 <= len(starts) < 900
+    answers = [lines[start:end] for start, end in zip(starts, [*starts[1:], len(lines)])]
+    assert all(any("bytes behind" in line for line in answer) for answer in answers[:-1])
+    server.finish(complaint=None)
+
+
+def test_nobody_is_asked_in_vain_where_no_path_can_be_told(chatsrv: Start, tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    gone = tmp_path / "gone"
+    odd.mkdir()
+    gone.mkdir()
+    server = chatsrv("--handler", handler(odd, "room.publish(member, messages)"), cwd=gone)
+    gone.rmdir()
+    client = server.client()
+    server.process.send_signal(signal.SIGUSR1)
+    server.complaints.expect("bytes behind")
+    client.say("still here")
+    client.expect(PREFIX + b"still here")
+    assert server.end() == 0
+    assert "Traceback" not in server.complaints.text()
+    server.finish(complaint=None)
