@@ -4,6 +4,7 @@ python -m tests.bench                 everything: some twenty minutes
 python -m tests.bench --quick         the short one: some three minutes
 python -m tests.bench --only NAMES    some workloads of it, with commas between: --only fanout-100,talk
 python -m tests.bench --against REV   the server beside itself at another commit, by turns; also with --only
+python -m tests.bench count           instructions for a message, by valgrind; with --only, --against, --server
 python -m tests.bench sweep           how the server grows
 python -m tests.bench chart KIND      draw the charts anew from the JSON of `full`, `quick` or `sweep`
 python -m tests.bench table KIND      print the table anew
@@ -18,6 +19,7 @@ import sys
 
 from . import plan
 from .bounds import bounds_table
+from .count import count
 from .measure import Case, carry_out
 from .report import Report, beside, disturbance, load, report, save, short_table, table
 from .servers import find
@@ -36,7 +38,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     flag = parser.add_argument
-    flag("what", nargs="?", default="all", choices=["all", "sweep", "chart", "table", *MEASURES])
+    flag("what", nargs="?", default="all", choices=["all", "count", "sweep", "chart", "table", *MEASURES])
     flag("kind", nargs="?", default="full", choices=["full", "quick", "sweep"])
     flag("--quick", action="store_true")
     flag("--only", metavar="NAMES", help=f"of {', '.join(case.name for case in plan.full_plan())}")
@@ -58,10 +60,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     flag("--stuck", type=int, default=0, help="clients that never read")
     options = parser.parse_args(arguments)
-    try:
-        options.cases = choose(options)
-    except ValueError as error:
-        parser.error(str(error))
+    options.only = options.only.split(",") if options.only else []
+    options.servers = options.server.split(",") if options.server else []
+    if options.against:
+        options.servers = ["chatsrv", f"chatsrv@{options.against}"]
     return options
 
 
@@ -76,25 +78,25 @@ def choose(options: argparse.Namespace) -> list[Case]:
     else:
         cases = plan.quick_plan() if options.quick else plan.full_plan()
     if options.only:
-        names = options.only.split(",")
-        cases = [case for case in cases if case.name in names]
-        if unknown := set(names) - {case.name for case in cases}:
+        cases = [case for case in cases if case.name in options.only]
+        if unknown := set(options.only) - {case.name for case in cases}:
             raise ValueError(f"there is no workload {', '.join(sorted(unknown))}")
-    servers = options.server.split(",") if options.server else []
-    if options.against:
-        servers = ["chatsrv", f"chatsrv@{options.against}"]
+    for case in cases:
+        case.servers = options.servers or case.servers
+        case.rounds = options.rounds or (5 if options.against else case.rounds)
+        if options.seconds and "seconds" in case.job:
+            case.job["seconds"] = options.seconds
+    return cases
+
+
+def check(servers: list[str]) -> None:
+    """Raises ValueError if one of them is not to be had."""
     try:
         _, missing = find(servers)
     except KeyError as error:
         raise ValueError(f"there is no server {error.args[0]}") from None
     if missing:
         raise ValueError("; ".join(missing))
-    for case in cases:
-        case.servers = servers or case.servers
-        case.rounds = options.rounds or (5 if options.against else case.rounds)
-        if options.seconds and "seconds" in case.job:
-            case.job["seconds"] = options.seconds
-    return cases
 
 
 def main() -> int:
@@ -104,7 +106,16 @@ def main() -> int:
     if options.what == "table":
         show(load(options.kind))
         return 0
-    cases = options.cases
+    try:
+        check(options.servers)
+        if options.what == "count":
+            for line in count(options.servers or ["chatsrv"], options.only):
+                print(line, flush=True)
+            return 0
+        cases = choose(options)
+    except ValueError as error:
+        print(f"python -m tests.bench: {error}", file=sys.stderr)
+        return 2
     rows = carry_out(cases)
     whole = not (options.only or options.against or options.server or options.what in MEASURES)
     kind = "" if not whole else "sweep" if options.what == "sweep" else "quick" if options.quick else "full"

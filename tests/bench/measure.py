@@ -103,7 +103,7 @@ def start(server: Server, count: int) -> dict[str, Any]:
         try:
             with socket.create_connection(("127.0.0.1", running.port), 10) as sock:
                 greeting = sock.recv(1000)
-            whole, whole_used = time.perf_counter() - began, Process(running.process.pid).times()[0]
+            whole, whole_used = time.perf_counter() - began, Process(running.pid).times()[0]
         finally:
             running.stop()
         if not greeting.endswith(server.wire.greeting):

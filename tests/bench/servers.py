@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -61,8 +62,12 @@ class Running:
     If the workload has a journal, stdout is a file, and `journal_lines` counts what is in it.
     """
 
-    def __init__(self, server: Server, job: Job, core: int | None = None) -> None:
+    def __init__(
+        self, server: Server, job: Job, core: int | None = None, environment: dict[str, str] | None = None
+    ) -> None:
         self.server = server
+        # As everywhere: compiled once, not at each start
+        self.environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(environment or {})}
         self.output = tempfile.TemporaryFile() if job.get("journal") else None  # noqa: SIM115
         self.processes: list[subprocess.Popen[bytes]] = []
         ports: dict[str, int] = {}
@@ -84,6 +89,7 @@ class Running:
                 wait(lambda: self.ready() or self.process.poll() is not None)
             if not self.port or self.process.poll() is not None:
                 raise RuntimeError(f"{server.name} did not start")
+            self.pid = child(self.process.pid) or self.process.pid  # strace runs it as a child
         except BaseException:
             self.stop()
             raise
@@ -95,7 +101,7 @@ class Running:
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},  # as everywhere: compiled once, not at each start
+                env=self.environment,
                 preexec_fn=None if core is None else functools.partial(os.sched_setaffinity, 0, {core}),
             )
         )
@@ -115,7 +121,7 @@ class Running:
             key: value.decode() if isinstance(value, bytes) else value
             for key, value in asdict(self.server.wire).items()
         }
-        return {"port": self.port, "pid": self.process.pid, "wire": wire}
+        return {"port": self.port, "pid": self.pid, "wire": wire}
 
     def journal_lines(self) -> int:
         """How many lines the journal has, once it grows no more."""
@@ -131,12 +137,23 @@ class Running:
 
     def stop(self) -> None:
         for process in reversed(self.processes):
+            if inner := child(process.pid):
+                os.kill(inner, signal.SIGKILL)
             process.kill()
             process.wait()
             if process.stdout:
                 process.stdout.close()
         if self.output:
             self.output.close()
+
+
+def child(pid: int) -> int:
+    """The first child of a process; 0 if there is none, or the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return int((file.read().split() or ["0"])[0])
+    except OSError:
+        return 0
 
 
 def filled(command: list[str], ports: dict[str, int]) -> list[str]:
