@@ -69,11 +69,10 @@ class Member:
         self.end_told = False  # its handler knows that there is nothing to come
         self.refused = False  # its handler has asked for messages when there could not be any more
         # The sending side.
-        self.sending = ""
-        self.outbox = hub.nowhere.outbox
+        self.sending = ""  # its state; become(APART) begins
+        self.outbox = Outbox(hub.nowhere.feed)
         self.writer: Task | None = None  # deliver()
         self.sent_all: WaitQueue | None = None  # once it leaves: where its task waits for everything to be sent
-        self.become(TOGETHER)
         # Its end.
         self.reason = ""  # why it ends, once that is certain
         self.kicked = False

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 RECEIVE = 32 << 10  # bytes: at most so much is taken from one socket at once; with 64 KiB, fan-out was slower
 TURN = 1 << 20  # bytes: about so much is taken from all of them before it is sent on
 LEAST = 1024  # bytes that may be taken in any case
-GRACE = 0.1  # seconds that a member which is too far behind has to show that it reads
-ENOUGH = 1 << 20  # bytes that it has to take in that time
+GRACE = 0.2  # seconds that a member which is too far behind has to show that it reads
+ENOUGH = 256 << 10  # bytes that it has to take in that time
 
 
 class Pace:

@@ -11,7 +11,7 @@ from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, expla
 from ..handlers.chat import chat
 from .flags import Options
 from .journal import Journal
-from .member import OVER, Member
+from .member import APART, OVER, Member
 from .room import Hub
 from .sending import spread
 
@@ -157,6 +157,7 @@ class Server:
             self.admitted += 1
             self.per_host[host] = self.per_host.get(host, 0) + 1
         member.task = self.kernel.spawn(self.serve(member), member.name)
+        member.become(APART)  # only now: so its handler, which greets it, runs before spread()
         if refusal:
             member.dismiss(refusal)
 
@@ -237,7 +238,8 @@ class Server:
             self.per_host[member.host] -= 1
             if not self.per_host[member.host]:
                 del self.per_host[member.host]
-        self.change.wake_all()
+        if self.stopping:
+            self.change.wake_all()
 
     # Handlers that do not end.
 

@@ -69,6 +69,7 @@ def test_at_the_end_a_client_that_takes_it_too_slowly_finds_a_reset(chatsrv: Sta
     assert server.process.wait(15) == 0
     heard, fin = heard_to_the_end(reader)
     assert not fin and not heard.endswith(b"ending.\n")
+    server.finish(complaint="still delivering what is due")
 
 
 @linux

@@ -46,7 +46,7 @@ REFUSED = re.compile("the server is full|too many connections from ")
 KICKED = re.compile(r"more than \d+ bytes behind|took nothing for |silent for |the world says so")
 TOLD = re.compile(rb"~(\d+)~\n")
 PRIVATE = re.compile(rb"\* (Here: .*|Commands: .*|A name has .*|\S+ is taken)")
-LEFT_OUT = re.compile(rb"\((\d+) lines were left out here: nobody took them in time\)\Z")
+LEFT_OUT = re.compile(rb"\((\d+) lines were left out here: they could not be written in time\)\Z")
 GREETINGS = {
     "chat": re.compile(re.escape(GREETING.encode()) + rb"\n"),
     "echo": re.compile(rb"Welcome to the echo[^\n]*\n"),
