@@ -17,17 +17,18 @@
 Read in this order: traps (what a task may ask for), task, waitqueue, kernel, poller, stream, signals, diagnose.
 """
 
-from .diagnose import complain, explain, report
+from .diagnose import complain, explain, report, vital
 from .kernel import Kernel
 from .poller import EpollPoller, KqueuePoller, SelectPoller
 from .signals import Signals
-from .stream import accept, connect, read, readable, recv, send, sleep, writable, write
+from .stream import accept, connect, read, readable, recv, send, sleep, writable, write, write_some
 from .task import Busy, Cancelled, Closed, Task, TimedOut
-from .traps import Park, ReadWait, Sleep, WriteWait
+from .traps import Coroutine, Park, ReadWait, Sleep, WriteWait
 from .waitqueue import WaitQueue, join
 
 __all__ = [
-    "Busy", "Cancelled", "Closed", "EpollPoller", "Kernel", "KqueuePoller", "Park", "ReadWait", "SelectPoller",
-    "Signals", "Sleep", "Task", "TimedOut", "WaitQueue", "WriteWait", "accept", "complain", "connect", "explain",
-    "join", "read", "readable", "recv", "report", "send", "sleep", "writable", "write",
+    "Busy", "Cancelled", "Closed", "Coroutine", "EpollPoller", "Kernel", "KqueuePoller", "Park", "ReadWait",
+    "SelectPoller", "Signals", "Sleep", "Task", "TimedOut", "WaitQueue", "WriteWait", "accept", "complain", "connect",
+    "explain", "join", "read", "readable", "recv", "report", "send", "sleep", "vital", "writable", "write",
+    "write_some",
 ]  # fmt: skip

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
+from collections.abc import Callable
+from types import FrameType
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from .stream import sleep, write_some
+from .task import Task
+from .traps import Coroutine
 
-    from .task import Task
+ROOT = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 def complain(text: str) -> None:
-    """Write lines to stderr if they can go there at once. Never waits and never raises.
+    """Write lines to stderr, as far as they can go there at once. Never waits and never raises.
 
     Where stderr and stdout share a pipe whose reader has paused, a blocking write here would stop everything.
     """
     data = text.encode("utf-8", "backslashreplace") + b"\n"
     try:
-        while data and select.select([], [2], [], 0)[1]:
-            data = data[os.write(2, data[: select.PIPE_BUF]) :]  # so much surely fits once there is room
+        while data and (taken := write_some(2, data)):
+            data = data[taken:]
     except OSError:
         pass  # stderr is closed, or the disk is full
 
 
 def report(what: str) -> None:
     """Complain about the exception that is being handled, with its traceback."""
-    import traceback  # only now: it takes longer to import than the whole loop
+    error = sys.exc_info()[1]
+    try:
+        import traceback  # only now: it takes longer to import than the whole loop
 
-    complain(f"{what}\n{traceback.format_exc().rstrip()}")
+        text = traceback.format_exc().rstrip()
+    except Exception:
+        text = repr(error)  # without a descriptor left, nothing can be imported
+    complain(f"{what}\n{text}")
 
 
 def explain(task: Task) -> str:
@@ -38,9 +44,31 @@ def explain(task: Task) -> str:
     trap = task.waits_for
     details = [f"{name} {getattr(trap, name)}" for name in ("fd", "timeout") if getattr(trap, name, None) is not None]
     lines = [f"{task.name}: {type(trap).__name__ if trap else 'ready'} {', '.join(details)}".rstrip()]
-    coroutine: Any = getattr(task, "coroutine", None)  # a task that was dropped has none
-    while getattr(coroutine, "gi_frame", None) is not None:
-        place = os.path.relpath(coroutine.gi_code.co_filename, sys.path[0] or None)
-        lines.append(f"    {coroutine.__name__} at {place}:{coroutine.gi_frame.f_lineno}")
-        coroutine = coroutine.gi_yieldfrom
-    return "\n".join(lines)
+    coroutine: object = getattr(task, "coroutine", None)  # a task that was dropped has none
+    while frame := getattr(coroutine, "gi_frame", None):
+        lines.append(place(frame))
+        coroutine = getattr(coroutine, "gi_yieldfrom", None)
+    return "\n".join(lines).encode("utf-8", "backslashreplace").decode()  # a file's name may be any bytes
+
+
+def place(frame: FrameType) -> str:
+    """A line that says where a function stands, in which file of the project or elsewhere."""
+    code = frame.f_code
+    return f"    {code.co_name} at {code.co_filename.removeprefix(ROOT)}:{frame.f_lineno}"
+
+
+def vital(begin: Callable[[], Coroutine[None]], name: str, pause: float = 1.0) -> Coroutine[None]:
+    """COROUTINE. Runs `begin()`, without which the program is of no use, to its end.
+
+    If it fails with an OSError, such as no memory for a moment, it is begun anew after `pause` seconds. Any other
+    exception is a mistake that will not pass: it ends run(), with SystemExit(1).
+    """
+    while True:
+        try:
+            return (yield from begin())
+        except OSError as error:
+            complain(f"{name} failed, and begins anew: {error.strerror or error}")
+        except Exception:
+            report(f"{name} failed")
+            raise SystemExit(1) from None
+        yield from sleep(pause)

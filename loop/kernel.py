@@ -1,59 +1,58 @@
 """The kernel: who runs next, and who waits for what.
 
-Almost nothing interesting happens here. Tasks in the ready queue run one after the other, each until it yields a trap;
-the kernel notes what the task waits for and turns to the next. When readiness, time or another task answers the trap,
-the task is ready again. There is one thread: between two yields a task has the whole program to itself.
+A turn asks the poller which descriptors are ready, looks whose time has run out, and lets each task that is ready take
+one step: to its next trap. The kernel carries the trap out, by noting what the task waits for, and goes on to the next
+task. There is one thread: between two yields a task has the whole program to itself.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
-from functools import partial
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
+from socket import socket
 from types import GeneratorType
 
 from .diagnose import report
-from .poller import READ, WRITE, default_poller
-from .task import NOTHING_YET, Busy, Cancelled, Closed, Task, TimedOut
-from .traps import Park, ReadWait, Sleep, WriteWait
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from socket import socket
-    from typing import Any, Callable, NoReturn
-
-    from .poller import Poller
-    from .traps import Coroutine, Wait
+from .poller import READ, WRITE, Poller, default_poller
+from .task import GROUP, NOTHING_YET, Busy, Cancelled, Closed, Task, TimedOut
+from .traps import Coroutine, Park, ReadWait, Sleep, WriteWait, guess
 
 
 class Kernel:
-    """Runs tasks. `poller` and `clock` (seconds, monotonic) are where the world comes in; tests bring their own."""
+    """Runs tasks. `poller` and `clock` (seconds, monotonic) are where the world comes in; tests bring their own.
+
+    Not for signal handlers and threads: what they change is noticed when the poller returns for another reason.
+    """
 
     def __init__(self, poller: Poller | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.poller = poller or default_poller()
         self.clock = clock
         self.tasks: dict[Task, None] = {}  # all that have not ended, oldest first
         self.ready: deque[Task] = deque()
-        self.readers: dict[int, Task] = {}  # who waits to read which descriptor
+        # The tasks that wait to read or write a descriptor. Every entry is armed: a report disarms both directions of
+        # its descriptor, so whoever is left is armed again.
+        self.readers: dict[int, Task] = {}
         self.writers: dict[int, Task] = {}
         self.timers: list[tuple[float, int, Task]] = []  # a heap; the serial keeps equal times from comparing tasks
         self.serial = count()
-        self.stopping = False
-        # How each trap is carried out, and how that is undone
-        self.traps: dict[type, tuple[Callable[[Task, Any], None], Callable[[Task], None]]] = {
-            ReadWait: (partial(self.wait_for, self.readers, READ), partial(self.leave, self.readers)),
-            WriteWait: (partial(self.wait_for, self.writers, WRITE), partial(self.leave, self.writers)),
+        self.running = self.stopping = False
+        self.traps: dict[type, tuple[Callable[..., object], Callable[[Task], object]]] = {  # to carry out, to undo
+            ReadWait: (self.wait_for, self.leave),
+            WriteWait: (self.wait_for, self.leave),
             Sleep: (lambda task, trap: None, lambda task: None),  # its timer is all there is to it
-            Park: (park, unpark),
+            Park: (lambda task, trap: trap.tasks.setdefault(task), lambda task: task.trap.tasks.pop(task)),
         }
 
     # Plain calls: what cannot block.
 
-    def spawn(self, coroutine: Coroutine[Any], name: str = "") -> Task:
-        """Make a task of a coroutine; its first step comes in the next turn. Raises TypeError if it is no generator."""
+    def spawn(self, coroutine: Coroutine[object], name: str = "") -> Task:
+        """Make a task of a coroutine, and of each only one; its first step comes in the next turn.
+
+        Raises TypeError if it is no generator.
+        """
         if not isinstance(coroutine, GeneratorType):
             raise TypeError(f"spawn() takes a generator, not {coroutine!r}; did you forget the call or a `yield from`?")
         task = Task(coroutine, name or coroutine.__name__, self.ready)
@@ -72,46 +71,38 @@ class Kernel:
                 if fd in waiting:
                     waiting[fd].wake(error=Closed("closed by another task"))
             self.poller.forget(fd)
-        sock.close()
+        try:
+            sock.close()
+        except OSError:
+            pass  # a complaint about what was sent before; the descriptor is gone all the same
 
     def drop(self, task: Task) -> None:
-        """End a task that does not let itself be ended: close its coroutine, whatever that does about it.
-
-        The last resort, after cancel(), and the only place where a waiting coroutine is closed: one that goes on
-        waiting nevertheless is never resumed, and its `finally` may not run. Not for the task that runs.
-        """
+        """End a task that cancel() does not end. The only place where a waiting coroutine is closed."""
         if task.outcome is not None:
             return
-        coroutine: Any = task.coroutine
-        if coroutine.gi_running:
+        if task.coroutine.gi_running:
             raise RuntimeError(f"{task.name} cannot drop itself")
         if task.undo is not None:
-            task.undo(task)
-            task.undo = task.timer = None
+            task.wake()
         self.end(task, "dropped")
-        complain_about, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None  # of coroutines within
-        try:
-            for _ in range(10):  # a caller within may take it for a mistake of what it called, and go on itself
-                try:
-                    coroutine.close()
-                    break
-                except BaseException:
-                    pass
-            del coroutine, task.coroutine  # what it still holds goes now
-        finally:
-            sys.unraisablehook = complain_about
+        task.abandon()
 
     def run(self, until: Task | None = None) -> None:
         """Turn until the task `until` has ended, no task is left, or stop() was called.
 
-        Raises RuntimeError if all tasks wait for each other: nothing could wake them.
+        Raises RuntimeError if all tasks wait for each other, so that nothing could wake them, and if a task calls it.
         """
-        self.stopping = False
-        while self.tasks and not self.stopping and (until is None or until.outcome is None):
-            self.turn()
+        if self.running:
+            raise RuntimeError("run() inside a task; did you mean `yield from join(task)`?")
+        self.running = True
+        try:
+            while self.tasks and not self.stopping and (until is None or until.outcome is None):
+                self.turn()
+        finally:
+            self.running = self.stopping = False
 
     def stop(self) -> None:
-        """Make run() return after this turn, whatever still waits."""
+        """Make run() return after this turn, whatever still waits; before run(), make it return at once."""
         self.stopping = True
 
     # The turn.
@@ -124,47 +115,45 @@ class Kernel:
         """
         readers, writers, ready = self.readers, self.writers, self.ready
         ready_before = len(ready)
-        for fd, readiness in self.poller.poll(self.patience()):
+        now = self.clock()
+        for fd, readiness in self.poller.poll(self.time_to_wait(now)):
             if readiness & READ and fd in readers:
                 readers.pop(fd).make_ready()
             if readiness & WRITE and fd in writers:
                 writers.pop(fd).make_ready()
             if fd in readers or fd in writers:
-                self.rearm(fd)  # readiness disarms the descriptor, and somebody still waits for the other direction
+                self.rearm(fd)
         if self.timers:
-            self.expire(self.clock())
+            self.expire(now)
         ready.rotate(-ready_before)
         for _ in range(len(ready)):
             self.step(ready.popleft())
 
     def step(self, task: Task) -> None:
-        """Resume a task, run it to its next trap, and carry that out.
-
-        An Exception ends this task only. Whatever else it raises, Cancelled excepted, comes out of run().
-        """
+        """Resume a task, run it to its next trap, and carry that out."""
         if task.outcome is not None:
             return  # it was dropped while it was ready
         error = task.error
         try:
-            if error is None or task.trap is NOTHING_YET:  # it must begin, or its `finally` counts not; the error stays
+            if error is None or task.trap is NOTHING_YET:  # a coroutine that never began would run no `finally`
                 trap = next(task.coroutine)
             else:
                 task.error = None
                 trap = task.coroutine.throw(error)
         except StopIteration:
             self.end(task, "returned")
-        except Cancelled:
-            self.end(task, "cancelled")
-        except Exception:
-            self.end(task, "failed")
-            report(f"task {task.name} failed")
+        except BaseException as raised:
+            self.fail(task, raised)
         else:
             task.trap = trap
-            if task.error is not None or (type(trap) is Sleep and trap.timeout == 0):
+            kind = type(trap)
+            if task.error is not None or (kind is Sleep and trap.timeout == 0):
                 self.ready.append(task)  # it was cancelled meanwhile, or the next turn is all it asks for
                 return
             try:
-                carry_out, undo = self.traps.get(type(trap)) or refuse(trap)
+                if kind not in self.traps:
+                    raise TypeError(guess(trap))
+                carry_out, undo = self.traps[kind]
                 if trap.timeout is not None:
                     self.set_timer(task, trap.timeout)
                 carry_out(task, trap)
@@ -176,6 +165,16 @@ class Kernel:
         finally:
             error = None  # its traceback refers to this frame: in a circle, a dead task's locals would outlive it
 
+    def fail(self, task: Task, error: BaseException) -> None:
+        """End a task that has raised. An Exception is reported, Cancelled is not; anything else comes out of run()."""
+        rest = error.split(Cancelled)[1] if isinstance(error, GROUP) else error
+        cancelled = rest is None or isinstance(rest, Cancelled)
+        self.end(task, "cancelled" if cancelled else "failed")
+        if isinstance(rest, Exception):
+            report(f"task {task.name} failed")
+        elif not cancelled:
+            raise rest
+
     def end(self, task: Task, outcome: str) -> None:
         task.outcome = outcome
         task.error = None
@@ -185,8 +184,9 @@ class Kernel:
 
     # Descriptors.
 
-    def wait_for(self, waiting: dict[int, Task], direction: int, task: Task, trap: Wait) -> None:
+    def wait_for(self, task: Task, trap: ReadWait | WriteWait) -> None:
         fd = trap.fd
+        waiting, direction = (self.readers, READ) if type(trap) is ReadWait else (self.writers, WRITE)
         if fd in waiting:
             raise Busy(f"{waiting[fd].name} already waits for this direction of descriptor {fd}")
         if fd < 0:
@@ -194,16 +194,20 @@ class Kernel:
         self.poller.arm(fd, direction | (READ if fd in self.readers else 0) | (WRITE if fd in self.writers else 0))
         waiting[fd] = task
 
-    def leave(self, waiting: dict[int, Task], task: Task) -> None:
+    def leave(self, task: Task) -> None:
+        waiting = self.readers if type(task.trap) is ReadWait else self.writers
         del waiting[task.trap.fd]
         self.rearm(task.trap.fd)
 
     def rearm(self, fd: int) -> None:
-        """Arm for who is left. A descriptor that was closed behind our back must not end more than its own tasks."""
+        """Arm for whoever is left; whoever cannot be armed is told."""
         try:
             self.poller.arm(fd, (READ if fd in self.readers else 0) | (WRITE if fd in self.writers else 0))
-        except OSError:
-            pass
+        except (OSError, ValueError) as error:  # no memory, or the descriptor or the poller is closed
+            for waiting in (self.readers, self.writers):
+                if fd in waiting:
+                    waiting[fd].error = error
+                    waiting.pop(fd).make_ready()
 
     # Time.
 
@@ -219,7 +223,10 @@ class Kernel:
         heappush(self.timers, task.timer)
 
     def expire(self, now: float) -> None:
-        """Answer the traps whose time has run out."""
+        """Answer the traps whose time had run out before the poll, which then had no time to wait, and really looked.
+
+        So whoever was answered while this process stood still (stopped, or in a long step) is not taken for silent.
+        """
         if len(self.timers) > 2 * len(self.tasks) + 100:
             self.timers = [timer for timer in self.timers if timer[2].timer is timer]
             heapify(self.timers)
@@ -229,31 +236,15 @@ class Kernel:
             if task.timer is timer:
                 task.wake(None if isinstance(task.trap, Sleep) else TimedOut("nothing happened in time"))
 
-    def patience(self) -> float | None:
+    def time_to_wait(self, now: float) -> float | None:
         """How long the poller may wait, in seconds: not at all if a task is ready, for ever if nothing is timed."""
         if self.ready:
             return 0
         while self.timers and self.timers[0][2].timer is not self.timers[0]:
             heappop(self.timers)
         if self.timers:
-            return min(max(0, self.timers[0][0] - self.clock()), 86400)  # the systems' limits are in weeks
+            return min(max(0, self.timers[0][0] - now), 86400)  # the systems' limits are in weeks
         if not self.readers and not self.writers:
-            # Waiting would be for ever, and look like a program that hangs
+            # A wait that nothing can end would look like a program that hangs
             raise RuntimeError(f"nothing can wake these tasks any more: {list(self.tasks)}")
         return None
-
-
-def park(task: Task, trap: Park) -> None:
-    trap.tasks[task] = None
-
-
-def unpark(task: Task) -> None:
-    del task.trap.tasks[task]
-
-
-def refuse(trap: object) -> NoReturn:
-    """Say why a task may have yielded something that is no trap."""
-    if isinstance(trap, GeneratorType):
-        name = trap.__name__
-        raise TypeError(f"the generator {name}() was yielded, not run; did you mean `yield from {name}(...)`?")
-    raise TypeError(f"{trap!r} was yielded, which is no trap; did you mean `return`, or `yield from` a coroutine?")

@@ -1,11 +1,5 @@
 """Which descriptors are ready: three systems, one face.
 
-    arm(fd, want)    report `fd` once, as soon as one of `want` (READ | WRITE) is ready; 0 takes that back.
-                     OSError: there is no such descriptor, or no memory
-    forget(fd)       drop all that is known of `fd`, which is about to be closed
-    poll(timeout)    [(fd, what is ready)], after at most `timeout` seconds (None: however long it takes)
-    close()          free the system's own descriptor
-
 Arming is one-shot. Readiness that nobody has asked for is then reported at most once, where a lasting registration
 reports it again at every poll: a peer that resets while nobody reads from it (an error cannot be masked), or a
 registration that outlives its descriptor because a duplicate of it is still open, would keep the processor busy for
@@ -18,23 +12,35 @@ in `always`, what their system refuses or gets wrong.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class Poller(Protocol):
-        def arm(self, fd: int, want: int) -> None: ...
-        def forget(self, fd: int) -> None: ...
-        def poll(self, timeout: float | None) -> list[tuple[int, int]]: ...
-        def close(self) -> None: ...
-
+from .traps import Protocol
 
 READ = 1  # EPOLLIN
 WRITE = 4  # EPOLLOUT: what is wanted goes to epoll as it is
+MOST = 1023  # reports that one call to the system returns
+
+
+class Poller(Protocol):
+    """What the kernel asks of each of them."""
+
+    def arm(self, fd: int, want: int) -> None:
+        """Report `fd` once, as soon as one of `want` (READ | WRITE) is ready; 0 takes that back.
+
+        Raises OSError if there is no such descriptor, or no memory; then nothing has changed.
+        """
+
+    def forget(self, fd: int) -> None:
+        """Drop all that is known of `fd`, which is about to be closed."""
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Return all that is ready, as [(fd, READ | WRITE)], after at most `timeout` seconds (None: for ever)."""
+
+    def close(self) -> None:
+        """Free the system's own descriptor."""
 
 
 class EpollPoller:
@@ -58,17 +64,18 @@ class EpollPoller:
         self.always.pop(fd, None)
         try:
             self.epoll.unregister(fd)
-        except OSError:
-            pass  # it was never armed
+        except (OSError, ValueError):
+            pass  # it was never armed, or this poller is closed
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         found = [(fd, want) for fd, want in self.always.items() if want]
         self.always.clear()
-        for fd, mask in self.epoll.poll(0 if found else timeout):
+        events = self.epoll.poll(0 if found else -1 if timeout is None else timeout, MOST)
+        for fd, mask in events:
             # EPOLLHUP and EPOLLERR come without IN or OUT: the end of a pipe is HUP alone
             ready = (READ if mask & ~select.EPOLLOUT else 0) | (WRITE if mask & ~select.EPOLLIN else 0)
             found.append((fd, ready))
-        return found
+        return found if len(events) < MOST else found + self.poll(0)
 
     def close(self) -> None:
         self.epoll.close()
@@ -87,7 +94,7 @@ class KqueuePoller:
         if stat.S_ISREG(kind) or (stat.S_ISCHR(kind) and not os.isatty(fd)):
             self.always[fd] = want  # a file's end would never be reported, and devices are refused
             return
-        had, self.armed[fd] = self.armed.get(fd, 0), want
+        had = self.armed.get(fd, 0)
         filters = ((READ, select.KQ_FILTER_READ), (WRITE, select.KQ_FILTER_WRITE))
         add, delete = select.KQ_EV_ADD | select.KQ_EV_ONESHOT, select.KQ_EV_DELETE
         changes = [select.kevent(fd, filter, add) for bit, filter in filters if want & bit]
@@ -96,33 +103,38 @@ class KqueuePoller:
             self.kqueue.control(changes, 0)
         except FileNotFoundError:
             pass  # what was to be deleted went with a descriptor that was closed without a word
+        self.armed[fd] = want
 
     def forget(self, fd: int) -> None:
-        self.arm(fd, 0)
+        try:
+            self.arm(fd, 0)
+        except (OSError, ValueError):
+            pass  # it is closed already, or this poller is
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         found = [(fd, want) for fd, want in self.always.items() if want]
         self.always.clear()
-        for kevent in self.kqueue.control(None, 1024, 0 if found else timeout):
-            ready = READ if kevent.filter == select.KQ_FILTER_READ else WRITE
-            self.armed[kevent.ident] &= ~ready
-            found.append((kevent.ident, ready))
-        return found
+        events = self.kqueue.control(None, MOST, 0 if found else timeout)
+        for event in events:
+            ready = READ if event.filter == select.KQ_FILTER_READ else WRITE
+            self.armed[event.ident] = self.armed.get(event.ident, 0) & ~ready
+            found.append((event.ident, ready))
+        return found if len(events) < MOST else found + self.poll(0)
 
     def close(self) -> None:
         self.kqueue.close()
 
 
 class SelectPoller:
-    """Everywhere, also for a terminal that kqueue refuses. For few descriptors: those below FD_SETSIZE, mostly 1024.
-
-    A descriptor that is closed while it is armed makes poll() fail for all.
-    """
+    """Everywhere, also for a terminal that kqueue refuses. For descriptors below FD_SETSIZE, which is 1024."""
 
     def __init__(self) -> None:
         self.armed: dict[int, int] = {}
 
     def arm(self, fd: int, want: int) -> None:
+        os.fstat(fd)  # fails here if it is closed: select would fail for all
+        if fd >= 1024:
+            raise OSError(errno.EMFILE, f"select can watch descriptors up to 1023, and not {fd}")
         self.armed[fd] = want
 
     def forget(self, fd: int) -> None:
@@ -131,7 +143,10 @@ class SelectPoller:
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         readers = [fd for fd, want in self.armed.items() if want & READ]
         writers = [fd for fd, want in self.armed.items() if want & WRITE]
-        readable, writable, _ = select.select(readers, writers, [], timeout)
+        try:
+            readable, writable, _ = select.select(readers, writers, [], timeout)
+        except OSError:  # one was closed behind our back: whoever waits for it learns that from its next call
+            readable = writable = [fd for fd in self.armed if not is_open(fd)]
         found = [(fd, READ) for fd in readable] + [(fd, WRITE) for fd in writable]
         for fd, _ in found:
             self.armed[fd] = 0
@@ -141,10 +156,20 @@ class SelectPoller:
         self.armed.clear()
 
 
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def default_poller() -> Poller:
-    """The best this system has."""
+    """The best this system has. A forked child finds it closed: else what it disarmed would be disarmed here, too."""
     if hasattr(select, "epoll"):
-        return EpollPoller()
+        poller = EpollPoller()
+        os.register_at_fork(after_in_child=poller.close)
+        return poller
     if hasattr(select, "kqueue"):
         return KqueuePoller()
     return SelectPoller()

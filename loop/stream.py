@@ -5,7 +5,7 @@ is a hint: the data may be gone again, the connection may have been reset, so ea
 says it would block after all.
 
 `recv` and `accept` wait first, because the peer decides how much comes: a peer that always has more would otherwise
-never let go. `send` tries first, because there is mostly room: a loop that only sends may never pause.
+never let go. `send` tries first, because there is room nearly always: mind that a loop that only sends may never pause.
 
 Sockets must be non-blocking. Timeouts are in seconds, None for none, and raise TimedOut; each wait has its own, so a
 false readiness begins it anew. A call that fails raises OSError as usual.
@@ -13,17 +13,14 @@ false readiness begins it anew. A call that fails raises OSError as usual.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
 
-from .traps import ReadWait, Sleep, WriteWait
+from .traps import Any, Coroutine, ReadWait, Sleep, Source, WriteWait
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from .traps import Coroutine, Source
+PLAIN = bytes(range(32, 256))  # what a terminal shows as it is; a newline becomes two bytes, a tab up to eight
 
 
 def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[socket.socket, Any]]]:
@@ -46,17 +43,17 @@ def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[sock
 
 
 def connect(sock: socket.socket, address: Any, timeout: float | None = None) -> Coroutine[None]:
-    """COROUTINE. Returns once connected; raises OSError if it is refused or cannot be reached.
-
-    For TCP. The one call whose readiness is not taken as a hint: it cannot be tried anew.
-    """
-    try:
-        sock.connect(address)
-    except (BlockingIOError, InterruptedError):
-        yield WriteWait(sock, timeout)
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    """COROUTINE. Returns once connected; raises OSError if it is refused or cannot be reached. For TCP."""
+    while error := sock.connect_ex(address):
+        if error == errno.EISCONN:
+            break
+        if error in (errno.EINPROGRESS, errno.EALREADY, errno.EINTR):
+            yield WriteWait(sock, timeout)
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
-            raise OSError(error, os.strerror(error)) from None
+            raise OSError(error, os.strerror(error))
+    if sock.getsockname()[:2] == address[:2]:  # TCP does that at a port of ours where nobody listens
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 
 
 def recv(sock: socket.socket, most: int, timeout: float | None = None) -> Coroutine[bytes]:
@@ -94,17 +91,29 @@ def read(file: Source, most: int, timeout: float | None = None) -> Coroutine[byt
 
 
 def write(fd: int, data: bytes) -> Coroutine[None]:
-    """COROUTINE. os.write all of `data`, a piece each time there is room: a blocking descriptor does not block.
-
-    PIPE_BUF bytes are what a pipe that is ready surely takes.
-    """
+    """COROUTINE. write_some until all of `data` is written, each time when there is room."""
     rest = memoryview(data)
     while rest:
         yield WriteWait(fd)
-        try:
-            rest = rest[os.write(fd, rest[: select.PIPE_BUF]) :]
-        except BlockingIOError:
-            pass
+        rest = rest[write_some(fd, rest) :]
+
+
+def write_some(fd: int, data: bytes | memoryview) -> int:
+    """os.write as much of `data` as surely does not block, even if the descriptor does; returns how much, perhaps 0.
+
+    For stdout and stderr: they are shared, so O_NONBLOCK would hit others. A pipe with room takes PIPE_BUF bytes. A
+    terminal may have room for one, and then takes one character or, on Linux, a short text without control characters.
+    """
+    if not select.select([], [fd], [], 0)[1]:  # since it was writable, another task may have used the room
+        return 0
+    size = select.PIPE_BUF
+    if os.isatty(fd):
+        text = bytes(data[:64])
+        size = len(text) - len(text.lstrip(PLAIN)) or 1
+    try:
+        return os.write(fd, data[:size])
+    except BlockingIOError:
+        return 0
 
 
 def readable(file: Source, timeout: float | None = None) -> Coroutine[None]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections import deque
-    from typing import Any, Callable
+import builtins
+import sys
+from collections import deque
+from collections.abc import Callable
+from types import GeneratorType
 
-    from .traps import Coroutine
+from .traps import Any
 
 
 class Cancelled(BaseException):
     """Raised in a task that is to end. A BaseException, so that `except Exception` in a handler lets it through."""
+
+
+GROUP = getattr(builtins, "BaseExceptionGroup", ())  # from Python 3.11: `except*` puts what it raises into one
 
 
 class Closed(OSError):
@@ -41,16 +45,16 @@ class Task:
         "name", "coroutine", "ready_queue", "trap", "undo", "timer", "error", "outcome", "joiners",
     )  # fmt: skip
 
-    def __init__(self, coroutine: Coroutine[Any], name: str, ready_queue: deque[Task]) -> None:
+    def __init__(self, coroutine: GeneratorType[Any, Any, Any], name: str, ready_queue: deque[Task]) -> None:
         self.name = name
         self.coroutine = coroutine
         self.ready_queue = ready_queue  # the kernel's, so that waking and cancelling need no kernel
         self.trap: Any = NOTHING_YET  # what it asked for last
-        self.undo: Callable[[Task], None] | None = None
+        self.undo: Callable[[Task], object] | None = None
         self.timer: tuple[float, int, Task] | None = None  # the one that ends its wait; see Kernel.set_timer
         self.error: BaseException | None = None  # to be raised in it
         self.outcome: str | None = None  # "returned", "cancelled", "failed" or "dropped", once it has ended
-        self.joiners: dict[Task, None] = {}  # who waits for that
+        self.joiners: dict[Task, None] = {}  # the tasks that wait for that
 
     def wake(self, error: BaseException | None = None) -> None:
         """Take a suspended task out of where it waits and make it ready; `error` is then raised at its yield."""
@@ -60,7 +64,7 @@ class Task:
         self.make_ready()
 
     def make_ready(self) -> None:
-        """The second half of waking, for who has taken the task out of where it waits."""
+        """The second half of waking, when the task has been taken out of where it waits."""
         self.undo = self.timer = None
         self.ready_queue.append(self)
 
@@ -75,6 +79,20 @@ class Task:
             self.wake(error=Cancelled())
         else:
             self.error = Cancelled()
+
+    def abandon(self) -> None:
+        """Close the coroutine and let go of it, whatever that raises, and though it may wait again. For Kernel.drop."""
+        hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None  # for the coroutines it has called
+        try:
+            for _ in range(10):  # a caller within may take it for a failure of what it called, and go on
+                try:
+                    self.coroutine.close()
+                    break
+                except BaseException:
+                    pass
+            del self.coroutine
+        finally:
+            sys.unraisablehook = hook
 
     @property
     def waits_for(self) -> Any:

@@ -11,10 +11,14 @@ traps.
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
+from collections.abc import Generator
+from types import GeneratorType
+
+TYPE_CHECKING = False  # as type checkers see it, True; to import typing takes longer than to import all of loop/
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from typing import Any, Protocol, TypeVar, Union
+    from typing import Any as Any
+    from typing import Protocol as Protocol
+    from typing import TypeVar, Union
 
     from .task import Task
 
@@ -25,7 +29,10 @@ if TYPE_CHECKING:
 
     Source = Union[int, HasFileno]
     Trap = Union["ReadWait", "WriteWait", "Sleep", "Park"]
-    Coroutine = Generator[Trap, Any, T]
+    Coroutine = Generator[Trap, Any, T]  # that returns a T
+else:
+    Any = Protocol = Source = object
+    Coroutine = Generator
 
 
 class Wait:
@@ -51,7 +58,7 @@ class WriteWait(Wait):
 
 
 class Sleep:
-    """For `timeout` seconds; the one trap for which running out of time is the answer."""
+    """For `timeout` seconds, which is the answer here, not an error. 0: until the next turn."""
 
     __slots__ = ("timeout",)
 
@@ -60,10 +67,19 @@ class Sleep:
 
 
 class Park:
-    """Until another task wakes this one. `tasks` is where it waits, and is found: a queue's, or a task's joiners."""
+    """Until another task wakes this one, which finds it in `tasks`: those of a wait queue, or a task's joiners."""
 
-    __slots__ = ("tasks", "timeout")
+    __slots__ = ("tasks", "timeout", "woken")
 
     def __init__(self, tasks: dict[Task, None], timeout: float | None = None) -> None:
         self.tasks = tasks
         self.timeout = timeout
+        self.woken = False  # by WaitQueue.wake
+
+
+def guess(trap: object) -> str:
+    """Why a task may have yielded something that is no trap."""
+    if isinstance(trap, GeneratorType):
+        name = trap.__name__
+        return f"the generator {name}() was yielded, not run; did you mean `yield from {name}(...)`?"
+    return f"{trap!r} was yielded, which is no trap; did you mean `return`, or `yield from` a coroutine?"

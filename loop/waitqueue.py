@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from .task import Cancelled
-from .traps import Park
+from collections import OrderedDict
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .task import Task
-    from .traps import Coroutine
+from .task import Task
+from .traps import Coroutine, Park
 
 
 class WaitQueue:
@@ -24,22 +21,25 @@ class WaitQueue:
     __slots__ = ("tasks",)
 
     def __init__(self) -> None:
-        self.tasks: dict[Task, None] = {}  # a dict is an ordered set: cheap to leave from the middle
+        self.tasks: OrderedDict[Task, None] = OrderedDict()  # the first of a dict is found past all that have left it
 
     def wait(self, timeout: float | None = None) -> Coroutine[None]:
         """COROUTINE. Returns once woken; raises TimedOut after `timeout` seconds (None: never).
 
-        A task that is cancelled may have been woken before, for something only one can take. So it wakes the next one.
+        A task that ends after it was woken has not made use of it: the next one is woken in its place.
         """
+        park = Park(self.tasks, timeout)
         try:
-            yield Park(self.tasks, timeout)
-        except Cancelled:
-            self.wake()
+            yield park
+        except BaseException:
+            if park.woken:
+                self.wake()
             raise
 
     def wake(self) -> None:
         """Wake the one that waits longest. Nobody there: nothing happens."""
         for task in self.tasks:
+            task.trap.woken = True
             return task.wake()
 
     def wake_all(self) -> None:

@@ -5,6 +5,7 @@ Sockets are real, time is not: see World.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import errno
 import fcntl
@@ -13,13 +14,17 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 import weakref
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from timeless import World
 
+import loop.poller
 from loop import (
     Busy,
     Cancelled,
@@ -40,6 +45,7 @@ from loop import (
     recv,
     send,
     sleep,
+    vital,
     writable,
 )
 from loop.poller import READ, WRITE, default_poller
@@ -324,6 +330,49 @@ def once_woken(queue: WaitQueue) -> Coroutine[None]:
     yield from queue.wait()
 
 
+def test_hazard_08_a_dropped_waiter_hands_the_wakeup_on(kernel: Kernel) -> None:
+    queue = WaitQueue()
+    first = kernel.spawn(once_woken(queue))
+    second = kernel.spawn(once_woken(queue))
+    kernel.turn()
+    queue.wake()
+    kernel.drop(first)
+    settle(kernel)
+    assert (first.outcome, second.outcome) == ("dropped", "returned")
+
+
+@pytest.mark.parametrize("end", ["cancelled", "cancelled before it waits", "timed out", "dropped"])
+def test_hazard_08_a_waiter_that_ends_unwoken_does_not_disturb_the_order(kernel: Kernel, end: str) -> None:
+    """Were the next one woken in its place, it would find nothing, and wait again behind the others."""
+    queue = WaitQueue()
+    goods: list[str] = []
+    taken: list[str] = []
+
+    def consumer(name: str) -> Coroutine[None]:
+        while not goods:
+            yield from queue.wait()
+        goods.pop()
+        taken.append(name)
+
+    first = kernel.spawn(note([], queue.wait(timeout=1e-7 if end == "timed out" else None)))
+    others = [kernel.spawn(consumer(name)) for name in "ABC"]
+    if end == "cancelled before it waits":
+        kernel.ready.rotate(-1)  # after the others
+        first.cancel()
+    kernel.turn()
+    if end == "cancelled":
+        first.cancel()
+    elif end == "dropped":
+        kernel.drop(first)
+    settle(kernel)
+    assert first.outcome is not None
+    for _ in others:
+        goods.append("goods")
+        queue.wake()
+        settle(kernel)
+    assert taken == ["A", "B", "C"]
+
+
 def test_hazard_09_no_wakeup_is_lost_between_the_check_and_the_wait(kernel: Kernel) -> None:
     """The consumer finds nothing; the producer, next in the same turn, brings something and wakes who waits."""
     queue = WaitQueue()
@@ -523,6 +572,254 @@ def test_hazard_17_a_blocking_descriptor_is_used_and_left_as_it_is(kernel: Kerne
         kernel.run()
         assert [fcntl.fcntl(end, fcntl.F_GETFL) for end in (read_end, write_end)] == flags
     assert seen == [b"less than was asked for"]
+
+
+# What a kernel must not be put out by.
+
+
+@pytest.mark.parametrize("last", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_what_is_no_exception_comes_out_of_run_and_ends_its_task(kernel: Kernel, last: type[BaseException]) -> None:
+    def leaving() -> Coroutine[None]:
+        yield from sleep(1)
+        raise last
+
+    seen: list[str] = []
+    task = kernel.spawn(leaving())
+    kernel.spawn(note(seen, join(task)))
+    other = kernel.spawn(sleep(2))
+    with pytest.raises(last):
+        kernel.run()
+    assert (task.outcome, task in kernel.tasks) == ("failed", False)
+    kernel.run()  # takes up again what is left
+    assert (seen, other.outcome) == (["failed"], "returned")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="there are no groups of exceptions")
+def test_cancelled_in_a_group_is_cancelled(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
+    """`except*` makes a group of what is raised in it, and a task may be cancelled there."""
+    group: Any = vars(builtins)["BaseExceptionGroup"]
+
+    def waits_and_raises(*errors: BaseException) -> Coroutine[None]:
+        try:
+            yield from sleep(1)
+        except Cancelled as cancelled:
+            raise group("", [group("", [cancelled]), *errors]) from None
+
+    tasks = [kernel.spawn(waits_and_raises(), "alone"), kernel.spawn(waits_and_raises(ValueError("x")), "with another")]
+    kernel.turn()
+    for task in tasks:
+        task.cancel()
+    kernel.run()
+    assert [task.outcome for task in tasks] == ["cancelled", "failed"]
+    said = capfd.readouterr().err
+    assert "task with another failed" in said and "task alone" not in said
+    last = kernel.spawn(waits_and_raises(KeyboardInterrupt()))
+    kernel.turn()
+    last.cancel()
+    with pytest.raises(group):
+        kernel.run()
+    assert last.outcome == "failed"
+
+
+def test_a_failure_is_reported_even_if_nothing_can_be_imported(
+    kernel: Kernel, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor left, for instance."""
+
+    def unlucky() -> Coroutine[None]:
+        yield from sleep(0)
+        raise ValueError("no luck")
+
+    monkeypatch.setitem(sys.modules, "traceback", None)
+    kernel.spawn(unlucky(), "unlucky")
+    kernel.run()
+    assert capfd.readouterr().err == "task unlucky failed\nValueError('no luck')\n"
+
+
+def test_run_within_a_task_is_refused(kernel: Kernel) -> None:
+    other = kernel.spawn(sleep(1))
+
+    def nested() -> Coroutine[None]:
+        with pytest.raises(RuntimeError, match="did you mean `yield from join"):
+            kernel.run(until=other)
+        yield from join(other)
+
+    task = kernel.spawn(nested())
+    kernel.run()
+    assert (task.outcome, other.outcome) == ("returned", "returned")
+
+
+def test_a_socket_is_closed_even_if_the_system_complains(kernel: Kernel) -> None:
+    """close(2) may fail with EIO or EINTR, which says nothing of the descriptor: it is gone."""
+
+    class Complaining(socket.socket):
+        def close(self) -> None:
+            super().close()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    sock = Complaining()
+    sock.setblocking(False)
+    seen: list[Any] = []
+    kernel.spawn(note(seen, recv(sock, 100)))
+    kernel.turn()
+    kernel.close(sock)
+    kernel.run()
+    assert (seen, sock.fileno()) == ([Closed], -1)
+
+
+class Refusing(World):
+    """Fails to arm `refused` times, for `trouble`."""
+
+    refused = 0
+    trouble = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    def arm(self, fd: int, want: int) -> None:
+        if self.refused:
+            self.refused -= 1
+            raise self.trouble
+        super().arm(fd, want)
+
+
+@pytest.fixture
+def refusing() -> Iterator[Refusing]:
+    world = Refusing()
+    yield world
+    world.close()
+
+
+def test_what_cannot_be_armed_fails_in_its_own_task_and_can_be_tried_again(refusing: Refusing, pair: Pair) -> None:
+    near, far = pair
+    fill(near)
+    kernel = Kernel(refusing, refusing.clock)
+    seen: list[Any] = []
+    writer = kernel.spawn(send(near, b"x"))
+    kernel.turn()
+    refusing.refused = 1
+    kernel.spawn(note(seen, recv(near, 100, timeout=5)))
+    settle(kernel)
+    assert (seen, writer.outcome, kernel.readers) == ([OSError], None, {})
+    kernel.spawn(note(seen, recv(near, 100, timeout=5)))
+    far.send(b"now")
+    settle(kernel)
+    assert seen == [OSError, b"now"]
+    while writer.outcome is None:
+        far.recv(65536)
+        settle(kernel)
+
+
+@pytest.mark.parametrize("by", ["readiness", "cancelling", "time"])
+@pytest.mark.parametrize("trouble", [OSError(errno.ENOSPC, "no room"), ValueError("closed")], ids=["memory", "closed"])
+def test_nobody_waits_on_unarmed(refusing: Refusing, pair: Pair, by: str, trouble: Exception) -> None:
+    """A reader and a writer on one descriptor: when one goes, the other has to be armed again, and that may fail."""
+    near, far = pair
+    fill(near)
+    refusing.trouble = trouble  # type: ignore[assignment]
+    kernel = Kernel(refusing, refusing.clock)
+    seen: list[Any] = []
+    kernel.spawn(note(seen, send(near, b"x")))
+    reader = kernel.spawn(recv(near, 100, timeout=5))
+    kernel.turn()
+    refusing.refused = 1
+    if by == "readiness":
+        far.send(b"x")
+    elif by == "cancelling":
+        reader.cancel()
+    kernel.run()
+    assert seen == [type(trouble)]
+    assert not kernel.readers and not kernel.writers
+
+
+def test_time_that_the_program_stood_still_counts_against_nobody(kernel: Kernel, world: World, pair: Pair) -> None:
+    """Stopped in a poll, the process finds its time over and says that nothing is ready. Something is."""
+    near, far = pair
+    seen: list[Any] = []
+    poll = world.poll
+
+    def stopped(timeout: float | None) -> list[tuple[int, int]]:
+        if not timeout:
+            return poll(timeout)
+        world.poll = poll  # type: ignore[method-assign]
+        far.send(b"said meanwhile")
+        world.now += 60
+        return []
+
+    world.poll = stopped  # type: ignore[method-assign]
+    kernel.spawn(note(seen, recv(near, 100, timeout=4)))
+    kernel.spawn(note(seen, WaitQueue().wait(timeout=4)))
+    kernel.run()
+    assert sorted(seen, key=str) == [TimedOut, b"said meanwhile"]
+
+
+def test_a_stopped_process_takes_nobody_for_silent() -> None:
+    """The same with a real process and a real signal."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    pid = os.fork()
+    if pid == 0:  # a program that says what it got within half a second
+        seen: list[Any] = []
+        try:
+            kernel = Kernel()
+            kernel.spawn(note(seen, recv(near, 100, timeout=0.5)))
+            kernel.spawn(sleep(0))
+            kernel.turn()
+            near.send(b"waits")
+            kernel.run()
+        finally:
+            os._exit(seen != [b"said meanwhile"])
+    with near, far:
+        assert far.recv(100) == b"waits"
+        os.kill(pid, signal.SIGSTOP)
+        os.waitpid(pid, os.WUNTRACED)
+        far.send(b"said meanwhile")
+        time.sleep(0.7)
+        os.kill(pid, signal.SIGCONT)
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_long_step_makes_nobody_silent_however_many_speak(
+    kernel: Kernel, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call to the system reports so and so many, and time is over for the others, too."""
+    monkeypatch.setattr(loop.poller, "MOST", 3)
+    pairs = [socket.socketpair() for _ in range(20)]
+    seen: list[Any] = []
+
+    def long_step() -> Coroutine[None]:
+        yield from sleep(0)
+        for _, far in pairs:
+            far.send(b"x")
+        world.now += 60
+
+    for near, _ in pairs:
+        near.setblocking(False)
+        kernel.spawn(note(seen, recv(near, 100, timeout=4)))
+    kernel.spawn(long_step())
+    kernel.run()
+    assert seen == [b"x"] * 20
+    for near, far in pairs:
+        near.close()
+        far.close()
+
+
+def test_what_a_forked_child_closes_stays_open_for_us(pair: Pair) -> None:
+    """It has the same epoll: what it disarmed would be disarmed here."""
+    near, far = pair
+    kernel = Kernel()
+    seen: list[Any] = []
+    kernel.spawn(note(seen, recv(near, 100, timeout=2)))
+    kernel.spawn(sleep(0))
+    kernel.turn()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            kernel.close(near)
+        finally:
+            os._exit(near.fileno() != -1)
+    assert os.waitpid(pid, 0)[1] == 0
+    far.send(b"still here")
+    kernel.run()
+    kernel.poller.close()
+    assert seen == [b"still here"]
 
 
 # Tasks.
@@ -920,7 +1217,7 @@ def test_a_timeout_that_was_not_reached_wakes_no_idle_kernel(kernel: Kernel, wor
     kernel.turn()
     queue.wake_all()
     kernel.run(until=kernel.spawn(sleep(100)))
-    assert world.calls == ["poll"] * 3  # for those who wait, for those who are woken, and for 100 seconds
+    assert world.calls == ["poll"] * 4  # for those who wait, for those who are woken, for 100 seconds, and to be sure
 
 
 def test_a_timeout_leaves_the_descriptor(kernel: Kernel, world: World, pair: Pair) -> None:
@@ -1041,6 +1338,32 @@ def test_wake_all_wakes_those_who_wait_now(kernel: Kernel) -> None:
     queue.wake_all()
     settle(kernel)
     assert len(rounds) == 2
+
+
+def test_a_wait_queue_takes_time_by_the_number_of_its_waiters() -> None:
+    """Not by its square: those at the front go, and the next one is not to be looked for behind all their places."""
+
+    class Waiter:
+        def __init__(self, queue: Any) -> None:
+            self.queue = queue
+            self.trap = Park(queue.tasks)
+            self.queue.tasks[self] = None
+
+        def wake(self) -> None:
+            del self.queue.tasks[self]
+
+    def seconds(count: int) -> float:
+        queue: Any = WaitQueue()
+        for _ in range(count):
+            Waiter(queue)
+        start = time.process_time()
+        for _ in range(count):
+            queue.wake()
+        assert not queue.tasks
+        return time.process_time() - start
+
+    few, many = (min(seconds(count) for _ in range(3)) for count in (2_000, 32_000))
+    assert many < 64 * few  # 16 times as long; 256 times, were it the square
 
 
 def test_a_woken_waiter_that_finds_nothing_waits_on(kernel: Kernel) -> None:
@@ -1176,6 +1499,15 @@ def test_stop_makes_run_return_after_the_turn(kernel: Kernel) -> None:
     assert steps == ["the turn is finished", "stops goes on"]
 
 
+def test_stop_before_run_makes_it_return_at_once(kernel: Kernel, world: World) -> None:
+    task = kernel.spawn(sleep(1))
+    kernel.stop()
+    kernel.run()
+    assert (task.outcome, world.calls) == (None, [])
+    kernel.run()
+    assert task.outcome == "returned"
+
+
 def test_running_without_tasks_returns_at_once(kernel: Kernel, world: World) -> None:
     kernel.run()
     assert world.calls == []
@@ -1232,6 +1564,82 @@ def test_explain_shows_where_each_coroutine_of_a_task_stands(kernel: Kernel, pai
     task.cancel()
     kernel.run()
     assert len(explain(task).splitlines()) == 1
+
+
+def test_explain_needs_neither_a_directory_nor_a_readable_name(kernel: Kernel, tmp_path: Path) -> None:
+    """A handler in a folder whose name is no UTF-8, and a working directory that is gone."""
+    program = compile("def odd():\n    yield from sleep(1)", os.fsdecode(b"/tmp/caf\xe9.py"), "exec")
+    names: dict[str, Any] = {"sleep": sleep}
+    exec(program, names)
+    task = kernel.spawn(names["odd"](), "odd")
+    kernel.turn()
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    tmp_path.rmdir()
+    try:
+        lines = explain(task).splitlines()
+    finally:
+        os.chdir(before)
+    assert lines[1] == "    odd at /tmp/caf\\udce9.py:2"
+    assert lines[2].startswith("    sleep at loop/stream.py:")
+    "\n".join(lines).encode()
+
+
+def test_vital_begins_anew_after_an_error_of_the_system(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
+    troubles = [OSError(errno.ENOMEM, "no memory"), OSError(errno.ENOSPC, "no room")]
+    begun: list[float] = []
+
+    def write_journal() -> Coroutine[None]:
+        begun.append(kernel.clock() - 1000)
+        yield from sleep(1)
+        if troubles:
+            raise troubles.pop(0)
+
+    task = kernel.spawn(vital(write_journal, "the journal", pause=2))
+    kernel.run()
+    assert (task.outcome, begun) == ("returned", [0, 3, 6])
+    assert capfd.readouterr().err.splitlines() == [
+        "the journal failed, and begins anew: no memory",
+        "the journal failed, and begins anew: no room",
+    ]
+
+
+def test_vital_ends_the_run_after_a_mistake(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
+    def write_journal() -> Coroutine[None]:
+        yield from sleep(1)
+        raise ValueError("a mistake")
+
+    task = kernel.spawn(vital(write_journal, "the journal"))
+    kernel.spawn(sleep(100))
+    with pytest.raises(SystemExit) as end:
+        kernel.run()
+    assert (end.value.code, task.outcome) == (1, "failed")
+    said = capfd.readouterr().err
+    assert said.startswith("the journal failed\nTraceback") and said.endswith("ValueError: a mistake\n")
+
+
+def test_vital_can_be_cancelled(kernel: Kernel) -> None:
+    task = kernel.spawn(vital(WaitQueue().wait, "the journal"))
+    kernel.turn()
+    task.cancel()
+    kernel.run()
+    assert task.outcome == "cancelled"
+
+
+@pytest.mark.timeout(30)
+def test_complaining_to_a_terminal_that_nobody_reads_never_waits() -> None:
+    """A terminal counts as writable while there is room for one byte, and makes two of each newline."""
+    stderr = os.dup(2)
+    master, slave = os.openpty()
+    try:
+        os.dup2(slave, 2)
+        for number in range(3000):
+            complain(f"line {number}:\t{'x' * (number % 100)}")
+        assert os.read(master, 7) == b"line 0:"
+    finally:
+        os.dup2(stderr, 2)
+        for fd in stderr, master, slave:
+            os.close(fd)
 
 
 def test_complaining_never_waits_and_never_raises() -> None:

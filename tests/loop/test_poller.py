@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import resource
 import select
 import signal
 import socket
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import kqueue as standin
 import pytest
 
+import loop.poller
 from loop import EpollPoller, Kernel, KqueuePoller, SelectPoller, accept, connect, read, recv, send, sleep
 from loop.poller import READ, WRITE, default_poller
 
@@ -244,6 +247,61 @@ class TestPoller:
                 assert [ready(poller, number), ready(poller, number)] == [WRITE, 0]
                 poller.forget(number)
 
+    def test_a_poll_reports_all_that_is_ready(
+        self, poller: Poller, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also what one call to the system has no room for."""
+        monkeypatch.setattr(loop.poller, "MOST", 3)
+        read_end, write_end = pipe
+        write_end.write(b"x")
+        numbers = [os.dup(read_end.fileno()) for _ in range(9)]
+        try:
+            for number in numbers:
+                poller.arm(number, READ)
+            assert sorted(poller.poll(None)) == [(number, READ) for number in numbers]
+            assert poller.poll(0) == []
+        finally:
+            for number in numbers:
+                poller.forget(number)
+                os.close(number)
+
+    def test_arming_a_closed_descriptor_fails_and_hurts_nobody_else(self, poller: Poller, pair: Pair) -> None:
+        near, far = pair
+        poller.arm(near.fileno(), READ)
+        number = os.dup(near.fileno())
+        os.close(number)
+        with pytest.raises(OSError) as refusal:
+            poller.arm(number, READ)
+        assert refusal.value.errno == errno.EBADF
+        far.send(b"x")
+        assert ready(poller, near.fileno()) == READ
+
+    def test_a_closed_poller_keeps_nobody_from_closing_a_socket(self, poller: Poller, pair: Pair) -> None:
+        near, _ = pair
+        kernel = Kernel(poller)
+        seen: list[type] = []
+
+        def reader() -> Coroutine[None]:
+            try:
+                yield from recv(near, 10)
+            finally:
+                kernel.close(near)
+
+        def writer() -> Coroutine[None]:
+            try:
+                yield from send(near, b"x")
+            except OSError as error:
+                seen.append(type(error))
+
+        fill(near)
+        tasks = [kernel.spawn(reader()), kernel.spawn(writer())]
+        kernel.spawn(sleep(0))
+        kernel.turn()
+        poller.close()
+        kernel.drop(tasks[0])
+        assert near.fileno() == -1
+        assert not kernel.readers and not kernel.writers
+
     def test_poll_waits_as_long_as_it_is_told_and_never_less(self, poller: Poller, pair: Pair) -> None:
         poller.arm(pair[0].fileno(), READ)
         for timeout in (0.0004, 0.0101):  # epoll counts in milliseconds
@@ -348,6 +406,56 @@ def test_the_default_is_the_best_there_is() -> None:
     assert type(poller) is best
 
 
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has none")
+def test_epoll_is_told_to_wait_for_ever_in_a_way_that_all_pythons_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyPy takes no None."""
+    told: list[object] = []
+
+    class Epoll:
+        def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+            told.append(timeout)
+            return []
+
+    monkeypatch.setattr(select, "epoll", Epoll)
+    for timeout in (None, 0, 2.5):
+        EpollPoller().poll(timeout)
+    assert told == [-1, 0, 2.5]
+
+
+class TestSelect:
+    """It knows numbers only, of which some are too large, and one that is closed makes it fail for all."""
+
+    def test_a_descriptor_beyond_its_limit_is_refused_alone(self, pair: Pair) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard != resource.RLIM_INFINITY and hard < 1200:
+            pytest.skip("there are not so many descriptors")
+        near, far = pair
+        poller = SelectPoller()
+        poller.arm(near.fileno(), READ)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+        number = fcntl.fcntl(near.fileno(), fcntl.F_DUPFD, 1024)
+        try:
+            with pytest.raises(OSError, match="descriptors up to 1023, and not 1024"):
+                poller.arm(number, READ)
+        finally:
+            os.close(number)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        far.send(b"x")
+        assert ready(poller, near.fileno()) == READ
+
+    def test_a_descriptor_closed_behind_its_back_is_reported_to_whoever_waits(self, pair: Pair) -> None:
+        near, far = pair
+        poller = SelectPoller()
+        number = os.dup(near.fileno())
+        poller.arm(near.fileno(), READ)
+        poller.arm(number, READ)
+        os.close(number)
+        assert poller.poll(None)[0] == (number, READ)
+        assert poller.poll(0) == []
+        far.send(b"x")
+        assert ready(poller, near.fileno()) == READ
+
+
 class TestKqueue:
     """What KqueuePoller relies on. Shown of the real one where there is one, of the stand-in elsewhere."""
 
@@ -365,6 +473,32 @@ class TestKqueue:
         far.send(b"x")
         assert [report.filter for report in queue.control(None, 10, 0)] == [reading.filter]
         assert queue.control(None, 10, 0) == []
+
+    def test_what_was_not_armed_is_not_taken_for_armed(
+        self, kqueue: None, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else it would be deleted some day, which fails for what is not there."""
+        near, far = pair
+        poller: Any = KqueuePoller()
+        poller.arm(near.fileno(), READ)
+        control, trouble = poller.kqueue.control, [OSError(errno.ENOMEM, "no memory")]
+
+        class Refusing:
+            def control(self, changes: Any, most: int, timeout: float | None = None) -> Any:
+                if changes and trouble:
+                    raise trouble.pop()
+                return control(changes, most, timeout)
+
+        real, poller.kqueue = poller.kqueue, Refusing()
+        with pytest.raises(OSError):
+            poller.arm(near.fileno(), READ | WRITE)
+        assert poller.armed[near.fileno()] == READ
+        poller.arm(near.fileno(), READ | WRITE)
+        poller.arm(near.fileno(), READ)
+        far.send(b"x")
+        assert ready(poller, near.fileno()) == READ
+        poller.kqueue = real
+        poller.close()
 
     def test_deleting_what_is_not_there(self, queue: Any, pair: Pair) -> None:
         with pytest.raises(FileNotFoundError):

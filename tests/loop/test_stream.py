@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import termios
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from timeless import World
@@ -175,8 +176,8 @@ def test_connect_refused(kernel: Kernel) -> None:
 
 def test_connect_has_a_timeout(kernel: Kernel, world: World, pair: Pair) -> None:
     class Slow(socket.socket):
-        def connect(self, address: object) -> None:
-            raise BlockingIOError
+        def connect_ex(self, address: object) -> int:
+            return errno.EINPROGRESS
 
     near, _ = pair
     fill(near)  # never writable
@@ -184,6 +185,50 @@ def test_connect_has_a_timeout(kernel: Kernel, world: World, pair: Pair) -> None
         with pytest.raises(TimedOut):
             result(kernel, connect(sock, "nowhere", timeout=5))
         assert world.now == 1005
+
+
+def test_connect_does_not_believe_one_wakeup(kernel: Kernel) -> None:
+    """The connection is refused, and whoever reads from it at the same time gets to know first."""
+    with socket.socket() as nobody, socket.socket() as sock:
+        nobody.bind(("127.0.0.1", 0))  # never listens
+        sock.setblocking(False)
+        seen: list[Any] = []
+
+        def steal() -> Coroutine[None]:
+            try:
+                yield from recv(sock, 100)
+            except OSError as error:
+                seen.append(type(error))
+
+        coroutine = connect(sock, nobody.getsockname())
+        trap = next(coroutine)
+        assert isinstance(trap, WriteWait)
+        result(kernel, steal())
+        assert seen == [ConnectionRefusedError]
+        with pytest.raises(OSError):
+            for _ in coroutine:
+                pass
+
+
+def test_connect_waits_on_after_a_false_alarm(kernel: Kernel) -> None:
+    class Busy(socket.socket):
+        answers: ClassVar = [errno.EINPROGRESS, errno.EALREADY, errno.EALREADY, errno.EINTR, errno.EISCONN]
+
+        def connect_ex(self, address: object) -> int:
+            return self.answers.pop(0)
+
+    with Busy() as sock:
+        sock.setblocking(False)
+        assert [type(trap) for trap in connect(sock, ("127.0.0.1", 1))] == [WriteWait] * 4
+
+
+def test_a_socket_is_not_connected_to_itself(kernel: Kernel) -> None:
+    """At a port of the range from which the system picks, TCP does that when nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.setblocking(False)
+        with pytest.raises(ConnectionRefusedError):
+            result(kernel, connect(sock, sock.getsockname(), timeout=5))
 
 
 # recv and send
@@ -370,12 +415,74 @@ def test_write_waits_first_and_on_after_a_false_alarm(pair: Pair) -> None:
     assert far.recv(100) == b"x"
 
 
+def test_write_waits_on_if_another_process_has_used_the_room(
+    kernel: Kernel, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = pair
+    os_write, troubles = os.write, [BlockingIOError()] * 3
+
+    def late(fd: int, data: bytes) -> int:
+        if troubles:
+            raise troubles.pop()
+        return os_write(fd, data)
+
+    monkeypatch.setattr(os, "write", late)
+    result(kernel, write(near.fileno(), b"at last"))
+    assert far.recv(100) == b"at last"
+
+
 def test_write_goes_on_where_a_partial_write_ended(kernel: Kernel, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     near, far = pair
     os_write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: os_write(fd, data[:3]))
     result(kernel, write(near.fileno(), b"all of it"))
     assert far.recv(100) == b"all of it"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "text",
+    [b"text\n" * 9000, b"a\tb" * 9000, b"\n" * 30_000, "schön € \x1b[1m\n".encode() * 4000],
+    ids="lines tabs ends any".split(),
+)
+def test_write_never_waits_for_a_terminal(kernel: Kernel, text: bytes) -> None:
+    """It is blocking, and nobody reads while it counts as writable; then somebody reads it all."""
+    master, slave = os.openpty()
+    shown = bytearray()
+
+    def reader() -> Coroutine[None]:
+        while b"THE END" not in shown:
+            shown.extend((yield from read(master, 700)))
+
+    mode = termios.tcgetattr(slave)
+    mode[1] |= termios.OPOST | termios.ONLCR | termios.TAB3  # a tab becomes spaces
+    termios.tcsetattr(slave, termios.TCSANOW, mode)
+    try:
+        task = kernel.spawn(write(slave, text + b"THE END"))
+        kernel.run(until=kernel.spawn(sleep(1)))
+        assert task.outcome is None
+        result(kernel, reader())
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert task.outcome == "returned"
+    assert shown.replace(b"\r\n", b"\n") == (text + b"THE END").expandtabs()
+
+
+@pytest.mark.timeout(30)
+def test_write_lets_another_task_have_the_room(kernel: Kernel, pair: Pair) -> None:
+    """Two write to the same blocking pipe or terminal; both are woken, and there is room for one."""
+    master, slave = os.openpty()
+    other = os.dup(slave)
+    try:
+        tasks = [kernel.spawn(write(fd, b"text\n" * 5000)) for fd in (slave, other)]
+        kernel.run(until=kernel.spawn(sleep(1)))
+        while not all(task.outcome for task in tasks):
+            os.read(master, 5000)
+            kernel.run(until=kernel.spawn(sleep(1)))
+    finally:
+        for fd in master, slave, other:
+            os.close(fd)
 
 
 def test_writable(kernel: Kernel, pair: Pair) -> None:

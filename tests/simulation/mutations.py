@@ -49,7 +49,7 @@ MUTATIONS = [
     change("a closed descriptor is not forgotten", "loop.kernel",
            "            self.poller.forget(fd) / ", ""),
     change("the other direction is not armed again", "loop.kernel",
-           "                self.rearm(fd)  #", "                pass  #"),
+           "                self.rearm(fd) / ", "                pass / "),
     change("who is cancelled while waiting leaves the descriptor armed", "loop.kernel",
            "        del waiting[task.trap.fd] /         self.rearm(task.trap.fd)",
            "        del waiting[task.trap.fd]"),

@@ -95,8 +95,7 @@ class Run:
         world = self.world
         oracle.Segment.living = [0]
         with installed(
-            (loop.diagnose, "os", world.stderr),
-            (loop.diagnose, "select", world.stderr),
+            (loop.diagnose, "write_some", world.stderr.write_some),
             (loop.poller, "select", world.backend),
             (loop.poller, "os", Files(world)),
             (chat.server.outbox, "Segment", oracle.Segment),

@@ -307,8 +307,8 @@ class Epoll:
         del self.known[fd]
         self.armed.pop(fd, None)
 
-    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        found = self.world.wait(self.armed, timeout)
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+        found = self.world.wait(self.armed, None if timeout < 0 else timeout)
         for fd, _ in found:
             del self.armed[fd]
         return found
