@@ -1,40 +1,67 @@
 """Signals as one more thing to read.
 
 A Python signal handler runs between two instructions of the main program, and a poll that it interrupts goes on waiting
-(PEP 475). So the handler does nothing: the interpreter also writes the signal's number to a socket, and a task that
-reads from it is woken like by any other input.
+(PEP 475). So the interpreter is told to write to a socket as well when a signal comes, and a task that reads from it is
+woken like by any other input. It does so for each signal that somebody handles, and in a forked child, too; which
+signals have come to this process, of those that were asked for, is what the handler notes.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 
 from .stream import recv
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .traps import Coroutine
+from .traps import Coroutine
 
 
 class Signals:
-    """Catches the signals `numbers` from now until close(). Only in the main thread, and one such object at a time."""
+    """Catches the signals `numbers` from now until close(). Only in the main thread, and one such object at a time.
+
+    A signal that is ignored stays ignored: whoever started the program, like nohup, wants it so. In a forked child,
+    signals are what they were before.
+    """
 
     def __init__(self, *numbers: int) -> None:
+        self.caught: dict[int, None] = {}  # and not returned yet
+        self.before = {}
         self.reader, self.writer = socket.socketpair()
         self.reader.setblocking(False)
         self.writer.setblocking(False)
         self.wakeup_before = signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
-        self.before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+        os.register_at_fork(after_in_child=self.close)
+        try:
+            for number in numbers:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self.before[number] = signal.signal(number, self.catch)
+        except (OSError, ValueError):
+            self.close()  # there is no such signal, or it cannot be caught
+            raise
+
+    def catch(self, number: int, frame: object) -> None:
+        self.caught[number] = None
 
     def wait(self) -> Coroutine[list[int]]:
-        """COROUTINE. Returns the numbers of the signals that have come since the last call, at least one."""
-        return list((yield from recv(self.reader, 64)))
+        """COROUTINE. Returns the numbers of the signals that have come since the last call, at least one, each once."""
+        while (yield from recv(self.reader, 4096)) and not self.caught:
+            pass  # it was somebody else's
+        caught, self.caught = self.caught, {}
+        return list(caught)
+
+    def dismiss(self, number: int) -> None:
+        """Take back the wake-up by a signal that nobody waits for."""
+        try:
+            self.writer.send(self.reader.recv(4096).replace(bytes([number]), b""))
+        except OSError:
+            pass  # there is none
 
     def close(self) -> None:
-        """Put everything back as it was. Nobody may be waiting any more."""
+        """Put everything back as it was. Nobody may be waiting any more. What was not returned stays in `caught`."""
         for number, handler in self.before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self.wakeup_before)
+            signal.signal(number, handler or signal.SIG_DFL)
+        self.before.clear()
+        if self.reader.fileno() >= 0:
+            signal.set_wakeup_fd(self.wakeup_before)
         self.reader.close()
         self.writer.close()
