@@ -14,7 +14,8 @@
         finally:
             kernel.close(sock)
 
-Read in this order: traps (what a task may ask for), task, waitqueue, kernel, poller, stream, signals, diagnose.
+Read in this order: traps (what a task may ask for), task, waitqueue, kernel, poller, stream, signals, diagnose,
+watchdog.
 """
 
 from .diagnose import complain, explain, report, vital
@@ -25,10 +26,11 @@ from .stream import accept, connect, read, readable, recv, send, sleep, writable
 from .task import Busy, Cancelled, Closed, Task, TimedOut
 from .traps import Coroutine, Park, ReadWait, Sleep, WriteWait
 from .waitqueue import WaitQueue, join
+from .watchdog import Watchdog
 
 __all__ = [
     "Busy", "Cancelled", "Closed", "Coroutine", "EpollPoller", "Kernel", "KqueuePoller", "Park", "ReadWait",
-    "SelectPoller", "Signals", "Sleep", "Task", "TimedOut", "WaitQueue", "WriteWait", "accept", "complain", "connect",
-    "explain", "join", "read", "readable", "recv", "report", "send", "sleep", "vital", "writable", "write",
+    "SelectPoller", "Signals", "Sleep", "Task", "TimedOut", "WaitQueue", "Watchdog", "WriteWait", "accept", "complain",
+    "connect", "explain", "join", "read", "readable", "recv", "report", "send", "sleep", "vital", "writable", "write",
     "write_some",
 ]  # fmt: skip

@@ -1,0 +1,86 @@
+"""Tells of a step that takes too long, while it lasts.
+
+A task that computes, or blocks in a system call, keeps everybody waiting, and the kernel, too. Signal handlers still
+run: while the program is busy, SIGALRM ticks twice a second, and a tick in the same step as the one before has found a
+long one. A turn is what happens between two polls, so all this is a poller around another one. When a tick finds the
+program waiting, the ticking ends until it has waited: an idle program is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from types import FrameType
+
+from .diagnose import complain, place
+from .kernel import Kernel
+from .poller import Poller
+from .signals import Signals
+from .task import Task
+
+TICK = 0.5  # seconds
+
+
+class Watchdog:
+    """The poller `poller`, watched; it does nothing more if somebody else handles SIGALRM.
+
+    Of the signals `ends`, which `signals` catches, one that comes over a second after the first ends the process with
+    status 1 if it finds a long step: the task that would obey it cannot run.
+    """
+
+    def __init__(self, poller: Poller, signals: Signals, *ends: int) -> None:
+        self.poller = poller
+        self.arm, self.forget, self.close = poller.arm, poller.forget, poller.close
+        self.signals = signals
+        self.turn = 0
+        self.seen = self.told = (0, 0)  # the steps of the last tick and of the last complaint: a task takes one a turn
+        self.asked = 0.0  # when the first of `ends` came
+        self.polling = False
+        self.ticking = signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
+        if not self.ticking:
+            signal.signal(signal.SIGALRM, self.tick)
+        for number in signals.before.keys() & ends:
+            signal.signal(number, self.end)
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        self.polling = True
+        found = self.poller.poll(timeout)
+        self.polling = False
+        self.turn += 1
+        if not self.ticking:
+            self.ticking = True
+            signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
+        return found
+
+    def tick(self, number: int, frame: FrameType | None) -> None:
+        self.signals.dismiss(number)
+        task, where = running(frame)
+        step = self.turn, id(task)
+        if self.polling:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.ticking = False
+        elif self.seen != step:
+            self.seen = step
+        elif self.told != step:
+            self.told = step
+            complain(f"nobody else can run while this takes its time:\n{where}")
+
+    def end(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        self.asked = self.asked or now
+        task, where = running(frame)
+        if self.told == (self.turn, id(task)) and not self.polling and now > self.asked + 1:
+            complain(f"ended by signal {number}, in the middle of this:\n{where}")
+            os._exit(1)
+        self.signals.catch(number, frame)
+
+
+def running(frame: FrameType | None) -> tuple[Task | None, str]:
+    """The task that runs, if any, and in words, with its innermost functions."""
+    lines: list[str] = []
+    while frame and frame.f_code is not Kernel.step.__code__:
+        lines.append(place(frame))
+        frame = frame.f_back
+    task = frame.f_locals["task"] if frame else None
+    return task, "\n".join([str(task or "no task"), *reversed(lines[:10])])
