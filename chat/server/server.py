@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from functools import partial
 
-from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, explain, join, recv, report, sleep
+from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, explain, join, recv, report, sleep, vital
 
 from ..handlers.chat import chat
 from .flags import Options
@@ -17,8 +18,9 @@ from .sending import spread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
+    from loop import Task
     from loop.traps import Coroutine
 
     from .loading import Handler, Start
@@ -67,10 +69,9 @@ class Server:
     def run(self) -> Coroutine[None]:
         """COROUTINE. The whole life of the server; ends after stop(), when everybody is gone and everything written."""
         kernel, hub = self.kernel, self.hub
-        writers = [kernel.spawn(self.journal.write(), "journal"), kernel.spawn(spread(hub), "spread")]
-        helpers = [kernel.spawn(self.admit(listener), "accept") for listener in self.listeners]
-        helpers.append(kernel.spawn(hub.pace.keep(), "pace"))
-        helpers.append(kernel.spawn(self.see_handlers_end(), "impatience"))
+        writers = [self.spawn("journal", self.journal.write), self.spawn("spread", partial(spread, hub))]
+        helpers = [self.spawn("accept", partial(self.admit, listener)) for listener in self.listeners]
+        helpers += [self.spawn("pace", hub.pace.keep), self.spawn("impatience", self.see_handlers_end)]
         membership = kernel.spawn(hub.cluster.run(), "cluster") if hub.cluster else None
         if self.start:
             hub.first.spawn(self.start(hub.first), "start")
@@ -101,6 +102,10 @@ class Server:
             pass
         for helper in [helpers[-1], *writers]:
             helper.cancel()
+
+    def spawn(self, name: str, begin: Callable[[], Coroutine[None]]) -> Task:
+        """Run a coroutine without which the server is of no use."""
+        return self.kernel.spawn(vital(begin, name), name)
 
     def stop(self) -> None:
         """Begin the orderly end: no new connections, no more reading; what is due is delivered, within FAREWELL."""

@@ -107,7 +107,7 @@ def test_several_signals_at_once_are_one(stuck: Callable[..., Chatsrv], crowd: C
         server.process.send_signal(number)
     slow = crowd.visitors[0]
     crowd.run(slow.to_the_end())
-    assert slow.heard.endswith(b"\n") and slow.heard.count(b"\n") == 8001
+    assert slow.heard.endswith(b"\n") and slow.heard.count(b"\n") == 8002
     assert server.process.wait(PATIENCE) == 0
 
 
