@@ -19,8 +19,7 @@ from .traps import Coroutine
 class Signals:
     """Catches the signals `numbers` from now until close(). Only in the main thread, and one such object at a time.
 
-    A signal that is ignored stays ignored: whoever started the program, like nohup, wants it so. In a forked child,
-    signals are what they were before.
+    A signal that is ignored stays ignored: whoever started the program, like nohup, wants it so.
     """
 
     def __init__(self, *numbers: int) -> None:
@@ -30,7 +29,7 @@ class Signals:
         self.reader.setblocking(False)
         self.writer.setblocking(False)
         self.wakeup_before = signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=self.close)
+        os.register_at_fork(before=self.hold, after_in_parent=self.release, after_in_child=self.let_go)
         try:
             for number in numbers:
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -65,3 +64,15 @@ class Signals:
             signal.set_wakeup_fd(self.wakeup_before)
         self.reader.close()
         self.writer.close()
+
+    # In a forked child signals do what they did before. What comes during the fork has to wait for its end.
+
+    def hold(self) -> None:
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.before)
+
+    def release(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+
+    def let_go(self) -> None:
+        self.close()
+        self.release()

@@ -116,20 +116,22 @@ def test_only_signals_that_were_asked_for_and_came_to_this_process(
 
 
 def test_a_child_has_its_signals_to_itself(signals: Signals) -> None:
-    """So it can be ended, which ends nobody else."""
+    """So it can be ended at any time, be it just born, and that ends nobody else."""
     left, right = socket.socketpair()
     with left, right:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                left.send(b"x")
-                left.settimeout(10)
-                left.recv(1)
-            finally:
-                os._exit(1)
-        assert right.recv(1) == b"x"
-        os.kill(pid, signal.SIGUSR2)
-        assert os.waitpid(pid, 0)[1] == signal.SIGUSR2
+        for born in [True] + [False] * 20:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    left.send(b"x")
+                    left.settimeout(5)
+                    left.recv(1)
+                finally:
+                    os._exit(1)
+            if born:
+                assert right.recv(1) == b"x"
+            os.kill(pid, signal.SIGUSR2)
+            assert os.waitpid(pid, 0)[1] == signal.SIGUSR2
     assert not signals.caught
 
 
