@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 BACKLOG = 1024  # connections the system holds for us until we accept them
 FIRST = 3  # the first descriptor that is handed over
+# What fails where there is no IPv6, or none that is also IPv4
+NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENOPROTOOPT)
 IDLE, INTERVAL, PROBES = 60, 15, 4  # keepalive: seconds of silence before TCP probes, between probes, and how many
 SHORTEST = 2 * PROBES  # seconds of TCP_USER_TIMEOUT: keepalive counts in whole ones, and PROBES must have their time
 
@@ -46,15 +48,31 @@ def listen(host: str | None, port: int, share: bool = False) -> list[socket.sock
 
     With `share`, other processes may listen there too, and the system deals connections out among them.
     """
-    common: Any = {"backlog": BACKLOG, "reuse_port": share}
-    if host is None and socket.has_dualstack_ipv6():
-        try:
-            return [socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, **common)]
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise
-    family, address = resolve(host, port) if host is not None else (socket.AF_INET, ("", port))
-    return [socket.create_server(address, family=family, **common)]
+    if host is not None:
+        return [opened(*resolve(host, port), share)]
+    try:
+        return [opened(socket.AF_INET6, ("::", port), share, both=True)]
+    except OSError as error:
+        if error.errno not in NO_IPV6:
+            raise
+    return [opened(socket.AF_INET, ("", port), share)]
+
+
+def opened(family: int, address: Any, share: bool, both: bool = False) -> socket.socket:
+    """A listening socket; one of IPv6 listens for IPv4, too, if it is to be for `both`."""
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def resolve(host: str, port: int) -> tuple[int, Any]:
@@ -109,5 +127,5 @@ def describe(listeners: list[socket.socket]) -> str:
 
 
 def why(error: OSError) -> str:
-    """Why a system call has failed, in the system's words (create_server adds some of Python's)."""
+    """Why a system call has failed, in the system's words."""
     return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chatting import (
@@ -28,6 +30,7 @@ from chatting import (
     linux,
 )
 
+import chat.server.listen
 from chat.server.listen import describe, inherited, listen, prepare
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no IPv6")
@@ -192,6 +195,20 @@ def test_a_host_that_cannot_be_listened_on_is_told_in_words(host: str) -> None:
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith(f"chatsrv: cannot listen on {host or repr('')} port 3100: ")
     assert "attempting" not in done.stderr and "codec" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+def test_without_ipv6_it_listens_on_ipv4(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    opened = chat.server.listen.opened
+
+    def without_ipv6(family: int, *more: Any, **others: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(number, os.strerror(number))
+        return opened(family, *more, **others)
+
+    monkeypatch.setattr(chat.server.listen, "opened", without_ipv6)
+    with closing_all(listen(None, 0)) as (listener,), socket.create_connection((HERE, listener.getsockname()[1]), 5):
+        assert describe([listener]).startswith("at all IPv4 addresses, open to the network, ")
 
 
 # When a peer is gone.

@@ -332,13 +332,6 @@ def test_many_may_wait_to_be_accepted() -> None:
     assert room == min(BACKLOG, int(Path("/proc/sys/net/core/somaxconn").read_text())) and BACKLOG >= 1024
 
 
-def test_without_ipv6_it_listens_on_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
-    (listener,) = listen(None, 0)
-    with listener, socket.create_connection((HERE, listener.getsockname()[1]), 5):
-        assert listener.getsockname()[0] == "0.0.0.0"
-
-
 def test_little_is_imported_before_it_listens(chatsrv: Start) -> None:
     """What connects 0.1 s after the start has to be accepted, and imports are most of that time."""
     server = chatsrv(env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
