@@ -6,20 +6,30 @@ A real server runs in this process on real sockets, which count the calls that a
 from __future__ import annotations
 
 import gc
+import os
+import shutil
 import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from bench import handlers
+from bench.count import TOOLS, Exchange, counted
+from bench.servers import chatsrv
 
 from chat.framing import LIMIT, Framer
+from chat.handlers.chat import chat
 from chat.server.flags import Options
 from chat.server.journal import Journal
 from chat.server.server import Server
 from loop import Kernel
 from loop.poller import default_poller
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from chat.server.loading import Handler
 
 GREETING = b"Welcome to the chat: each line you send goes to everybody here.\n"
 PREFIX = b"127.0.0.1: "
@@ -72,31 +82,24 @@ class CountingPoller:
         return self.poller.poll(0.01 if timeout is None else min(timeout, 0.01))
 
 
-class Nowhere:
-    """An output for a journal that nobody reads."""
-
-    def fileno(self) -> int:
-        return 1
-
-    def write(self, data: memoryview) -> int:
-        return len(data)
-
-
 class World:
-    """A server, its clients, and the calls the server has made."""
+    """A server, its clients, and the calls the server has made; those on sockets, if they are to be `counted`."""
 
-    def __init__(self) -> None:
+    def __init__(self, handler: Handler = chat, counted: bool = True, quiet: bool = True) -> None:
         self.calls: Counter[str] = Counter()
-        listener = CountingSocket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.calls = self.calls
+        listener = CountingSocket(socket.AF_INET) if counted else socket.socket(socket.AF_INET)
+        if isinstance(listener, CountingSocket):
+            listener.calls = self.calls
         listener.bind(("127.0.0.1", 0))
         listener.listen(1024)
         listener.setblocking(False)
         self.listener = listener
         self.kernel = Kernel(CountingPoller(self.calls))
-        self.journal = Journal(Nowhere(), quiet=True)
-        self.journal.say = lambda who, what: None  # type: ignore[method-assign]
-        self.server = Server(self.kernel, [listener], self.journal, Options())
+        self.output = open(os.devnull, "wb", buffering=0)  # noqa: SIM115
+        self.journal = Journal(self.output, quiet=quiet)
+        if quiet:
+            self.journal.say = lambda who, what: None  # type: ignore[method-assign]
+        self.server = Server(self.kernel, [listener], self.journal, Options(), handler)
         self.kernel.spawn(self.server.run(), "server")
         self.clients: list[socket.socket] = []
         self.settle()
@@ -115,7 +118,7 @@ class World:
         fresh = [socket.create_connection(self.listener.getsockname(), timeout=5) for _ in range(count)]
         self.settle()
         for client in fresh:
-            assert client.recv(1 << 16) == GREETING
+            assert client.recv(1 << 16).startswith(b"Welcome")
         self.clients += fresh
 
     def during(self) -> Counter[str]:
@@ -129,7 +132,35 @@ class World:
             member.socket.close()
         for sock in [*self.clients, self.listener]:
             sock.close()
+        self.output.close()
         self.kernel.poller.close()
+
+    def python_calls(self) -> int:
+        """The calls of functions, Python's own included, that the server makes until it rests."""
+        calls = 0
+
+        def count(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        gc.collect()
+        gc.disable()  # the ends of other tests' worlds don't count
+        turn = self.kernel.turn
+
+        def counted_turn() -> None:
+            sys.setprofile(count)
+            try:
+                turn()
+            finally:
+                sys.setprofile(None)
+
+        self.kernel.turn = counted_turn  # type: ignore[method-assign]
+        try:
+            self.settle()
+        finally:
+            self.kernel.turn = turn  # type: ignore[method-assign]
+            gc.enable()
+        return calls
 
 
 @pytest.fixture
@@ -308,6 +339,59 @@ def test_the_objects_of_an_idle_client_are_few(world: World) -> None:
     frames = 5 if sys.version_info < (3, 11) else 0  # there, each generator's frame is an object of its own
     assert (sys.getallocatedblocks() - blocks) / 200 <= 18 + frames
     assert (len(gc.get_objects()) - objects) / 200 <= 12 + frames
+
+
+# The main paths: what they may cost. Whoever makes one cheaper lowers its bound.
+
+
+class Path(NamedTuple):
+    """What 100 clients do, or as many connections, and what the server may do for each of 100 `units` of it."""
+
+    units: str
+    exchange: Exchange
+    python_calls: float  # of functions, Python's own included
+    system_calls: float
+
+
+PATHS = {
+    "fan-out": Path("deliveries", Exchange("", 100, 1, 1), 2.1, 1.06),
+    "everybody talks": Path("lines", Exchange("", 100, 100, 1), 52, 3.05),
+    "journal": Path("lines", Exchange("", 100, 1, 100, {"journal": True}), 2.8, 1.09),
+    "tell": Path("lines told", Exchange("", 100, 1, 1, {"handler": "tell"}), 35, 1.06),
+    "come and go": Path("connections", Exchange("", 100, 0, 0), 130, 9.2),
+}
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=list(PATHS))
+def test_a_path_costs_few_python_calls(path: Path) -> None:
+    exchange = path.exchange
+    handler = getattr(handlers, exchange.job.get("handler", ""), chat)
+    world = World(handler, counted=False, quiet="journal" not in exchange.job)
+    try:
+        world.join(1)  # who comes first makes the server import things
+        if exchange.lines:
+            world.join(99)
+            for client in world.clients[: exchange.senders]:
+                client.sendall(b"a line\n" * exchange.lines)
+            calls = world.python_calls()
+        else:
+            fresh = [socket.create_connection(world.listener.getsockname(), timeout=5) for _ in range(100)]
+            calls = world.python_calls()
+            for client in fresh:
+                client.recv(1 << 10)  # else it would not close, but reset
+                client.close()
+            calls += world.python_calls()
+    finally:
+        world.close()
+    assert calls / 100 <= path.python_calls, path.units
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace, which counts system calls, is not installed")
+@pytest.mark.parametrize("path", PATHS.values(), ids=list(PATHS))
+def test_a_path_costs_few_system_calls(path: Path) -> None:
+    """Of a server process, counted by strace."""
+    calls = counted(chatsrv(), path.exchange, TOOLS["system calls"]) * path.exchange.units
+    assert calls / 100 <= path.system_calls, path.units
 
 
 # Framing.

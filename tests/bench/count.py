@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .load import PATIENCE, Process, connect
+from .load import PATIENCE, Process
 from .oracle import Violation
 from .report import figure
 from .servers import Running, Server, find
@@ -135,14 +135,14 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 def converse(running: Running, exchange: Exchange, rounds: int) -> None:
-    wire, rooms = running.server.wire, exchange.job.get("rooms", 1)
-    says = [wire.filled(wire.choose, 0, room) for room in range(rooms)] if rooms > 1 else [b""]
-    socks = connect(running.job(), exchange.clients, says, wire.greeting)
-    due = exchange.senders * exchange.lines * (len(wire.hear_head) + len(LINE)) * exchange.clients // rooms
+    wire = running.server.wire
+    socks = join(running, exchange)
+    share = exchange.clients // exchange.job.get("rooms", 1)
+    due = exchange.senders * exchange.lines * (len(wire.hear_head) + len(LINE)) * share
     for _ in range(rounds):
         with stopped(running.pid):
             for sock in socks[: exchange.senders]:
-                sock.send(LINE * exchange.lines)
+                sock.sendall(LINE * exchange.lines)
         hear(socks, due)
     for sock in socks:
         sock.close()
@@ -151,7 +151,7 @@ def converse(running: Running, exchange: Exchange, rounds: int) -> None:
 def come_and_go(running: Running, exchange: Exchange, rounds: int) -> None:
     process = Process(running.pid)
     for _ in range(rounds):
-        socks = connect(running.job(), exchange.clients, [b""], running.server.wire.greeting)
+        socks = join(running, exchange)
         before = process.descriptors() - len(socks)
         with stopped(running.pid):
             for sock in socks:
@@ -161,6 +161,24 @@ def come_and_go(running: Running, exchange: Exchange, rounds: int) -> None:
             if time.monotonic() > end:
                 raise Violation("the server keeps descriptors of connections that were closed")
             time.sleep(0.002)
+
+
+def join(running: Running, exchange: Exchange) -> list[socket.socket]:
+    """Connect, and take the greetings."""
+    wire, rooms = running.server.wire, exchange.job.get("rooms", 1)
+    with stopped(running.pid):
+        socks = [socket.create_connection(("127.0.0.1", running.port), PATIENCE) for _ in range(exchange.clients)]
+        for number, sock in enumerate(socks):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if rooms > 1:
+                sock.sendall(wire.filled(wire.choose, 0, number % rooms))
+    for sock in socks:
+        heard = b"?"
+        while heard and not heard.endswith(wire.greeting):
+            heard = sock.recv(1 << 10)
+        if not heard:
+            raise Violation("a connection was closed instead of greeted")
+    return socks
 
 
 def hear(socks: list[socket.socket], due: int) -> None:
