@@ -17,7 +17,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 from chatting import HERE, Chatsrv, Client, eventually  # noqa: E402
 from terminals import CLIENT, Tmux  # noqa: E402
 
-from chat.client.editor import width  # noqa: E402
+from chat.client.characters import split, width  # noqa: E402
 
 TARGET = Path(__file__).resolve().parent / "pictures" / "client.svg"
 COLUMNS, ROWS = 72, 15
@@ -90,7 +90,7 @@ def runs(rows: list[str]) -> list[tuple[int, int, str, int, bool, bool]]:
                     colour = 0 if code == "39" else int(code)
             if text.strip():
                 found.append((column, number, text, colour, bold, dim))
-            column += sum(map(width, text))
+            column += sum(map(width, split(text)))
     return found
 
 
@@ -107,8 +107,8 @@ def drawn(rows: list[str], cursor: tuple[int, int]) -> str:
     for column, row, text, colour, bold, dim in runs(rows):
         look = f' fill="{PALETTE.get(colour)}"' * bool(colour) + ' font-weight="bold"' * bold + ' opacity="0.6"' * dim
         for word in re.finditer(r"\S+", text):
-            start = column + sum(map(width, text[: word.start()]))
-            taken = sum(map(width, word.group())) * CELL
+            start = column + sum(map(width, split(text[: word.start()])))
+            taken = sum(map(width, split(word.group()))) * CELL
             lines.append(
                 f'<text x="{MARGIN + start * CELL:.1f}" y="{MARGIN + row * LINE + SIZE}" textLength="{taken:.1f}" '
                 f'lengthAdjust="spacingAndGlyphs"{look}>{escape(word.group())}</text>'

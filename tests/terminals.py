@@ -52,6 +52,19 @@ class Pty:
     def press(self, keys: str | bytes) -> None:
         os.write(self.master, keys if isinstance(keys, bytes) else keys.encode())
 
+    def feed(self, keys: bytes) -> None:
+        """Press many keys, as fast as they are taken, and read what is written meanwhile."""
+        os.set_blocking(self.master, False)
+        try:
+            while keys:
+                self.read()
+                try:
+                    keys = keys[os.write(self.master, keys[:65536]) :]
+                except BlockingIOError:
+                    select.select([self.master], [self.master], [], PATIENCE)
+        finally:
+            os.set_blocking(self.master, True)
+
     def read(self) -> bool:
         """Read what is there; whether there was anything."""
         found = False
@@ -152,6 +165,14 @@ class Tmux:
         """Column and row, from 0."""
         column, row = self.call("display-message", "-p", "#{cursor_x} #{cursor_y}").split()
         return int(column), int(row)
+
+    def column_of(self, text: str) -> int:
+        """The column where this is shown, the lowest on the screen."""
+        self.call("copy-mode")
+        self.call("send-keys", "-X", "search-backward", text)
+        column = self.call("display-message", "-p", "#{copy_cursor_x}")
+        self.call("send-keys", "-X", "cancel")
+        return int(column)
 
     def wait_for(self, *rows: str) -> list[str]:
         """Wait until the last rows of the screen are these; returns all of them."""

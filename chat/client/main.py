@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 import signal
 import socket
 import sys
 
 from ..options import VERSION, Parser, occupy_standard_descriptors, seconds, whole
-from .client import Client, why
+from .client import Client
+from .display import why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from .conversation import Address
 
-    from .client import Address
+HOST = re.compile(r"\[(?P<bracketed>[^\]]*)\](:(?P<port>.*))?|(?P<name>[^:]*):(?P<its_port>[^:]*)")  # or just a name
+HERE, PORT = "127.0.0.1", 3100
 
 
 def resolve(host: str, port: int) -> list[Address]:
@@ -29,33 +33,53 @@ def resolve(host: str, port: int) -> list[Address]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def parse() -> Namespace:
+def place(text: str) -> tuple[str, int | None]:
+    """Parse a host, with a port perhaps: localhost:3100, 127.0.0.1:3100, [::1]:3100. An address like ::1 has none."""
+    found = HOST.fullmatch(text)
+    if not found:
+        return text, None
+    port = found["port"] if found["name"] is None else found["its_port"]
+    host = found["bracketed"] if found["name"] is None else found["name"] or HERE
+    return host, None if port is None else whole(1, 65535)(port)
+
+
+def parse() -> argparse.Namespace:
     """The command line's options. A mistake ends the program: status 2 and one line."""
     parser = Parser(
         prog="chatclient",
         description="A chat in the terminal. Enter sends the line; Ctrl-D or Ctrl-C leaves.",
         epilog="Exit status: 0 after Ctrl-D or the end of stdin, 1 without a server, 2 after a mistake on the command "
         "line, 130 after Ctrl-C.",
-        allow_abbrev=False,
     )
     flag = parser.add_argument
-    flag("host", metavar="HOST", nargs="?", default="127.0.0.1", help="a name or an address (default: 127.0.0.1)")
-    flag("port", metavar="PORT", nargs="?", default=3100, type=whole(1, 65535), help="default: 3100")
+    flag("host", metavar="HOST", nargs="?", default=(HERE, None), type=place,
+         help=f"a name or an address, or with its port, HOST:PORT (default: {HERE})")  # fmt: skip
+    flag("port", metavar="PORT", nargs="?", type=whole(1, 65535), help=f"default: {PORT}")
     flag("--reconnect", action="store_true", help="if the server goes away, try again, every 1 to 30 s")
     flag("--timestamps", action="store_true", help="the time, HH:MM, before each message")
+    flag("--bell", action="store_true", help="ring the terminal's bell when somebody names you")
     flag("--connect-timeout", metavar="SECONDS", default=10.0, type=seconds,
          help="for each of the host's addresses (default: 10; off)")  # fmt: skip
     flag("--version", action="version", version=f"chatclient {VERSION}")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.host, port = options.host
+    if port and options.port:
+        parser.error(f"there are two ports: {port} and {options.port}")
+    options.port = port or options.port or PORT
+    return options
 
 
 def main() -> None:
     """Run the client. It ends by SystemExit, with the status or with a line for stderr and status 1."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run(): Ctrl-C shall not wait for the resolver
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run(): Ctrl-C shall not wait for the resolver
     occupy_standard_descriptors()
     options = parse()
     try:
         addresses = resolve(options.host, options.port)
     except OSError as error:
         sys.exit(f"chatclient: cannot find {options.host}: {why(error)}")
-    Client(options, addresses).run()
+    try:
+        Client(options, addresses).run()
+    except OSError as error:
+        sys.exit(f"chatclient: cannot start: {why(error)}")

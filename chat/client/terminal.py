@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import termios
+import time
 
 from loop import writable
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
 PASTE_ON, PASTE_OFF = b"\x1b[?2004h", b"\x1b[?2004l"  # bracketed paste: the terminal marks what was not typed
-PATIENCE = 1.0  # seconds for a terminal to take the last words
+PATIENCE = 0.5  # seconds for a terminal to take the last words
 
 
 class Terminal:
@@ -27,7 +27,7 @@ class Terminal:
     def __init__(self) -> None:
         self.output, self.most = standard_output()
         self.before: list[Any] | None = None  # the mode to go back to
-        self.rest = b""  # what is to be written and was not taken yet
+        self.rest = memoryview(b"")  # what is to be written and was not taken yet
 
     def interactive(self) -> bool:
         """Whether somebody sits on both ends, at a terminal whose cursor can be moved."""
@@ -43,19 +43,22 @@ class Terminal:
 
     def take(self) -> None:
         """Change the mode. Ctrl-C, Ctrl-S and Ctrl-Z are keys like others then. Again after SIGCONT."""
-        self.before = self.before or termios.tcgetattr(0)
-        mode = termios.tcgetattr(0)
+        try:
+            mode = termios.tcgetattr(0)
+        except termios.error:
+            return  # the terminal is gone; whoever reads it will learn that
+        self.before = self.before or [*mode[:6], list(mode[6])]
         mode[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
         mode[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
         mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
-        set_mode(mode)
+        set_mode(mode, termios.TCSADRAIN)
         self.finish(PASTE_ON)
 
     def give_back(self, last: str) -> None:
         """Write `last`, and make the terminal what it was before take(). Never raises: it may be gone."""
         if self.before is not None:
-            self.finish(last.encode("utf-8", "backslashreplace") + PASTE_OFF)
-            set_mode(self.before)
+            written = self.finish(last.encode("utf-8", "backslashreplace") + PASTE_OFF)
+            set_mode(self.before, termios.TCSADRAIN if written else termios.TCSANOW)  # the first waits for the output
             self.before = None
 
     def suspend(self, last: str) -> None:
@@ -68,25 +71,35 @@ class Terminal:
 
     def write(self, text: str) -> Coroutine[None]:
         """COROUTINE. Write to stdout as fast as it takes it. Raises OSError."""
-        self.rest = text.encode("utf-8", "backslashreplace")
+        self.rest = memoryview(text.encode("utf-8", "backslashreplace"))
         while self.rest:
             yield from writable(self.output)
             self.rest = self.rest[self.output.write(self.rest[: self.most]) or 0 :]
 
-    def finish(self, last: bytes) -> None:
-        """Write the rest of what is being written, and `last`, unless nothing is taken for PATIENCE."""
-        rest, self.rest = self.rest + last, b""
+    def finish(self, last: bytes) -> bool:
+        """Write the rest of what is being written, and `last`; whether all was taken within PATIENCE."""
+        rest, self.rest = memoryview(bytes(self.rest) + last), memoryview(b"")
+        deadline = time.monotonic() + PATIENCE
         try:
-            while rest and select.select([], [self.output], [], PATIENCE)[1]:
-                rest = rest[self.output.write(rest[: self.most]) or 0 :]
+            while rest:
+                taken = self.output.write(rest[: self.most]) or 0
+                rest = rest[taken:]
+                if not taken:
+                    if time.monotonic() > deadline:
+                        return False
+                    time.sleep(0.01)
         except OSError:
-            pass
+            return False
+        return True
+
+    def close(self) -> None:
+        self.output.close()
 
 
-def set_mode(mode: list[Any]) -> None:
-    """Change the mode when all output is out; keys typed meanwhile are kept."""
+def set_mode(mode: list[Any], when: int) -> None:
+    """Change the mode; keys typed meanwhile are kept."""
     for _ in range(10):  # in the background this stops the process, and to be continued interrupts it
         try:
-            return termios.tcsetattr(0, termios.TCSADRAIN, mode)
+            return termios.tcsetattr(0, when, mode)
         except termios.error:
             pass

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
+from typing import IO
 
 import pytest
-from chatting import HERE, PATIENCE, ROOT, Chatsrv, free_port
+from chatting import HERE, PATIENCE, ROOT, Chatsrv, free_port, linux
 from terminals import CLIENT, ENVIRONMENT
 
 WELCOME = "Welcome to the chat: each line you send goes to everybody here.\n"
@@ -181,6 +186,22 @@ def test_version_and_help() -> None:
     assert all(flag in out for flag in ("--reconnect", "--timestamps", "--connect-timeout", "HOST", "PORT", "3100"))
 
 
+def test_the_readme_has_all_flags() -> None:
+    help = run("--help")[1]
+    table = re.search(r"^\| flag \| \|\n\|---\|---\|\n((?:\|.*\n)+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert table
+    assert sorted(re.findall(r"`(--[\w-]+)", table[1])) == sorted(
+        {*re.findall(r"^  .*?(--[\w-]+)", help, re.MULTILINE)}
+    )
+
+
+def test_help_leaves_long_words_whole() -> None:
+    help = subprocess.run(
+        [CLIENT[0], ROOT / "chatsrv", "--help"], env={"COLUMNS": "60"}, capture_output=True, text=True
+    )
+    assert "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB][?stream=NAME&maxlen=ENTRIES]" in help.stdout
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_with_its_number(server: Chatsrv, number: signal.Signals) -> None:
     with start("127.0.0.1", server.port) as client:
@@ -208,7 +229,7 @@ def test_with_reconnect_it_waits_for_the_server(chatsrv: Callable[..., Chatsrv])
         refused = f"chatclient: cannot connect to 127.0.0.1 port {port}: connection refused; trying again\n"
         assert client.stderr.readline() == refused.encode()
         server = chatsrv(port=port)
-        assert client.stderr.readline() == b"chatclient: connected again\n"
+        assert client.stderr.readline() == b"chatclient: connected\n"
         client.stdin.write(b"hi\n")
         client.stdin.flush()
         assert client.stdout.readline() == WELCOME.encode()
@@ -321,3 +342,284 @@ def test_a_silent_client_does_nothing(chatsrv: Callable[..., Chatsrv]) -> None:
         assert waits() - before <= 1  # at most the one in which it goes to sleep
         client.stdin.close()
         assert client.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize(
+    "where", ["127.0.0.1:{}", "localhost:{}", ":{}", "[::1]:{}", "[::1] {}", "[127.0.0.1]:{}", "::1 {}"]
+)
+def test_a_host_and_its_port_in_one(server: Chatsrv, where: str) -> None:
+    if "::1" in where:
+        try:
+            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        except OSError:
+            pytest.skip("this system has no IPv6 loopback")
+    assert run(*where.format(server.port).split(), stdin="hi\n")[0] == 0
+
+
+@pytest.mark.parametrize("where", ["localhost:", "localhost:0", "localhost:http", "[::1]:99999", "localhost:3100 3101"])
+def test_a_port_that_is_none_is_a_mistake(where: str) -> None:
+    status, out, complaints = run(*where.split())
+    assert (status, out, complaints.count("\n")) == (2, "", 1)
+
+
+# What the server has got.
+
+
+@contextmanager
+def listener() -> Iterator[tuple[socket.socket, int]]:
+    """A server that does what the test does, and its port."""
+    with socket.create_server((HERE, 0)) as sock:
+        sock.settimeout(PATIENCE)
+        yield sock, sock.getsockname()[1]
+
+
+def accept(sock: socket.socket) -> socket.socket:
+    peer, _ = sock.accept()
+    peer.settimeout(PATIENCE)
+    return peer
+
+
+def reset(peer: socket.socket) -> None:
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+
+
+def test_a_server_that_is_killed_and_comes_back_may_have_lost_something(chatsrv: Callable[..., Chatsrv]) -> None:
+    server = chatsrv("--max-rate", "4k")
+    lines = b"".join(b"line %d\n" % number for number in range(20_000))
+    with start(HERE, server.port, "--reconnect") as client:
+        assert client.stdin and client.stdout and client.stderr
+        feeder = threading.Thread(target=write, args=(client.stdin, lines))
+        feeder.start()
+        for _ in range(10):
+            client.stdout.readline()
+        kill(server)
+        chatsrv(port=server.port)
+        feeder.join(PATIENCE)
+        heard = client.stdout.read().count(b"127.0.0.1: line")
+        assert heard < 20_000
+        assert client.wait(PATIENCE) == 1
+        assert client.stderr.read().splitlines()[-1] == b"chatclient: the server may not have got everything"
+
+
+def kill(server: Chatsrv) -> None:
+    server.end(signal.SIGKILL)
+    server.finish(status=-signal.SIGKILL)
+
+
+def write(pipe: IO[bytes], data: bytes) -> None:
+    pipe.write(data)
+    pipe.close()
+
+
+def test_what_came_back_before_the_server_went_away_is_not_lost(chatsrv: Callable[..., Chatsrv]) -> None:
+    server = chatsrv()
+    with start(HERE, server.port, "--reconnect") as client:
+        assert client.stdin and client.stdout and client.stderr
+        client.stdin.write(b"one\ntwo\n")
+        client.stdin.flush()
+        while client.stdout.readline() != b"127.0.0.1: two\n":
+            pass
+        kill(server)
+        chatsrv(port=server.port)
+        write(client.stdin, b"three\n")
+        assert client.wait(PATIENCE) == 0
+        assert client.stdout.read().endswith(b"127.0.0.1: three\n")
+
+
+def test_a_server_that_ends_before_it_has_read_all_is_no_success(chatsrv: Callable[..., Chatsrv]) -> None:
+    """It ends in good order, but that is not because we have ended our stream."""
+    server = chatsrv("--max-rate", "4k")
+    with start(HERE, server.port) as client:
+        assert client.stdin and client.stdout and client.stderr
+        write(client.stdin, b"".join(b"line %d\n" % number for number in range(5000)))
+        while client.stdout.readline() != b"127.0.0.1: line 9\n":
+            pass
+        server.end()
+        assert client.stdout.read().count(b": line") < 5000
+        assert client.wait(PATIENCE) == 1
+
+
+def test_a_message_cut_off_by_a_failure_is_sent_again_from_its_beginning() -> None:
+    with listener() as (sock, port), start(HERE, port, "--reconnect") as client:
+        assert client.stdin and client.stderr
+        client.stdin.write(b"one\nhalf a li")
+        client.stdin.flush()
+        peer = accept(sock)
+        assert receive(peer, 13) == b"one\nhalf a li"
+        reset(peer)
+        write(client.stdin, b"ne\n")
+        with accept(sock) as peer:
+            assert receive(peer, 12) == b"half a line\n"
+        assert client.wait(PATIENCE) == 1, "`one` may be lost"
+
+
+def receive(peer: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += peer.recv(size - len(data))
+    return data
+
+
+def test_a_server_that_does_not_close_the_connection_is_left() -> None:
+    program = "from chat.client import conversation, main; conversation.PATIENCE = 0.3; main.main()"
+    with listener() as (sock, port):
+        command = [CLIENT[0], "-c", program, HERE, str(port)]
+        with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=ROOT) as client:
+            assert client.stdin and client.stdout and client.stderr
+            write(client.stdin, b"hi\n")
+            with accept(sock) as peer:
+                assert receive(peer, 3) == b"hi\n"
+                assert peer.recv(1) == b""
+                assert client.wait(PATIENCE) == 1
+                assert client.stderr.read() == b"chatclient: the server may not have got everything\n"
+
+
+def test_a_server_that_sends_back_all_but_the_end_has_got_everything() -> None:
+    program = "from chat.client import conversation, main; conversation.PATIENCE = 0.3; main.main()"
+    with listener() as (sock, port):
+        command = [CLIENT[0], "-c", program, HERE, str(port)]
+        with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, cwd=ROOT) as client:
+            assert client.stdin and client.stdout
+            write(client.stdin, b"hi\n")
+            with accept(sock) as peer:
+                peer.sendall(receive(peer, 3))
+                assert client.wait(PATIENCE) == 0
+                assert client.stdout.read() == b"hi\n"
+
+
+@pytest.mark.parametrize("flags", [[], ["--reconnect"]])
+def test_to_quit_is_an_orderly_end(chatsrv: Callable[..., Chatsrv], flags: list[str]) -> None:
+    server = chatsrv("--handler", "chat.handlers.nick:nick")
+    with start(HERE, server.port, *flags) as client:
+        assert client.stdin and client.stderr
+        client.stdin.write(b"hi\n/quit\n")
+        client.stdin.flush()  # it stays open
+        assert client.wait(PATIENCE) == 0
+        assert client.stderr.read() == b""
+
+
+def test_a_line_without_an_end_is_shown_when_nothing_follows() -> None:
+    with listener() as (sock, port), start(HERE, port, "--timestamps") as client:
+        assert client.stdin and client.stdout
+        with accept(sock) as peer:
+            peer.sendall("one\nlogin: ä".encode()[:-1])
+            assert os.read(client.stdout.fileno(), 100)[5:] == b" one\n"
+            assert os.read(client.stdout.fileno(), 100)[5:] == b" login: "
+            peer.sendall("ä\r".encode()[1:])
+            assert os.read(client.stdout.fileno(), 100) == "ä".encode()
+            peer.sendall(b"\ntwo\n")
+            assert client.stdout.readline() == b"\n"
+            assert client.stdout.readline()[5:] == b" two\n"
+            client.stdin.close()
+            assert peer.recv(1) == b""
+        assert client.wait(PATIENCE) == 0
+
+
+# Who is there no more.
+
+
+DEAF = """
+from chat.client import connection, main
+
+connection.SILENCE, connection.LOOK = 2, 1
+main.main()
+"""
+
+
+@linux
+def test_a_machine_that_answers_no_more_is_noticed_though_something_is_on_its_way() -> None:
+    """In a network of its own, whose only interface goes down before the line is sent."""
+    if not shutil.which("ip") or subprocess.run(["unshare", "--net", "ip", "link"], capture_output=True).returncode:
+        pytest.skip("this needs a network of its own")
+    program = f"""
+import os, signal, socket, subprocess, sys
+
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    command = [sys.executable, "-c", {DEAF!r}, "127.0.0.1", str(listener.getsockname()[1])]
+    client = subprocess.Popen(command, stdin=subprocess.PIPE)
+    peer, _ = listener.accept()
+    subprocess.run(["ip", "link", "set", "lo", "down"], check=True)
+    client.stdin.write(b"hi\\n")
+    client.stdin.flush()
+    sys.exit(client.wait(30))
+"""
+    done = subprocess.run(
+        ["unshare", "--net", CLIENT[0], "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    trouble = "chatclient: the server's machine has not answered for 120 s; what was said last may be lost\n"
+    assert done.stderr == trouble
+
+
+@linux
+def test_a_server_that_makes_us_wait_is_not_taken_for_gone() -> None:
+    """Its machine answers that there is no room, if not that it has got more."""
+    with listener() as (sock, port):
+        command = [CLIENT[0], "-c", DEAF, HERE, str(port)]
+        client = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=ROOT)
+        with client, accept(sock):
+            assert client.stdin
+            os.set_blocking(client.stdin.fileno(), False)
+            deadline = time.monotonic() + 6  # three times as long as a machine may be silent
+            while time.monotonic() < deadline and client.poll() is None:
+                try:
+                    os.write(client.stdin.fileno(), b"x" * 65536)
+                except BlockingIOError:
+                    time.sleep(0.01)
+            assert client.poll() is None
+            client.kill()
+
+
+# How it was started.
+
+
+def test_many_inherited_descriptors(server: Chatsrv) -> None:
+    """More than select takes."""
+    program = """
+import os, resource, sys
+
+try:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+except (OSError, ValueError):
+    sys.exit(77)
+for _ in range(1100):
+    os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+    command = [CLIENT[0], "-c", program, *CLIENT, HERE, str(server.port)]
+    done = subprocess.run(command, input=b"hi\n", capture_output=True, timeout=PATIENCE, env=ENVIRONMENT)
+    if done.returncode == 77:
+        pytest.skip("this system does not allow so many descriptors")
+    assert (done.returncode, done.stdout.splitlines()[1:], done.stderr) == (0, [b"127.0.0.1: hi"], b"")
+
+
+@pytest.mark.parametrize("descriptors", range(5, 12))
+def test_few_descriptors_are_enough_or_one_line_says_so(server: Chatsrv, descriptors: int) -> None:
+    limit = f"ulimit -n {descriptors}; exec"
+    status, out, complaints = run(HERE, server.port, stdin="hi\n", prefix=limit)
+    if status:
+        assert (status, out, complaints.count("\n")) == (1, "", 1)
+        assert complaints.endswith(": too many open files\n")
+    else:
+        assert out == f"{WELCOME}127.0.0.1: hi\n"
+
+
+def test_nothing_is_left_open(server: Chatsrv) -> None:
+    """What Python complains about in its development mode."""
+    done = subprocess.run(
+        [CLIENT[0], "-X", "dev", *CLIENT[1:], HERE, str(server.port)],
+        input=b"hi\n",
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    with subprocess.Popen(
+        [CLIENT[0], "-X", "dev", *CLIENT[1:], HERE, str(server.port)], stdin=PIPE, stdout=PIPE, stderr=PIPE
+    ) as client:
+        assert client.stdout and client.stderr
+        client.stdout.readline()
+        client.terminate()
+        assert client.wait(PATIENCE) == 128 + signal.SIGTERM
+        assert client.stderr.read() == b""

@@ -18,7 +18,7 @@ import pytest
 from chatting import HERE, PATIENCE, ROOT, Chatsrv, Client, eventually, free_port, memory
 from terminals import CLIENT, Pty, Tmux
 
-WELCOME = ["Welcome to the chat: each line you send goes to everybody he", "re."]  # 60 columns
+WELCOME = ["Welcome to the chat: each line you send goes to everybody", "  here."]  # 60 columns
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_hazard_40_messages_do_not_tear_the_line(tmux: Tmux, other: Client) -> N
     assert tmux.cursor() == (1, 6)
     other.say("a message that does not fit into one row, either, because it has 80 bytes or more")
     tmux.wait_for(
-        "127.0.0.1: a message that does not fit into one row, either,", " because it has 80 bytes or more", *typed
+        "127.0.0.1: a message that does not fit into one row, either,", "  because it has 80 bytes or more", *typed
     )
 
 
@@ -95,6 +95,43 @@ def test_hazard_44_characters_not_bytes(tmux: Tmux) -> None:
     assert tmux.cursor()[0] == 3
 
 
+FAMILY = "👨\u200d👩\u200d👧"
+
+
+@pytest.mark.parametrize(
+    "char", ["\ud7b0", "\u3248", "\u4dc0", "\u0600", "का", "☰", FAMILY, "❤\ufe0f", "1\ufe0f\u20e3", "👍🏽", "🇩🇪"]
+)
+def test_hazard_44_the_cursor_stands_behind_what_was_typed(tmux: Tmux, char: str) -> None:
+    """However wide this terminal thinks that it is."""
+    for typed in f"你{char}", f"你{char}{char}":
+        tmux.write(f"{typed}|")
+        eventually(lambda: tmux.screen()[-1].endswith("|"))
+        assert tmux.cursor()[0] == tmux.column_of("|") + 1
+        tmux.press("C-u")
+        tmux.wait_for(">")
+
+
+def test_hazard_44_a_joined_emoji_is_one_character(tmux: Tmux) -> None:
+    tmux.write(f"a{FAMILY}b")
+    tmux.press("Left", "Left", "X", "Right", "Y")
+    eventually(lambda: tmux.screen()[-1] == f"> aX{FAMILY}Yb")
+    tmux.press("Left", "BSpace", "End")
+    tmux.wait_for("> aXYb")
+    assert tmux.cursor()[0] == 6
+
+
+def test_hazard_44_emoji_to_the_edge_do_not_break_the_rows(tmux: Tmux, other: Client) -> None:
+    typed = "x" * 55 + FAMILY + "👍🏽" * 40 + "end"
+    tmux.write(typed)
+    eventually(lambda: tmux.screen()[-1].endswith("end"))
+    other.say("one", "👍🏽❤\ufe0f" * 60 + "end")
+    eventually(lambda: sum(row.endswith("end") for row in tmux.screen()) == 2)
+    assert sum(row.startswith("> x") for row in tmux.screen()) == 1
+    assert sum(row.startswith("127.0.0.1: one") for row in tmux.screen()) == 1
+    tmux.press("C-u")
+    eventually(lambda: tmux.screen()[-1] == ">" and tmux.screen()[-2].endswith("end"))
+
+
 def test_what_is_pasted_waits_for_enter(tmux: Tmux, other: Client) -> None:
     tmux.call("set-buffer", "one\n\ntwo\tx\n")
     tmux.call("paste-buffer", "-p", "-r")
@@ -103,6 +140,72 @@ def test_what_is_pasted_waits_for_enter(tmux: Tmux, other: Client) -> None:
     tmux.wait_for("127.0.0.1: two  x", ">")
     tmux.press("!", "Enter")
     other.expect(b"127.0.0.1: one", b"127.0.0.1: ", b"127.0.0.1: two\tx", b"127.0.0.1: !")
+
+
+@pytest.mark.parametrize("split", range(3, 12))
+def test_a_paste_may_pause_anywhere(pty: Pty, split: int) -> None:
+    keys = "\x1b[200~one\rtwo \x1b[201~"
+    pty.press(keys[:split])
+    time.sleep(0.3)  # far longer than after which Esc is a key
+    pty.press(keys[split:])
+    pty.wait_for("[2 lines] > one\r\r\ntwo ")
+    assert b"m: one" not in pty.output
+
+
+def test_a_paste_whose_end_does_not_come_does_not_lock_the_keyboard(pty: Pty) -> None:
+    pty.press("\x1b[200~one\rtwo")
+    pty.wait_for("[pasting, Ctrl-G ends it] > ")
+    pty.press("\x07")
+    place = pty.wait_for("[2 lines] > one\r\r\ntwo")
+    pty.press("\r")
+    place = pty.wait_for("127.0.0.1\x1b[39m: two", since=place)
+    pty.press("\x1b[200~")
+    pty.wait_for("[pasting, Ctrl-G ends it] > ", since=place)
+    pty.press("\x03")
+    assert pty.exit_status() == 130
+    assert pty.restored()
+
+
+@pytest.mark.parametrize(
+    "keys", ["\x1b[[A", "\x1bO2P", "\x1bu", "\x1b[3$", "\x1b[15;2~", "\x1b[<0;3;3M", "\x1b]11;rgb:0/0/0\x1b\\"]
+)
+def test_unknown_keys_type_nothing_and_lose_nothing(pty: Pty, keys: str) -> None:
+    pty.press(f"<{keys}>\x1bOM")
+    pty.wait_for("127.0.0.1\x1b[39m: <>\x1b[m\r")
+
+
+def test_alt_and_a_letter_in_a_real_terminal(tmux: Tmux) -> None:
+    tmux.press("a", "M-u", "M-x", "F1", "F5", "S-Up", "C-F2", "PPage", "b", "IC", "c")
+    tmux.wait_for("> abc")
+
+
+def test_tab_completes_names_that_have_spoken(chatsrv: Callable[..., Chatsrv]) -> None:
+    server = chatsrv("--handler", "chat.handlers.nick:nick")
+    with Tmux(command(server.port, "--bell")) as tmux:
+        eventually(lambda: tmux.screen()[-1] == ">" and len(tmux.screen()) > 2)
+        for name in "anna", "andy":
+            client = server.client()
+            client.say(f"/nick {name}", "hi")
+            eventually(lambda name=name: f"{name}: hi" in tmux.screen())  # type: ignore[misc]
+        tmux.press("a", "Tab")
+        tmux.wait_for("> andy:")
+        tmux.press("Tab", "x")
+        tmux.wait_for("> anna: x")
+
+
+def test_a_line_that_names_me_is_marked_and_rings(chatsrv: Callable[..., Chatsrv]) -> None:
+    server = chatsrv("--handler", "chat.handlers.nick:nick")
+    with Pty([*CLIENT, HERE, str(server.port), "--bell"]) as pty:
+        pty.wait_for("is here")
+        pty.press("/nick carla\r")
+        pty.wait_for("is now carla")
+        other = server.client()
+        other.say("nobody", "Carla, come!", "hi carla")
+        place = pty.wait_for("\x1b[7mCarla\x1b[27m, come!")
+        pty.wait_for("hi \x1b[7mcarla\x1b[27m", since=place)
+        assert 1 <= pty.output.count(b"\a") <= 2
+        pty.press("\x03")
+        assert pty.exit_status() == 130
 
 
 def test_the_prompt_counts_before_the_server_splits(tmux: Tmux) -> None:
@@ -115,7 +218,14 @@ def test_the_prompt_counts_before_the_server_splits(tmux: Tmux) -> None:
 
 def test_hazard_45_escapes_from_the_net_are_shown(tmux: Tmux, other: Client) -> None:
     other.send(b"\x1b[2J\x1b]0;title\x07 \xc2\x9b31m \xe2\x80\xaetxet\ttab \xff\r\n")
-    tmux.wait_for(r"127.0.0.1: \x1b[2J\x1b]0;title\x07 \x9b31m \u202etxet   tab", r"\xff", ">")
+    tmux.wait_for(r"127.0.0.1: \x1b[2J\x1b]0;title\x07 \x9b31m \u202etxet   tab", r"  \xff", ">")
+
+
+def test_what_does_not_fit_cannot_be_taken_for_another_message(tmux: Tmux, other: Client) -> None:
+    other.say("." + " " * 69 + "127.0.0.7: no, never mind")
+    tmux.wait_for("127.0.0.1: .", "  127.0.0.7: no, never mind", ">")
+    other.say(".".ljust(49, "x") + "127.0.0.7: no")  # one word, which ends where a row does
+    tmux.wait_for("127.0.0.1: ." + "x" * 48, "  127.0.0.7: no", ">")
 
 
 def test_senders_have_a_colour_and_ones_own_messages_are_bold(tmux: Tmux, other: Client) -> None:
@@ -153,11 +263,11 @@ def test_a_dumb_terminal_gets_plain_text(server: Chatsrv) -> None:
 
 def test_a_new_size_shows_the_line_whole(tmux: Tmux, other: Client) -> None:
     other.say("a message that will need more rows on a narrow screen")
-    tmux.wait_for("127.0.0.1: a message that will need more rows on a narrow sc", "reen", ">")
+    tmux.wait_for("127.0.0.1: a message that will need more rows on a narrow", "  screen", ">")
     tmux.write("and a line that is so long that it does, as well: 你好.")
     tmux.resize(25, 10)
     narrow = ["> and a line that is so l", "ong that it does, as well", ": 你好."]
-    tmux.wait_for("127.0.0.1: a message that", " will need more rows on a", " narrow screen", *narrow)
+    tmux.wait_for("127.0.0.1: a message that", "  will need more rows on", "  a narrow screen", *narrow)
     assert tmux.cursor()[0] == 7
     tmux.resize(80, 5)
     wide = ["127.0.0.1: a message that will need more rows on a narrow screen",
@@ -173,6 +283,27 @@ def test_scrollback_keeps_the_conversation(tmux: Tmux, other: Client) -> None:
     tmux.wait_for("127.0.0.1: message 99.", ">")
     shown = tmux.history()
     assert [shown.count(f"message {number}.") for number in range(100)] == [1] * 100
+
+
+@pytest.mark.parametrize(("columns", "rows", "text"), [(80, 24, "line\n" * 60), (40, 12, "x" * 500), (60, 12, "")])
+def test_scrollback_keeps_the_conversation_only(server: Chatsrv, columns: int, rows: int, text: str) -> None:
+    """Not copies of the line being typed, be it as large as the window or the only thing there."""
+    with Tmux(command(server.port), columns, rows) as tmux:
+        eventually(lambda: any(row.endswith("here.") for row in tmux.screen()) and tmux.screen()[-1] == ">")
+        if text:
+            tmux.call("set-buffer", text)
+            tmux.call("paste-buffer", "-p", "-r")
+        for key in "abcdefghij":
+            tmux.press(key)
+        eventually(lambda: tmux.screen()[-1].endswith("abcdefghij"))
+        shown = tmux.history().rstrip("\n").split("\n")
+        assert len(shown) <= rows + 2, "\n".join(shown)
+        other = server.client()
+        other.say("one", "two")
+        eventually(lambda: "two" in tmux.history())
+        tmux.press("C-u", "z")
+        tmux.wait_for("> z")
+        assert [len(re.findall(rf"\b{word}\b", tmux.history())) for word in ("Welcome", "one", "two")] == [1, 1, 1]
 
 
 def test_control_l_repairs_the_screen(tmux: Tmux, other: Client) -> None:
@@ -277,19 +408,71 @@ def test_a_flood_leaves_the_keyboard_alive(server: Chatsrv, other: Client) -> No
     assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 1.0
 
 
+def crowd_of_megabytes(other: Client, megabytes: int) -> None:
+    """Say so much, in lines of 1000 bytes."""
+    for _ in range(megabytes):
+        other.say(*[b"x" * 1000] * 1000)
+        for _ in range(1000):
+            other.line()
+
+
 def test_who_does_not_look_costs_bounded_memory(server: Chatsrv, other: Client) -> None:
     if not os.path.exists("/proc/self/statm"):
         pytest.skip("memory is read from /proc")
     with Pty([*CLIENT, HERE, str(server.port)]) as pty:
         pty.wait_for("here.")
         before = memory(pty.process.pid)
-        for _ in range(12):  # megabytes; nobody reads what the client writes
-            other.say(*[b"x" * 1000] * 1000)
-            for _ in range(1000):
-                other.line()
+        crowd_of_megabytes(other, 12)  # nobody reads what the client writes
         assert memory(pty.process.pid) - before < 5 << 20
         pty.process.send_signal(signal.SIGTERM)
         assert pty.process.wait(PATIENCE) == 128 + signal.SIGTERM  # although the terminal takes nothing
+
+
+def test_long_lines_for_who_does_not_look_cost_bounded_memory() -> None:
+    """Lines as long as they can be, each byte of which is shown as an escape."""
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("memory is read from /proc")
+    with socket.create_server((HERE, 0)) as listener:
+        listener.settimeout(PATIENCE)
+        with Pty([*CLIENT, HERE, str(listener.getsockname()[1])]) as pty:
+            peer, _ = listener.accept()
+            with peer:
+                peer.settimeout(1)
+                peer.sendall(b"Welcome\n")
+                pty.wait_for("Welcome")
+                before = memory(pty.process.pid)
+                with pytest.raises(TimeoutError):
+                    for _ in range(1000):
+                        peer.sendall((b"\x1b" * 60_000 + b"\n") * 16)
+                assert memory(pty.process.pid) - before < 16 << 20
+                pty.press("\x03")
+                assert pty.process.wait(PATIENCE) == 130
+
+
+def test_control_c_is_immediate_for_who_does_not_look(server: Chatsrv, other: Client) -> None:
+    with Pty([*CLIENT, HERE, str(server.port)]) as pty:
+        pty.wait_for("here.")
+        crowd_of_megabytes(other, 2)
+        pty.press("\x03")
+        assert pty.process.wait(PATIENCE) == 130
+
+
+@pytest.mark.parametrize("unit", ["x", "line\r", "你", "👍"])
+def test_a_megabyte_can_be_pasted_and_edited(server: Chatsrv, unit: str) -> None:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    text = unit * ((1 << 20) // len(unit.encode()))
+    with Pty([*CLIENT, HERE, str(server.port)], columns=80, rows=24) as pty:
+        pty.wait_for("here.")
+        pty.feed(f"\x1b[200~{text}\x1b[201~".encode())
+        pty.wait_for("messages" if unit != "line\r" else f"[{text.count(unit)} lines]")
+        place = len(pty.output)
+        for key in "abcdefghij":
+            pty.press(key)
+            place = pty.wait_for(key, since=place)
+        pty.press("\x03")
+        assert pty.exit_status() == 130
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 6.0  # most of it for the emoji, once
 
 
 # Every way out leaves the terminal as it was.
@@ -334,11 +517,11 @@ def test_hazard_43_the_end_of_the_server(chatsrv: Callable[..., Chatsrv]) -> Non
         server.end()
         assert pty.exit_status() == 1
         assert pty.restored()
-        assert pty.output.endswith(b"\r\x1b[J\x1b[?2004lchatclient: the server has closed the connection\r\n")
+        assert pty.output.endswith(b"\r\x1b[K\x1b[?2004lchatclient: the server has closed the connection\r\n")
 
 
 def test_hazard_43_an_exception(server: Chatsrv) -> None:
-    program = "import sys; from chat.client import client, main; client.Client.say = 1; main.main()"
+    program = "from chat.client import conversation, main; conversation.Conversation.say = 1; main.main()"
     with Pty([sys.executable, "-c", program, HERE, str(server.port)], PYTHONPATH=str(ROOT)) as pty:
         pty.wait_for("here.")
         pty.press("hi\r")
@@ -368,6 +551,117 @@ def test_hazard_43_stopped_and_continued_from_outside(pty: Pty) -> None:
     pty.press(" a line\x03")
     assert pty.exit_status() == 130
     pty.wait_for("> half a line", since=before)
+
+
+def test_control_d_and_a_server_that_does_not_answer_is_no_success(chatsrv: Callable[..., Chatsrv]) -> None:
+    server = chatsrv()
+    with Pty([*CLIENT, HERE, str(server.port)]) as pty:
+        pty.wait_for("here.")
+        server.process.send_signal(signal.SIGSTOP)
+        pty.press("hi\r\x04")
+        pty.wait_for("[leaving] > ")
+        assert pty.exit_status() == 1
+        assert pty.restored()
+        assert pty.output.endswith(b"\x1b[?2004lchatclient: the server may not have got everything\r\n")
+        server.process.send_signal(signal.SIGCONT)
+
+
+def test_control_d_and_a_server_that_is_killed_is_no_success(chatsrv: Callable[..., Chatsrv]) -> None:
+    server = chatsrv()
+    with Pty([*CLIENT, HERE, str(server.port)]) as pty:
+        pty.wait_for("here.")
+        server.process.send_signal(signal.SIGSTOP)
+        pty.press("hi\r\x04")
+        pty.wait_for("[leaving] > ")
+        server.end(signal.SIGKILL)
+        assert pty.exit_status() == 1
+        server.finish(status=-signal.SIGKILL)
+
+
+def test_while_leaving_control_c_and_another_control_d_are_immediate(chatsrv: Callable[..., Chatsrv]) -> None:
+    server = chatsrv()
+    for key, status in ("\x03", 130), ("\x04", 1):
+        with Pty([*CLIENT, HERE, str(server.port)]) as pty:
+            pty.wait_for("here.")
+            server.process.send_signal(signal.SIGSTOP)
+            pty.press("hi\r\x04")
+            pty.wait_for("[leaving] > ")
+            pty.press(key)
+            assert pty.exit_status() == status
+        server.process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("flags", [[], ["--reconnect"]])
+def test_to_quit_is_an_orderly_end(chatsrv: Callable[..., Chatsrv], flags: list[str]) -> None:
+    server = chatsrv("--handler", "chat.handlers.nick:nick")
+    with Pty([*CLIENT, HERE, str(server.port), *flags]) as pty:
+        pty.wait_for("is here")
+        pty.press("hi\r/quit\r")
+        assert pty.exit_status() == 0
+        assert pty.restored()
+        assert b"chatclient" not in pty.output
+
+
+def test_a_question_is_seen_before_its_line_ends() -> None:
+    with socket.create_server((HERE, 0)) as listener:
+        listener.settimeout(PATIENCE)
+        with Tmux(command(listener.getsockname()[1])) as tmux:
+            peer, _ = listener.accept()
+            with peer:
+                peer.sendall(b"Hello!\r\nlogin: ")
+                tmux.wait_for("Hello!", "login:", ">")
+                tmux.write("an")
+                tmux.wait_for("Hello!", "login:", "> an")
+                peer.sendall(b"(your name) ")
+                tmux.wait_for("Hello!", "login: (your name)", "> an")
+                tmux.press("n", "Enter")
+                assert peer.recv(100) == b"ann\n"
+                peer.sendall(b"ann\npassword: ")
+                tmux.wait_for("Hello!", "login: (your name) ann", "password:", ">")
+                peer.sendall(b"x" * 70 + b"\ny")
+                tmux.wait_for("password: " + "x" * 50, "  " + "x" * 20, "y", ">")
+
+
+def test_many_inherited_descriptors(server: Chatsrv) -> None:
+    """More than select takes."""
+    program = """
+import os, resource, sys
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (2000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+for _ in range(1100):
+    os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+    if 0 <= resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2000:
+        pytest.skip("so many descriptors are not allowed here")
+    with Pty([sys.executable, "-c", program, *CLIENT, HERE, str(server.port)]) as pty:
+        pty.wait_for("here.")
+        pty.press("hi\r")
+        pty.wait_for("127.0.0.1\x1b[39m: hi")
+        pty.press("\x04")
+        assert pty.exit_status() == 0
+        assert pty.restored()
+
+
+@pytest.mark.parametrize("descriptors", range(5, 12))
+def test_few_descriptors_are_enough_or_one_line_says_so(server: Chatsrv, descriptors: int) -> None:
+    with Pty(["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *CLIENT, HERE, str(server.port)]) as pty:
+        eventually(lambda: (pty.read() and b"here." in pty.output) or pty.process.poll() is not None)
+        pty.press("\x04")
+        status = pty.exit_status()
+        assert pty.restored()
+        assert status == 0 or (status == 1 and b"too many open files\r\n" in pty.output)
+        assert b"Traceback" not in pty.output
+
+
+def test_nothing_is_left_open(server: Chatsrv) -> None:
+    """What Python complains about in its development mode."""
+    for keys, status in ("\x04", 0), ("\x03", 130):
+        with Pty([sys.executable, "-X", "dev", *CLIENT[1:], HERE, str(server.port)]) as pty:
+            pty.wait_for("here.")
+            pty.press(keys)
+            assert pty.exit_status() == status
+            assert b"Warning" not in pty.output
 
 
 def test_the_terminal_goes_away(server: Chatsrv) -> None:

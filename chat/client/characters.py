@@ -1,0 +1,95 @@
+"""Characters as people count them, and the columns they take.
+
+One is a code point, the marks that are drawn into it, and for emoji all that are joined to one, as in a family, a flag
+or a keycap: what Backspace removes at once. That is Unicode's rule (UAX 29) but for its finer points, such as Indic
+conjuncts. What is shown as an escape, like a zero-width space, is a character of its own.
+
+Terminals disagree about the widths of many. Here they are those of chat/client/widths.py. A RUN is of letters that all
+terminals take for as wide: its first group for one column, its second for two.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect
+from functools import lru_cache
+
+from ..escape import EMOJI, harmless
+from .widths import SPACING, WIDE, ZERO
+
+RUN = re.compile(
+    "([ -~\xa1-\xa8\xaa-\xac\xaf-\u02ff\u038e-\u03a1\u03a3-\u0482]+)"  # European letters
+    "|([\u3041-\u3096\u30a1-\u30ff\u4e00-\u9fef\uac00-\ud7a3]+)"  # Kana, Han, Hangul
+)
+JOINED = re.compile(f"[\U0001f1e6-\U0001f1ff]{{2}}|{EMOJI}")  # a flag, or another emoji
+
+
+def within(char: str, table: tuple[int, ...]) -> bool:
+    return bisect(table, ord(char)) % 2 == 1
+
+
+@lru_cache(4096)
+def mark(char: str) -> bool:
+    """Whether a code point is drawn into the character before it."""
+    return char >= "\u0300" and (within(char, ZERO) or within(char, SPACING)) and harmless(char) == char
+
+
+def behind(text: str, place: int) -> int:
+    """The end of the character that begins at `place`; `place` at the end of the text."""
+    if place == len(text):
+        return place
+    found = JOINED.match(text, place) if text[place] > "~" or text[place + 1 : place + 2] == "\ufe0f" else None
+    end = found.end() if found else place + 1
+    while end < len(text) and mark(text[end]) and text[place] not in "\t\n":
+        end += 1
+    return end
+
+
+def split(text: str) -> list[str]:
+    """The characters of a text."""
+    found, place = [], 0
+    while place < len(text):
+        found.append(text[place : behind(text, place)])
+        place += len(found[-1])
+    return found
+
+
+def anchor(text: str, place: int) -> int:
+    """The last place, here or before, where a character begins whatever comes next."""
+    while place > 0 and not begins(text[place - 1], text[place]):
+        place -= 1
+    return place
+
+
+def start(text: str, place: int) -> int:
+    """The beginning of the character that has the code point at `place`."""
+    begin = anchor(text, place)
+    while (end := behind(text, begin)) <= place:
+        begin = end
+    return begin
+
+
+def before(text: str, place: int) -> int:
+    """The beginning of the character that ends at `place`; 0 at the beginning of the text."""
+    return start(text, place - 1) if place else 0
+
+
+def begins(previous: str, char: str) -> bool:
+    """Whether a character surely begins here, whatever is before."""
+    if char <= "~":
+        return True
+    if mark(char) or char in "\u200d\ufe0e\ufe0f" or "\U0001f3fb" <= char <= "\U0001f3ff" or previous == "\u200d":
+        return False
+    return not "\U0001f1e6" <= char <= "\U0001f1ff" or not "\U0001f1e6" <= previous <= "\U0001f1ff"
+
+
+@lru_cache(4096)
+def width(character: str) -> int:
+    """How many columns a character takes that is no control: 0 to 2, or a few more with marks that need space."""
+    first = character[0]
+    columns = 1 if first < "\u0300" else 0 if within(first, ZERO) else 2 if within(first, WIDE) else 1
+    if len(character) == 1:
+        return columns
+    if (found := JOINED.match(character)) and found.group() not in (first, first + "\ufe0e"):
+        return 2
+    return columns + sum(within(char, SPACING) for char in character[1:])

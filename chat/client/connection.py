@@ -1,0 +1,76 @@
+"""A connection to the server, and how one learns that nobody is at its other end any more."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import sys
+import termios
+
+from loop import connect, sleep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from loop import Kernel, WaitQueue
+    from loop.traps import Coroutine
+
+SILENCE = 120  # seconds after which a machine that answers nothing is gone
+LOOK = 10  # seconds between two looks for that
+
+
+def reach(kernel: Kernel, family: int, address: Any, timeout: float | None) -> Coroutine[socket.socket]:
+    """COROUTINE. Returns a socket connected to this address; raises OSError or TimedOut."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        half = SILENCE // 2
+        for name, value in ("TCP_KEEPIDLE", half), ("TCP_KEEPINTVL", LOOK), ("TCP_KEEPCNT", half // LOOK):
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        yield from connect(sock, address, timeout)
+        return sock
+    except BaseException:
+        kernel.close(sock)
+        raise
+
+
+def watch(kernel: Kernel, sock: socket.socket, sent: WaitQueue) -> Coroutine[None]:
+    """COROUTINE. Closes a connection when what was sent has not been confirmed, nor anything else, for SILENCE seconds.
+
+    Keepalive looks for that only while nothing is on its way. TCP_USER_TIMEOUT would end it, too, but also a connection
+    to a server that makes us wait, though its machine answers all the time. `sent` is woken when something was sent.
+    """
+    while True:
+        yield from sent.wait()
+        since = kernel.clock()
+        while unacknowledged(sock):
+            yield from sleep(LOOK)
+            if min(kernel.clock() - since, silence(sock)) > SILENCE:
+                kernel.close(sock)
+                return
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """How many bytes that were sent the other machine has not confirmed; 0 if this system does not tell."""
+    try:
+        count: int = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
+        return count
+    except OSError:
+        return 0
+
+
+def silence(sock: socket.socket) -> float:
+    """For how many seconds the other machine has confirmed nothing, though it was asked to; 0 if that is not known.
+
+    While the window is closed, it is asked again and again whether it still is, more and more rarely.
+    """
+    if sys.platform != "linux":
+        return 0
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)  # struct tcp_info of linux/tcp.h
+    unanswered, unconfirmed, since = info[3], *struct.unpack_from("I28xI", info, 24)
+    return since / 1000 if unconfirmed or unanswered > 1 else 0

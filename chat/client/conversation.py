@@ -1,0 +1,208 @@
+"""The talk with the server: connect, send what is said, show what comes, and again if the connection is lost."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from loop import Closed, TimedOut, WaitQueue, recv, sleep, writable
+
+from .connection import SILENCE, reach, unacknowledged, watch
+from .display import why
+from .incoming import Incoming
+from .outgoing import Outgoing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any, Callable
+
+    from loop import Kernel, Task
+    from loop.traps import Coroutine
+
+    from .display import Plain
+
+    Address = tuple[int, Any]  # the family, and what connect(2) takes
+
+PAUSE = 0.2  # seconds after which a line that has begun is shown without its end
+SLOW = 1.0  # seconds of connecting after which that is said
+PATIENCE = 10.0  # seconds after the end of our stream until a server that does not end its own is left
+LONGEST_PAUSE = 30  # seconds between two attempts to reach the server again
+PIECE = 64 << 10  # bytes sent or received at once
+
+
+class Conversation:
+    """With the server at one of `addresses`, tried in turn. What ends the client raises SystemExit.
+
+    `spawn` makes a task of a coroutine. `hasty`: somebody waits for the end after end(), and says farewell() himself.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        spawn: Callable[[Coroutine[None]], Task],
+        display: Plain,
+        options: Namespace,
+        addresses: list[Address],
+        hasty: bool,
+    ) -> None:
+        self.kernel = kernel
+        self.spawn = spawn
+        self.display = display
+        self.options = options
+        self.addresses = addresses
+        self.hasty = hasty
+        self.socket: socket.socket | None = None
+        self.outgoing = Outgoing()
+        self.news = WaitQueue()  # here wait those for whom `outgoing` has to change
+        self.sent = WaitQueue()  # here waits who looks whether what was sent is confirmed
+        self.hurry = WaitQueue()  # here, in vain or not, the pause before another attempt to connect
+
+    def run(self) -> Coroutine[None]:
+        """COROUTINE. Connects and shows what comes, again and again with --reconnect."""
+        connected = absent = False
+        pause = 1
+        while True:
+            try:
+                sock = yield from self.connect()
+                if absent:
+                    self.display.tell("connected again" if connected else "connected")
+                connected, absent, since = True, False, self.kernel.clock()
+                trouble = yield from self.listen(sock)
+                if self.outgoing.ended and not self.outgoing.waiting:
+                    sys.exit(f"chatclient: {trouble}")
+                if self.kernel.clock() - since > LONGEST_PAUSE:  # not one of those that accept and close at once
+                    pause = 1
+            except OSError as error:
+                trouble = str(error)
+            if not self.options.reconnect:
+                sys.exit(f"chatclient: {trouble}")
+            if not absent:
+                self.display.tell(f"{trouble}; trying again")
+                absent = True
+            for left in range(pause, 0, -1):
+                self.display.prompt(f"again in {left} s")
+                try:
+                    yield from self.hurry.wait(1)
+                    break
+                except TimedOut:
+                    pass
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def connect(self) -> Coroutine[socket.socket]:
+        """COROUTINE. Returns a socket connected to the first of the addresses that answers; raises OSError."""
+        slow = self.spawn(self.admit_slowness())
+        self.display.prompt("connecting")
+        trouble = ""
+        try:
+            for family, address in self.addresses:
+                try:
+                    return (yield from reach(self.kernel, family, address, self.options.connect_timeout))
+                except (OSError, TimedOut) as error:
+                    trouble = "no answer in time" if isinstance(error, TimedOut) else why(error)
+        finally:
+            slow.cancel()
+        raise OSError(f"cannot connect to {self.options.host} port {self.options.port}: {trouble}")
+
+    def admit_slowness(self) -> Coroutine[None]:
+        """COROUTINE. Says that connecting takes long."""
+        yield from sleep(SLOW)
+        self.display.tell(f"connecting to {self.options.host} port {self.options.port}")
+
+    def listen(self, sock: socket.socket) -> Coroutine[str]:
+        """COROUTINE. Shows what comes until the connection ends; returns why it has, or leaves if it was to end."""
+        self.socket = sock
+        self.display.prompt("")
+        tasks = [self.spawn(self.talk(sock)), self.spawn(watch(self.kernel, sock, self.sent))]
+        incoming = Incoming()
+        trouble = ""
+        try:
+            while data := (yield from self.receive(sock, incoming)):
+                yield from self.show(incoming.feed(data))
+        except Closed:
+            trouble = f"the server's machine has not answered for {SILENCE} s"
+        except OSError as error:
+            trouble = f"the connection has failed: {why(error)}"
+        finally:
+            for task in tasks:
+                task.cancel()
+            self.kernel.close(sock)
+            self.socket = None
+        yield from self.show(incoming.finish())
+        wanted = not trouble and self.outgoing.end_expected()
+        lost = self.outgoing.disconnect(clean=not trouble)
+        if wanted:
+            self.leave()
+        return (trouble or "the server has closed the connection") + "; what was said last may be lost" * lost
+
+    def receive(self, sock: socket.socket, incoming: Incoming) -> Coroutine[bytes]:
+        """COROUTINE. recv; shows what has come of a line if no more of it follows, as after a question."""
+        while True:
+            try:
+                return (yield from recv(sock, PIECE, PAUSE if incoming.fresh else None))
+            except TimedOut:
+                yield from self.display.show_partial(incoming.look())
+
+    def show(self, lines: list[bytes]) -> Coroutine[None]:
+        """COROUTINE. Shows lines from the server, one's own as such. Waits while too much is not shown yet."""
+        yield from self.display.show([(line, self.outgoing.heard(line)) for line in lines])
+
+    def talk(self, sock: socket.socket) -> Coroutine[None]:
+        """COROUTINE. The socket's one writer. What it could not send when the connection failed, the next one gets."""
+        try:
+            while self.outgoing.waiting or not self.outgoing.ended:
+                if not self.outgoing.waiting:
+                    yield from self.news.wait()
+                    continue
+                yield from writable(sock)
+                try:
+                    self.outgoing.sent(sock.send(self.outgoing.waiting[:PIECE]))
+                except BlockingIOError:
+                    continue
+                self.news.wake_all()
+                self.sent.wake()
+            sock.shutdown(socket.SHUT_WR)
+            self.outgoing.finish()
+        except OSError:
+            return  # listen() learns of it by its own recv, behind all that arrived before
+        if not self.hasty:
+            while unacknowledged(sock):
+                yield from sleep(1)
+            yield from self.farewell(PATIENCE)
+
+    # From the keyboard.
+
+    def say(self, data: bytes) -> None:
+        """Send what was entered or read."""
+        self.outgoing.waiting += data
+        self.news.wake_all()
+
+    def drain(self) -> Coroutine[None]:
+        """COROUTINE. Returns when there is room for more."""
+        while len(self.outgoing.waiting) >= PIECE:
+            yield from self.news.wait()
+
+    def end(self) -> None:
+        """There is no more to send: the server is told so when it has got everything, and closes the connection."""
+        self.outgoing.ended = True
+        self.news.wake_all()
+
+    def farewell(self, patience: float) -> Coroutine[None]:
+        """COROUTINE. Leaves a server that does not close the connection, once nothing happens for so many seconds."""
+        before = None
+        while (left := self.left_to_do()) != before:
+            before = left
+            yield from sleep(patience)
+        self.leave()
+
+    def left_to_do(self) -> tuple[int, ...]:
+        """How much has not gone out, has not been confirmed by the other machine, and not by the server itself."""
+        on_its_way = unacknowledged(self.socket) if self.socket else 0
+        return len(self.outgoing.waiting), on_its_way, len(self.outgoing.messages)
+
+    def leave(self) -> None:
+        """End the client, in good order if the server has got everything."""
+        self.outgoing.disconnect(clean=False)
+        if self.outgoing.lost or self.outgoing.waiting:
+            sys.exit("chatclient: the server may not have got everything")
+        sys.exit(0)

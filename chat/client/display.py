@@ -1,0 +1,128 @@
+"""Where the conversation is shown: at a terminal, above the line being typed; anywhere else, as lines of plain text."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from codecs import utf_8_decode
+
+from loop import WaitQueue, complain
+
+from .editor import Editor
+from .screen import Screen
+from .speakers import Speakers, readable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from loop.traps import Coroutine
+
+    from .terminal import Terminal
+
+BACKLOG = 256 << 10  # about as many bytes of lines may wait for the terminal; then no more are read from the server
+PROMPT = 4096  # bytes of a line without an end that are shown before that comes
+
+
+class Plain:
+    """For a pipe or a file."""
+
+    def __init__(self, terminal: Terminal, options: Namespace) -> None:
+        self.terminal = terminal
+        self.timestamps = options.timestamps
+        self.written = 0  # bytes of the line that is not complete yet
+
+    def show(self, lines: list[tuple[bytes, bool]]) -> Coroutine[None]:
+        """COROUTINE. Shows lines; of each, whether it is one's own."""
+        text = ""
+        for line, _ in lines:
+            text += ("" if self.written else self.stamp()) + readable(line[self.written :]) + "\n"
+            self.written = 0
+        yield from self.write(text)
+
+    def show_partial(self, line: bytes) -> Coroutine[None]:
+        """COROUTINE. Shows what has come of a line: whole characters, and no \\r that may belong to its end."""
+        _, end = utf_8_decode(line[: -1 if line.endswith(b"\r") else None], "backslashreplace", False)
+        text = ("" if self.written else self.stamp()) + readable(line[self.written : end])
+        self.written = end
+        yield from self.write(text)
+
+    def tell(self, what: str) -> None:
+        """Say something of the client's own."""
+        complain(f"chatclient: {what}")
+
+    def prompt(self, trouble: str) -> None:
+        """Say why nothing can be sent, where the line is typed; nothing if it can."""
+
+    def stamp(self) -> str:
+        return time.strftime("%H:%M ") if self.timestamps else ""
+
+    def write(self, text: str) -> Coroutine[None]:
+        """COROUTINE. Writes to stdout; a failure ends the client, without a word if only the reader is gone."""
+        try:
+            yield from self.terminal.write(text)
+        except BrokenPipeError:
+            sys.exit(128 + signal.SIGPIPE)
+        except OSError as error:
+            sys.exit(f"chatclient: cannot write to stdout: {why(error)}")
+
+
+class Window(Plain):
+    """For a terminal: the conversation, and the line being typed. What changes is painted by paint()."""
+
+    def __init__(self, terminal: Terminal, options: Namespace) -> None:
+        super().__init__(terminal, options)
+        self.bell = options.bell
+        self.editor = Editor()
+        self.screen = Screen(*terminal.size())
+        self.speakers = Speakers(colour=not os.environ.get("NO_COLOR"))
+        self.editor.names = self.speakers.names
+        self.changed = WaitQueue()
+
+    def show(self, lines: list[tuple[bytes, bool]]) -> Coroutine[None]:
+        """COROUTINE. Shows lines; of each, whether it is one's own. Waits while too many are not shown yet."""
+        if lines:
+            self.screen.partial = ""
+        self.screen.show([self.stamp() + self.speakers.dress(line, own) for line, own in lines])
+        self.screen.bell = self.screen.bell or (self.bell and self.speakers.called)
+        self.speakers.called = False
+        self.changed.wake_all()
+        while self.screen.unseen.size > BACKLOG:
+            yield from self.changed.wait()
+
+    def show_partial(self, line: bytes) -> Coroutine[None]:
+        """COROUTINE. Shows what has come of a line, if that is no more than a prompt may be."""
+        if len(line) <= PROMPT:
+            self.screen.partial = self.stamp() + readable(line)
+            self.changed.wake_all()
+        yield from ()
+
+    def tell(self, what: str) -> None:
+        self.screen.show([self.stamp() + (f"\x1b[2m* {what}\x1b[m" if self.speakers.colour else f"* {what}")])
+        self.changed.wake_all()
+
+    def prompt(self, trouble: str) -> None:
+        self.editor.trouble = trouble
+        self.changed.wake_all()
+
+    def paint(self) -> Coroutine[None]:
+        """COROUTINE. Brings the screen up to date: all that has changed since the last time, in one go."""
+        while True:
+            while output := self.screen.refresh(*self.editor.view()):
+                yield from self.write(output)
+                self.changed.wake_all()
+            yield from self.changed.wait()
+
+    def resize(self) -> None:
+        self.screen.resize(*self.terminal.size())
+        self.changed.wake_all()
+
+    def finish(self) -> str:
+        """What to write at the end."""
+        return self.screen.finish(*self.editor.view())
+
+
+def why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,35 @@
+"""Bytes from the server in, lines out."""
+
+from __future__ import annotations
+
+LONGEST = 64 << 10  # bytes of a line without an end that are shown as one
+
+
+class Incoming:
+    """The stream of one connection. What is new is searched once, however a line is cut into pieces on its way."""
+
+    def __init__(self) -> None:
+        self.rest = bytearray()  # of a line that is not complete yet
+        self.fresh = False  # whether there is more of it than was looked at
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take what has arrived; return the lines that are complete by it, without their ends."""
+        self.rest += data
+        lines: list[bytes] = []
+        if b"\n" in data:
+            *lines, rest = bytes(self.rest).split(b"\n")
+            self.rest = bytearray(rest)
+        if len(self.rest) >= LONGEST:
+            lines += self.finish()
+        self.fresh = bool(self.rest)
+        return [line[:-1] if line.endswith(b"\r") else line for line in lines]
+
+    def look(self) -> bytes:
+        """What has come of a line whose end may not come soon."""
+        self.fresh = False
+        return bytes(self.rest)
+
+    def finish(self) -> list[bytes]:
+        """The stream has ended: a rest without an end is a line, too."""
+        rest, self.rest = bytes(self.rest), bytearray()
+        return [rest] if rest else []

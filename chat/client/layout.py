@@ -1,0 +1,219 @@
+"""Which rows text takes on a screen: of the conversation, broken between words; of the line being typed, at the edge.
+
+A row is what to write for it. Behind each character about whose width terminals disagree, it sets the column, so that
+what follows stands where it belongs in all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from functools import lru_cache
+
+from ..escape import visible
+from .characters import RUN, anchor, behind, split, width
+
+STYLE = r"\x1b\[[0-9;]*m"  # takes no column
+WORDS = re.compile(rf"[ \t]+|(?:{STYLE}|[^ \t\x1b])+")
+
+
+class Row:
+    """A row that is being filled."""
+
+    def __init__(self, columns: int, begin: int = 0, indent: int = 0) -> None:
+        self.text = " " * indent
+        self.indent = indent
+        self.column = begin + indent  # where the next character goes
+        self.room = columns - self.column  # columns that are left
+        self.doubtful = False  # whether this terminal may think that the next one goes somewhere else
+
+    def add(self, shown: str, columns: int, certain: bool = True) -> None:
+        """Put something that takes so many columns at the end."""
+        if self.doubtful:
+            self.text += f"\x1b[{self.column + 1}G"
+        self.text += shown
+        self.column += columns
+        self.room -= columns
+        self.doubtful = not certain
+
+    def add_run(self, text: str, place: int, end: int) -> int:
+        """Add what fits of a run of letters whose width is certain; return the place behind it."""
+        found = RUN.match(text, place, min(end, place + self.room))
+        if not found:
+            return place
+        columns: int = found.lastindex or 1
+        after = min(found.end(), place + self.room // columns)
+        if text[after : after + 1] > "~":
+            after -= 1  # this may be a mark, and belong to the last letter
+        if after > place:
+            self.add(text[place:after], columns * (after - place))
+        return max(after, place)
+
+    def add_character(self, character: str, skip: int = 0) -> int | None:
+        """Add the pieces of a character from piece `skip` on; return the first that does not fit, None if all do.
+
+        A tab is spaces, up to the next column that is a multiple of 8, or to the edge.
+        """
+        if character == "\t":
+            blanks = min(8 - self.column % 8, self.room)
+            self.add(" " * blanks, blanks)
+            return None
+        for number, (piece, columns, certain) in enumerate(shown(character)):
+            if number >= skip:
+                if columns > self.room and self.column > self.indent:  # in an empty row it has to fit
+                    return number
+                self.add(piece, columns, certain)
+        return None
+
+
+@lru_cache(4096)
+def shown(character: str) -> tuple[tuple[str, int, bool], ...]:
+    """The pieces that a character is shown in: of each its text, its columns, and whether these are certain.
+
+    What cannot be seen is shown as the letters of its escape.
+    """
+    text = visible(character.encode("utf-8", "surrogateescape"))
+    if text == character and not width(character):
+        text = f" {character}"  # a mark needs something to stand on
+    return tuple((piece, width(piece), bool(RUN.fullmatch(piece))) for piece in split(text))
+
+
+def wrap(line: str, columns: int) -> list[str]:
+    """The rows of a line of the conversation: safe to show, in one style or another.
+
+    It is broken between words, or inside of a word that is longer than a row. All rows but the first are indented, so
+    that none of them can be taken for a message of its own.
+    """
+    bare = re.sub(STYLE, "", line)
+    if len(bare) <= columns and bare.isascii() and "\t" not in bare:
+        return [line]
+    indent = min(2, columns // 4)
+    rows = [Row(columns)]
+    gap = 0  # columns between the last word and the next
+    for word in WORDS.findall(line):
+        row = rows[-1]
+        if word[0] in " \t":
+            for blank in word:
+                gap += 1 if blank == " " else 8 - (row.column + gap) % 8
+            continue
+        taken = measure(word)
+        if gap + taken <= row.room or (taken > columns - indent and gap < row.room):
+            row.add(" " * gap, gap)
+        else:
+            rows.append(Row(columns, indent=indent))
+        gap = 0
+        for part in re.split(f"({STYLE})", word):
+            if part.startswith("\x1b"):
+                rows[-1].text += part
+            else:
+                break_up(part, rows, columns, indent)
+    return [row.text for row in rows]
+
+
+def measure(word: str) -> int:
+    """How many columns a word takes."""
+    word = re.sub(STYLE, "", word)
+    if (found := RUN.fullmatch(word)) and found.lastindex:
+        return len(word) * found.lastindex
+    return sum(columns for character in split(word) for _, columns, _ in shown(character))
+
+
+def break_up(text: str, rows: list[Row], columns: int, indent: int) -> None:
+    """Add a text to the last of the rows, and to further ones if it does not fit."""
+    place = 0
+    while place < len(text):
+        after = rows[-1].add_run(text, place, len(text))
+        if after == place:
+            after = behind(text, place)
+            if rows[-1].add_character(text[place:after]) is not None:
+                rows.append(Row(columns, indent=indent))
+                continue
+        place = after
+
+
+class Draft:
+    """The rows of a text that is being edited. They are laid out when they are asked for, and anew when they change.
+
+    So the cost of a key depends on the rows it changes, not on how much was pasted before it.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.columns = 0
+        self.begin = 0  # the column where the first row begins
+        self.starts: list[tuple[int, int]] = []  # of each row: the place of its first character, and of which piece
+        self.rows: list[str] = []  # those that are laid out
+
+    def update(self, text: str, columns: int, begin: int = 0) -> None:
+        """Take what the text is now, and forget the rows that may have changed. It begins in column `begin`."""
+        if (columns, begin) != (self.columns, self.begin) or not self.starts:
+            self.starts, self.rows = [(0, 0)], []
+        elif text != self.text:
+            place = max(common(text, self.text) - 1, 0)
+            place = anchor(self.text, max(anchor(self.text, place) - 1, 0)) if self.text else 0
+            known = max(bisect_right(self.starts, (place, 0)), 1)
+            del self.starts[known:], self.rows[known - 1 :]
+        self.text, self.columns, self.begin = text, columns, begin
+
+    def lay_out(self, number: int) -> int:
+        """Have so many `rows`, from the first one on; return how many there are, if there are not so many."""
+        while len(self.rows) < number and self.next_row():
+            pass
+        return min(len(self.rows), number)
+
+    def find(self, cursor: int) -> tuple[int, int]:
+        """The row and the column of a place in the text. Behind a full row, that is where the next one begins."""
+        while self.starts[-1][0] <= cursor and self.next_row():
+            pass
+        number = bisect_right(self.starts, (cursor, 0)) - 1
+        return number, self.fill(number, cursor)[0].column
+
+    def next_row(self) -> bool:
+        """Lay out one more row; False if there is none."""
+        if len(self.rows) == len(self.starts):
+            return False
+        place, skip = self.starts[-1]
+        columns = self.columns - (self.begin if not self.rows else 0)
+        line, newline, _ = self.text[place : place + columns + 1].partition("\n")
+        after: tuple[int, int] | None
+        if line.isascii() and line.isprintable() and not skip and (newline or len(line) > columns):  # as most are
+            row = line[:columns]
+            after = (place + len(row) + (len(row) < columns), 0)
+        else:
+            filled, after = self.fill(len(self.rows), len(self.text))
+            row = filled.text
+        self.rows.append(row)
+        if after:
+            self.starts.append(after)
+        return True
+
+    def fill(self, number: int, end: int) -> tuple[Row, tuple[int, int] | None]:
+        """A row, up to the place `end` or to the edge, and where the next one begins; None: nowhere."""
+        text, (place, skip) = self.text, self.starts[number]
+        row = Row(self.columns, 0 if number else self.begin)
+        while row.room > 0:
+            if place >= end:
+                return row, None
+            if text[place] == "\n":
+                return row, (place + 1, 0)
+            after = place if skip else row.add_run(text, place, end)
+            if after == place:
+                after = behind(text, place)
+                missing = row.add_character(text[place:after], skip)
+                if missing is not None:
+                    return row, (place, missing)
+                skip = 0
+            place = after
+        return row, (place, 0)
+
+
+def common(one: str, other: str) -> int:
+    """How many characters the beginnings of two texts have in common."""
+    least, most = 0, min(len(one), len(other))
+    while least < most:
+        middle = (least + most + 1) // 2
+        if one[least:middle] == other[least:middle]:
+            least = middle
+        else:
+            most = middle - 1
+    return least

@@ -1,0 +1,71 @@
+"""A line of text with a cursor, and what the keys of an editor do to it. It may have newlines in it."""
+
+from __future__ import annotations
+
+from .characters import before, behind, mark, start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+
+def is_sign(char: str) -> bool:
+    """Whether a character stands between words."""
+    return not char.isalnum() and not mark(char)
+
+
+class Line:
+    def __init__(self) -> None:
+        self.text = ""
+        self.cursor = 0  # the place in it
+        self.killed = ""  # what Ctrl-Y brings back
+        self.after_kill = ("", 0)  # the line and the cursor as this left them
+
+    def put(self, start: int, end: int, text: str = "") -> None:
+        """Put `text` instead of what is between two places, and the cursor behind it."""
+        self.text = self.text[:start] + text + self.text[end:]
+        self.cursor = start + len(text)
+
+    def move(self, place: int) -> None:
+        self.cursor = place
+
+    def kill(self, start: int, end: int) -> None:
+        """Remove what is between two places; Ctrl-Y brings it back, with what was killed right before."""
+        if start < end:
+            part = self.text[start:end]
+            before = self.killed if (self.text, self.cursor) == self.after_kill else ""
+            self.killed = part + before if end == self.cursor else before + part
+            self.put(start, end)
+            self.after_kill = self.text, self.cursor
+
+    def left(self) -> int:
+        """The place one character before the cursor."""
+        return before(self.text, self.cursor)
+
+    def right(self) -> int:
+        """The place one character further."""
+        return behind(self.text, self.cursor)
+
+    def word_left(self, between: Callable[[str], bool]) -> int:
+        """The start of the word before the cursor."""
+        place = self.cursor
+        for wanted in True, False:
+            while place > 0 and between(self.text[place - 1]) is wanted:
+                place -= 1
+        return start(self.text, place) if place < len(self.text) else place
+
+    def word_right(self, between: Callable[[str], bool]) -> int:
+        """The end of the word behind the cursor."""
+        place = self.cursor
+        for wanted in True, False:
+            while place < len(self.text) and between(self.text[place]) is wanted:
+                place += 1
+        return behind(self.text, before(self.text, place))
+
+    def transpose(self) -> None:
+        """Exchange the characters around the cursor; at the end, the last two."""
+        end = self.right()
+        middle = before(self.text, end)
+        first = before(self.text, middle)
+        if middle:
+            self.put(first, end, self.text[middle:end] + self.text[first:middle])

@@ -1,0 +1,104 @@
+"""What is to be sent, and what of it the server surely has.
+
+TCP confirms what has come to the other machine, not what the server has read of it. But a server that publishes what
+one says sends it back, in order: what has come back has arrived, and so has all that was said before. A command, which
+is not published, is taken to have arrived when anything at all comes after it. And a server that closes the connection
+once our stream has ended has read it to that end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from ..framing import Framer
+
+MOST = 16 << 20  # bytes of messages that are remembered until they come back; a server may send none back
+OVERHEAD = 200  # bytes that remembering one takes besides its own
+
+
+class Outgoing:
+    """Bytes for the server, over one connection after another."""
+
+    def __init__(self) -> None:
+        self.waiting = bytearray()  # not sent yet
+        self.ended = False  # there will be no more
+        self.lost = False  # something was on its way when a connection failed
+        self.connect()
+
+    def connect(self) -> None:
+        """What is sent from now on goes over a new connection."""
+        self.framer = Framer()  # cuts as the server does
+        self.messages: deque[bytes] = deque()  # sent over this connection and not come back, oldest first
+        self.counts: Counter[bytes] = Counter()  # the same, to be found at once
+        self.size = 0  # bytes that these take
+        self.forgotten = False  # they were too many
+        self.echoed = False  # some have come back
+        self.finished = False  # the stream has ended
+        self.quitting = False  # the latest one asked the server to close the connection
+
+    def sent(self, size: int) -> None:
+        """The system has taken so many bytes of what is waiting."""
+        messages = self.framer.feed(bytes(self.waiting[:size]))
+        del self.waiting[:size]
+        self.remember(messages)
+
+    def finish(self) -> None:
+        """The stream has ended: the server takes a line without an end for a message, too."""
+        self.remember(self.framer.finish())
+        self.finished = True
+
+    def remember(self, messages: list[bytes]) -> None:
+        if messages:
+            self.quitting = messages[-1].split(b" ")[0] == b"/quit"
+        for message in messages:
+            self.messages.append(message)
+            self.counts[message] += 1
+            self.size += len(message) + OVERHEAD
+        if self.size > MOST:
+            self.messages.clear()
+            self.counts.clear()
+            self.size = 0
+            self.forgotten = True
+
+    def heard(self, line: bytes) -> bool:
+        """Take a line from the server; whether it is one's own, come back.
+
+        That is what was sent and has not come back yet; who says the same at the same moment is taken for oneself.
+        """
+        _, colon, message = line.partition(b": ")
+        if line in self.counts:
+            message = line
+        elif not colon or message not in self.counts:
+            while self.messages and self.messages[0].startswith(b"/"):
+                self.confirm()
+            return False
+        self.echoed = True
+        while self.confirm() != message:
+            pass  # those before it will not come any more: the server answers in order
+        return True
+
+    def confirm(self) -> bytes:
+        """The oldest message that was sent has arrived; return it."""
+        message = self.messages.popleft()
+        self.size -= len(message) + OVERHEAD
+        self.counts[message] -= 1
+        if not self.counts[message]:
+            del self.counts[message]
+        return message
+
+    def end_expected(self) -> bool:
+        """Whether the server closes the connection because it was asked to."""
+        return self.finished or self.quitting
+
+    def disconnect(self, clean: bool) -> bool:
+        """The connection has ended; `clean`: by the server, and it did not fail. Whether something may be lost by that.
+
+        If it was asked to, the server has read all, unless it has sent back some of what was said and not the rest.
+        """
+        lost = bool(self.messages) or self.forgotten
+        if clean and self.end_expected():
+            lost = self.echoed and not all(message.startswith(b"/") for message in self.messages)
+        self.lost = self.lost or lost
+        self.waiting[:0] = self.framer.rest  # of a message that is not complete: the server has dropped it
+        self.connect()
+        return lost

@@ -1,0 +1,162 @@
+"""The conversation, and below it the line being typed: what to write to the terminal so that it shows them.
+
+A plain object, no terminal and no loop. The screen is the terminal's normal one: the conversation scrolls away at its
+top as usual, and below it stands the prompt with the line, on as many rows as it needs. The object knows on which of
+those rows it left the cursor. To show anything it goes to the first of them, erases them, writes what is new in the
+conversation, and below it the line again.
+
+That relies on nobody else moving the cursor. When the window's size changes, some terminals wrap anew what stands on
+the screen, some cut it off, and none says which. A line of one row, before and after, they all leave alone; if it is
+longer, the whole screen is painted anew, from the last lines of the conversation.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from .layout import Draft, wrap
+
+ENOUGH = 16 << 10  # characters of the conversation shown at once: in a flood, what is typed must not wait for long
+KEPT = 256 << 10  # characters of it kept for painting the screen anew
+OVERHEAD = 100  # what a line costs besides its characters
+
+
+class Lines:
+    """Lines of the conversation, and about how many bytes they take."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque()
+        self.size = 0
+
+    def append(self, line: str) -> None:
+        self.lines.append(line)
+        self.size += len(line) + OVERHEAD
+
+    def popleft(self) -> str:
+        line = self.lines.popleft()
+        self.size -= len(line) + OVERHEAD
+        return line
+
+
+class Screen:
+    """Give it lines of the conversation (show), and write what refresh() returns.
+
+    The screen has `columns` columns and `rows` rows, at least 2 of each.
+    """
+
+    def __init__(self, columns: int, rows: int) -> None:
+        self.columns, self.rows = columns, rows
+        self.head = Draft()  # the prompt,
+        self.draft = Draft()  # and what is being typed behind it
+        self.unseen = Lines()  # not on the screen yet
+        self.seen = Lines()
+        self.partial = ""  # what has come of a line that is not complete
+        self.bell = False  # to be rung
+        self.shown: tuple[list[str], int, int] | None = None  # the line's rows, and the cursor's row and column there
+        self.width = 0  # columns that the line takes, if that is one row
+        self.lost = False  # nobody knows what is on the screen
+
+    def show(self, lines: list[str]) -> None:
+        """Add lines to the conversation: safe to show, in one style or another, each as long as it likes."""
+        for line in lines:
+            self.unseen.append(line)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """The size of the screen is another one, perhaps."""
+        self.columns, self.rows = columns, rows
+        if self.shown and (len(self.shown[0]) > 1 or self.width >= columns):
+            self.lost = True
+
+    def repaint(self) -> None:
+        """Nobody knows what is on the screen."""
+        self.lost = True
+
+    def refresh(self, prompt: str, text: str, cursor: int) -> str:
+        """What to write, to bring the screen up to date: empty if it is. `cursor` is a place in the text."""
+        rows, row, column = self.live(prompt, text, cursor)
+        if (rows, row, column) == self.shown and not (self.unseen.lines or self.bell or self.lost):
+            return ""
+        if self.lost:
+            above = self.last_rows(self.rows - len(rows))
+            output = "\x1b[H\x1b[K\x1b[2H\x1b[J\x1b[H"  # in two steps: clearing all at once would fill the scrollback
+        else:
+            output = self.hide()
+            above = self.next_rows()
+        output = "\a" * self.bell + output + "".join([line + "\r\n" for line in above]) + "\r\n".join(rows)
+        output += go(len(rows) - 1 - row, "A") + "\r" + go(column, "C")
+        self.shown = rows, row, column
+        self.lost = self.bell = False
+        # Where a terminal takes a character for wider than it is counted here, it must not begin a row by itself
+        return output if output.isascii() else f"\x1b[?7l{output}\x1b[?7h"
+
+    def live(self, prompt: str, text: str, cursor: int) -> tuple[list[str], int, int]:
+        """The rows below the conversation, and the cursor's row and column there."""
+        self.head.update(prompt, self.columns)
+        last, begin = self.head.find(len(prompt))
+        self.head.lay_out(last + 1)
+        self.draft.update(text, self.columns, begin)
+        row, column = self.draft.find(cursor)
+        row += last
+        known = last + self.draft.lay_out(row - last + self.rows)
+        top = max(0, min(row - 1, known - self.rows))
+        rows = [*self.head.rows[:last], self.head.rows[last] + self.draft.rows[0]][top:]
+        rows += self.draft.rows[max(top - last, 1) : top - last + self.rows]
+        del rows[self.rows :]
+        if top:  # they are too many: the part around the cursor, and the prompt above it
+            rows[0] = self.head.rows[0]
+        self.width = self.draft.find(len(text))[1] if known == 1 else self.columns
+        room = self.rows - len(rows)
+        above = wrap(self.partial, self.columns)[-room:] if self.partial and room else []
+        return above + rows, len(above) + row - top, column
+
+    def next_rows(self) -> list[str]:
+        """Rows for what is new in the conversation, not too many at once."""
+        rows = []
+        until = self.unseen.size - ENOUGH
+        while self.unseen.lines and self.unseen.size > until:
+            line = self.unseen.popleft()
+            rows += wrap(line, self.columns)
+            self.seen.append(line)
+        while self.seen.size > KEPT and len(self.seen.lines) > 1:
+            self.seen.popleft()
+        return rows
+
+    def last_rows(self, most: int) -> list[str]:
+        """The last rows of the conversation."""
+        rows: list[str] = []
+        for line in reversed(self.seen.lines):
+            if len(rows) >= most:
+                break
+            rows = wrap(line, self.columns) + rows
+        return rows[len(rows) - most :] if len(rows) > most else rows
+
+    def hide(self) -> str:
+        """What to write, to take the line off the screen; refresh() brings it back.
+
+        Not by erasing all from the first row on: if that is the screen's, tmux moves what was there to the scrollback.
+        """
+        shown, self.shown = self.shown, None
+        if not shown:
+            return ""
+        rows, row, _ = shown
+        return "\r" + go(row, "A") + "\x1b[K" + ("\x1b[B\x1b[J\x1b[A" if len(rows) > 1 else "")
+
+    def drop(self) -> None:
+        """Let go what is not on the screen yet."""
+        self.unseen = Lines()
+
+    def finish(self, prompt: str, text: str, cursor: int) -> str:
+        """What to write at the end. A line that was not entered stays to be read."""
+        if self.partial:
+            self.show([self.partial])
+            self.partial = ""
+        output = "".join(iter(lambda: self.refresh(prompt, text, cursor), ""))
+        if text and self.shown:
+            rows, row, _ = self.shown
+            return output + "\r" + "\n" * (len(rows) - row)
+        return output + self.hide()
+
+
+def go(steps: int, way: str) -> str:
+    """What to write, to move the cursor up (A) or to the right (C)."""
+    return f"\x1b[{steps}{way}" if steps else ""

@@ -1,0 +1,81 @@
+"""Who says a line, and how it is shown: a colour for each sender, one's own lines in bold, and one's name marked.
+
+One's own name is what stands before one's own messages when they come back. Until then it is what the server's welcome
+says, and when the server says that it has changed, it has.
+"""
+
+from __future__ import annotations
+
+import re
+from zlib import crc32
+
+from ..escape import plain, visible
+
+COLOURS = 31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96  # to be read on dark and on light
+MOST = 1000  # names that are remembered
+LONGEST = 64  # characters of what is taken for a name
+WELCOME = re.compile(r"Welcome, (\S+?)[.,:!]( |$)")
+RENAMED = re.compile(r"\* (\S+) is now (\S+)")
+
+
+class Speakers:
+    def __init__(self, colour: bool) -> None:
+        self.colour = colour
+        self.names: dict[str, None] = {}  # of others who have spoken, the latest one last
+        self.me = ""
+        self.called = False  # somebody has named us since this was last looked at
+
+    def dress(self, line: bytes, own: bool) -> str:
+        """A received line as it is shown; `own` if it is one of ours, come back."""
+        text = readable(line)
+        sender, colon, said = text.partition(": ")
+        if not colon or not 0 < len(sender) <= LONGEST or " " in sender:
+            sender = colon = ""
+            said = text
+        if own:
+            self.me = sender
+            self.names.pop(sender, None)
+        elif sender:
+            self.meet(sender)
+        else:
+            self.learn(text)
+        if self.colour and sender:
+            sender = f"\x1b[{COLOURS[crc32(sender.encode()) % len(COLOURS)]}m{sender}\x1b[39m"
+        if own:
+            return f"\x1b[1m{sender}{colon}{said}\x1b[m" if self.colour else text
+        return self.mark(sender + colon, said)
+
+    def meet(self, name: str) -> None:
+        """Somebody has spoken."""
+        self.names.pop(name, None)
+        self.names[name] = None
+        if len(self.names) > MOST:
+            del self.names[next(iter(self.names))]
+
+    def learn(self, text: str) -> None:
+        """Nobody has said this line, so the server has; see whether it is about names."""
+        if welcome := WELCOME.match(text):
+            self.me = welcome[1]
+        elif renamed := RENAMED.fullmatch(text):
+            if renamed[1] == self.me:
+                self.me = renamed[2]
+            elif renamed[1] in self.names:
+                del self.names[renamed[1]]
+                self.meet(renamed[2])
+
+    def mark(self, head: str, said: str) -> str:
+        """A line with our name marked, if somebody has named us in it."""
+        somebody = head or (said.startswith("* ") and said.split(" ")[1] in self.names)
+        if somebody and self.me:
+            marked, count = re.subn(
+                rf"(?<!\w){re.escape(self.me)}(?!\w)", "\x1b[7m\\g<0>\x1b[27m", said, flags=re.IGNORECASE
+            )
+            if count:
+                self.called = True
+                return head + marked if self.colour else f"! {head}{said}"
+        return head + said
+
+
+def readable(line: bytes) -> str:
+    """A received line, in which nothing can do anything but be read. A tab may stay one."""
+    return line.decode() if plain(line) else "\t".join(map(visible, line.split(b"\t")))
