@@ -38,7 +38,7 @@ class Outgoing:
 
     def sent(self, size: int) -> None:
         """The system has taken so many bytes of what is waiting."""
-        messages = self.framer.feed(bytes(self.waiting[:size]))
+        messages = self.framer.receive_data(bytes(self.waiting[:size]))
         del self.waiting[:size]
         self.remember(messages)
 
