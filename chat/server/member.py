@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns: so that no step of a handler takes long
 KICKED = 1.0  # seconds for the handler of a member that was kicked to end
 LOST = 10.0  # seconds for the handler of one that can't be sent to, to read what its peer had said
-BROKEN_PIPE = os.strerror(errno.EPIPE)
+# What a send fails with though the peer may have more to say: the end of its stream is then a true one
+PASSING = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS))]
 MUCH = 64 << 10  # bytes of prefixes that may go out for what one receive() returns
 
 # The states of a member's sending side. Only become() changes it.
@@ -124,6 +125,10 @@ class Member:
                     self.account(len(data) + prefixes)
                 if messages:
                     return messages if len(messages) < MOST and prefixes < MUCH else self.portion(messages)
+        except OSError as error:  # the connection has failed, or there is no memory to wait for it
+            self.failure = self.failure or error.strerror or str(error)
+            self.end_told = True
+            raise
         finally:
             self.receiving = False
 
@@ -212,14 +217,13 @@ class Member:
         """Receive at most so many bytes; b"" at the end of the stream. Raises OSError if the connection has failed."""
         try:
             data = self.socket.recv(most)
-            if data or self.failure in ("", BROKEN_PIPE):  # the peer had ended its stream before it went: no failure
+            if data or self.failure in PASSING:
                 return data
         except BlockingIOError:
             if not self.failure:
                 raise
         except OSError as error:
             self.failure = error.strerror or str(error)
-        self.end_told = True
         raise ConnectionError(self.failure)  # from the system, or what a send has met: it is told only once
 
     def refuse(self) -> Coroutine[None]:

@@ -110,7 +110,6 @@ class Room:
         """
         if member.kicked:
             return
-        self.hub.pace.talking.add(member)
         self.lay_down(member, member.name, member.prefix, messages, but)
 
     def announce(self, line: Text) -> None:
@@ -148,6 +147,8 @@ class Room:
         lines, text = compose(prefix, messages)
         if not lines:
             return
+        if member:
+            self.hub.pace.talking.add(member)
         self.hub.journal.messages(who, lines)
         if self.hub.cluster:
             self.hub.cluster.publish(self, text, member, but)

@@ -93,6 +93,7 @@ class Server:
         except TimedOut:
             for member in list(self.connections):
                 self.drop(member)
+        yield from self.end_tasks()  # those that handlers have spawned since
         if hub.cluster and membership:
             yield from hub.cluster.returned(LINGER)  # what the handlers said at their ends
             membership.cancel()
@@ -113,12 +114,14 @@ class Server:
         self.change.wake_all()
 
     def end_tasks(self) -> Coroutine[None]:
-        """COROUTINE. End the tasks that handlers have spawned."""
-        for task in list(self.hub.tasks):
+        """COROUTINE. End the tasks that handlers have spawned, within LINGER."""
+        tasks = list(self.hub.tasks)
+        end = self.kernel.clock() + LINGER
+        for task in tasks:
             task.cancel()
-        for task in list(self.hub.tasks):
+        for task in tasks:
             try:
-                yield from join(task, LINGER)
+                yield from join(task, max(0.0, end - self.kernel.clock()))
             except TimedOut:
                 complain(f"chatsrv: the task {task.name} does not end")
                 self.kernel.drop(task)
@@ -180,7 +183,7 @@ class Server:
         """COROUTINE. One connection, from accepted to terminated, however it ends."""
         try:
             try:
-                if self.connections[member]:
+                if self.connections[member] and not member.kicked:
                     member.enter(self.hub.first)
                     yield from self.handler(member, self.hub.first)
                     if self.hub.cluster and not member.reason:  # what the member said last is due to it, too
@@ -188,6 +191,8 @@ class Server:
             except Cancelled:
                 pass  # it was kicked, or its handler went on after the end
             except (Exception, SystemExit) as error:
+                if member.handled:
+                    return  # it was dropped, and this is what it says to that
                 if not (isinstance(error, OSError) and member.end_told):  # else it is the connection's
                     report(f"the handler of {member.name} failed")
                     member.dismiss("its handler failed", keep=True)
@@ -219,21 +224,28 @@ class Server:
             while member.sending != OVER:
                 member.sent_all = member.sent_all or WaitQueue()
                 yield from member.sent_all.wait(max(0.0, end - self.kernel.clock()))
-            if member.peer_ended:
+            if member.peer_ended or member.failure:
                 return
             member.socket.shutdown(socket.SHUT_WR)
             end = self.kernel.clock() + LINGER
             while (left := end - self.kernel.clock()) > 0 and (yield from recv(member.socket, 1 << 16, left)):
                 pass
         except TimedOut:
-            if member.sending != OVER:  # a FIN would make what it has got look whole
-                member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            pass
 
     def close(self, member: Member) -> None:
-        """Close the connection, and take the member off all lists."""
+        """Close the connection, and take the member off all lists.
+
+        With a reset if something could not be delivered: a FIN would make what the peer has got look whole.
+        """
         if member not in self.connections:
             return
         admitted = self.connections.pop(member)
+        if member.outbox.lag or member.failure:
+            try:
+                member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            except OSError:
+                pass  # the connection has failed, and some systems say so here
         member.depart()
         member.become(OVER)
         self.kernel.close(member.socket)
@@ -265,7 +277,9 @@ class Server:
             for member in due:
                 if member.handled:
                     continue
-                if member.kicked or member.refused:
+                if member.task.error:  # it is yet to be told: time has passed without it
+                    self.insist(member, 0.0)
+                elif member.kicked or member.refused:
                     self.drop(member)
                 elif member.receiving:  # it reads what its peer had said, as slowly as --max-rate says
                     self.insist(member, LINGER)
@@ -274,7 +288,10 @@ class Server:
 
     def drop(self, member: Member) -> None:
         """End a member whose handler does not let itself be ended."""
-        if not member.handled:
+        if not (member.handled or member.task.error):  # else it is yet to be told
             complain(f"chatsrv: the handler of {member.name} does not end; it was dropped")
+        member.handled = True
+        ended = "end of stream" if member.peer_ended else member.failure.lower()
+        member.reason = member.reason or ended or "its handler does not end"
         self.kernel.drop(member.task)
         self.close(member)
