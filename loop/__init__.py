@@ -23,7 +23,7 @@ undo is early Tulip's; that only what can block is a coroutine, and mistakes are
 
 from .diagnose import complain, explain, report, vital
 from .kernel import Kernel
-from .poller import EpollPoller, KqueuePoller, SelectPoller
+from .poller import EpollPoller, KqueuePoller, SelectPoller, default_poller
 from .signals import Signals
 from .stream import accept, connect, read, readable, recv, send, sleep, writable, write, write_some
 from .task import Busy, Cancelled, Closed, Task, TimedOut
@@ -34,6 +34,6 @@ from .watchdog import Watchdog
 __all__ = [
     "Busy", "Cancelled", "Closed", "Coroutine", "EpollPoller", "Kernel", "KqueuePoller", "Park", "ReadWait",
     "SelectPoller", "Signals", "Sleep", "Task", "TimedOut", "WaitQueue", "Watchdog", "WriteWait", "accept", "complain",
-    "connect", "explain", "join", "read", "readable", "recv", "report", "send", "sleep", "vital", "writable", "write",
-    "write_some",
+    "connect", "default_poller", "explain", "join", "read", "readable", "recv", "report", "send", "sleep", "vital",
+    "writable", "write", "write_some",
 ]  # fmt: skip

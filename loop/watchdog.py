@@ -64,14 +64,14 @@ class Watchdog:
             self.seen = step
         elif self.told != step:
             self.told = step
-            complain(f"nobody else can run while this takes its time:\n{where}")
+            complain(f"nobody else can run: for {TICK:g} s and longer, there has been no pause in\n{where}")
 
     def end(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         self.asked = self.asked or now
         task, where = running(frame)
         if self.told == (self.turn, id(task)) and not self.polling and now > self.asked + 1:
-            complain(f"ended by signal {number}, in the middle of this:\n{where}")
+            complain(f"ended by {signal.Signals(number).name}, as there is no pause in\n{where}")
             os._exit(1)
         self.signals.catch(number, frame)
 
