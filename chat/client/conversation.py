@@ -118,7 +118,7 @@ class Conversation:
         trouble = ""
         try:
             while data := (yield from self.receive(sock, incoming)):
-                yield from self.show(incoming.feed(data))
+                yield from self.show(incoming.receive_data(data))
         except Closed:
             trouble = f"the server's machine has not answered for {SILENCE} s"
         except OSError as error:

@@ -12,7 +12,7 @@ class Incoming:
         self.rest = bytearray()  # of a line that is not complete yet
         self.fresh = False  # whether there is more of it than was looked at
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived; return the lines that are complete by it, without their ends."""
         self.rest += data
         lines: list[bytes] = []

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 
+from ..escape import harmless
 from ..options import VERSION, Parser, occupy_standard_descriptors, seconds, whole
 from .client import Client
 from .display import why
@@ -78,7 +79,7 @@ def main() -> None:
     try:
         addresses = resolve(options.host, options.port)
     except OSError as error:
-        sys.exit(f"chatclient: cannot find {options.host}: {why(error)}")
+        sys.exit(f"chatclient: cannot find {harmless(options.host)}: {why(error)}")
     try:
         Client(options, addresses).run()
     except OSError as error:

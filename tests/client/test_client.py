@@ -156,7 +156,7 @@ def test_refused() -> None:
 
 
 def test_a_host_that_is_none() -> None:
-    for host in "nowhere.invalid", "x" * 70, "''":
+    for host in "nowhere.invalid", "x" * 70, "''", "$'two\\nlines\\e[31m'":
         status, out, complaints = run(host, 3100)
         assert (status, out, complaints.count("\n")) == (1, "", 1)
         assert complaints.startswith("chatclient: cannot find ")
@@ -193,13 +193,6 @@ def test_the_readme_has_all_flags() -> None:
     assert sorted(re.findall(r"`(--[\w-]+)", table[1])) == sorted(
         {*re.findall(r"^  .*?(--[\w-]+)", help, re.MULTILINE)}
     )
-
-
-def test_help_leaves_long_words_whole() -> None:
-    help = subprocess.run(
-        [CLIENT[0], ROOT / "chatsrv", "--help"], env={"COLUMNS": "60"}, capture_output=True, text=True
-    )
-    assert "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB][?stream=NAME&maxlen=ENTRIES]" in help.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -573,6 +566,19 @@ def test_a_server_that_makes_us_wait_is_not_taken_for_gone() -> None:
 
 
 # How it was started.
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT])
+def test_a_signal_that_was_ignored_stays_ignored(server: Chatsrv, number: signal.Signals) -> None:
+    """As nohup and a shell's `&` want it."""
+    command = ["sh", "-c", f'trap "" {number.name[3:]}; exec "$@"', "sh", *CLIENT, HERE, str(server.port)]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, env=ENVIRONMENT) as client:
+        assert client.stdin and client.stdout
+        assert client.stdout.readline() == WELCOME.encode()
+        client.send_signal(number)
+        write(client.stdin, b"still here\n")
+        assert client.stdout.readline() == b"127.0.0.1: still here\n"
+        assert client.wait(PATIENCE) == 0
 
 
 def test_many_inherited_descriptors(server: Chatsrv) -> None:

@@ -622,6 +622,18 @@ def test_a_question_is_seen_before_its_line_ends() -> None:
                 tmux.wait_for("password: " + "x" * 50, "  " + "x" * 20, "y", ">")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_that_was_ignored_stays_ignored(server: Chatsrv, number: signal.Signals) -> None:
+    shell = ["sh", "-c", f'trap "" {number.name[3:]}; exec "$@"', "sh"]
+    with Pty([*shell, *CLIENT, HERE, str(server.port)]) as pty:
+        pty.wait_for("here.")
+        pty.process.send_signal(number)
+        pty.press("still here\r")
+        pty.wait_for("127.0.0.1\x1b[39m: still here")
+        pty.press("\x03")
+        assert pty.exit_status() == 130
+
+
 def test_many_inherited_descriptors(server: Chatsrv) -> None:
     """More than select takes."""
     program = """
