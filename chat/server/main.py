@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from functools import partial
 
-from loop import Kernel, Signals, complain, sleep, write
+from loop import Kernel, Signals, Watchdog, complain, sleep, vital, write
+from loop.poller import default_poller
 
 from ..handlers.chat import chat
 from ..options import occupy_standard_descriptors
@@ -87,30 +89,33 @@ def serve(options: Options, listeners: list[socket.socket], handler: Handler, st
     """Run the server on these sockets; returns the exit status. Raises OSError if it cannot have what it needs."""
     for listener in listeners:
         prepare(listener, options.stall_timeout)
-    kernel = Kernel()
     output, most = standard_output()
+    signals = Signals(*ENDING, signal.SIGUSR1)
+    poller = Watchdog(default_poller(), signals, *ENDING)
     try:
+        kernel = Kernel(poller)
         journal = Journal(output, most, options.quiet, options.timestamps)
         server = Server(kernel, listeners, journal, options, handler, start)
         if options.cluster and (status := join_cluster(server, options.cluster)):
             return status
-        signals = Signals(*ENDING, signal.SIGUSR1)
         life = kernel.spawn(server.run(), "server")
-        kernel.spawn(obey(signals, server), "signals")
+        kernel.spawn(vital(partial(obey, signals, server), "signals"), "signals")
         journal.say("chatsrv", describe(listeners))
         notify("READY=1")
         try:
             kernel.run(until=life)
         except OSError as error:
             complain(f"chatsrv: cannot go on: {why(error)}")
+        except SystemExit as error:  # of a task without which there is no chat, or that a handler has spawned
+            complain(f"chatsrv: cannot go on: a task has ended with {error!r}")
         if life.outcome != "returned":
             abandon(server)
-        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # this is the end: another signal cannot change the status
-        signals.close()
         return 0 if life.outcome == "returned" else 1
     finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, signal.SIGALRM})  # no late one may change the exit status
+        signals.close()
+        poller.close()
         output.close()
-        kernel.poller.close()
 
 
 def join_cluster(server: Server, url: str) -> int:
@@ -145,14 +150,10 @@ def obey(signals: Signals, server: Server) -> Coroutine[None]:
     SIGUSR1 asks what all wait for. While that is being told, it is not told again.
     """
     kernel = server.kernel
-    begun = 0.0
+    begun = kernel.clock()
     telling: Task | None = None
     while True:
-        try:
-            numbers = yield from signals.wait()
-        except OSError:  # out of memory, it may be: the signals are still there
-            yield from sleep(0.1)
-            continue
+        numbers = yield from signals.wait()
         if not set(ENDING).isdisjoint(numbers):
             if not server.stopping:
                 begun = kernel.clock()

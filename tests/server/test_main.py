@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,6 +146,33 @@ def test_the_journal_is_whole_when_the_end_is_at_once(stuck: Callable[..., Chats
     assert server.journal
     check_journal(server.journal.text())
     assert len(server.journal.lines("connection terminated: the server is ending")) == 30
+
+
+def test_a_handler_that_hangs_is_told_and_a_second_signal_ends_it(chatsrv: Start, tmp_path: Path) -> None:
+    server = chatsrv("--handler", handler(tmp_path, "import time", "time.sleep(60)"))
+    server.client().say("hang")
+    server.complaints.expect("nobody else can run while this takes its time")
+    server.complaints.expect("handler.py:6")
+    start = time.monotonic()
+    server.process.send_signal(signal.SIGINT)
+    while server.process.poll() is None:
+        assert time.monotonic() < start + PATIENCE
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGINT)
+    assert server.process.returncode == 1
+    server.complaints.expect("ended by signal 2, in the middle of this")
+    server.finish(status=1, complaint=None)
+
+
+def test_a_task_that_ends_the_program_is_told(chatsrv: Start, tmp_path: Path) -> None:
+    where = handler(tmp_path, "room.spawn(leave(), 'leave')", "yield from ()")
+    with (tmp_path / "handler.py").open("a") as file:
+        file.write("\n\ndef leave():\n    yield from ()\n    raise SystemExit(0)\n")
+    server = chatsrv("--handler", where)
+    server.client().say("go")
+    server.terminated("the server is ending")
+    assert server.process.wait(PATIENCE) == 1
+    server.finish(status=1, complaint="cannot go on: a task has ended with SystemExit(0)")
 
 
 # Being asked.

@@ -290,7 +290,15 @@ def test_no_system_call_while_nothing_happens(chatsrv: Start, tmp_path: Path) ->
     for _ in range(100):
         server.client()
     server.accepted(100)
-    eventually(lambda: asleep(server.pid))
+
+    def at_rest() -> bool:
+        """Whether it has slept for a second: after work, it looks once more whether a handler hangs."""
+        status = Path(f"/proc/{server.pid}/status")
+        before = re.findall("ctxt_switches:.*", status.read_text())
+        time.sleep(1)
+        return asleep(server.pid) and re.findall("ctxt_switches:.*", status.read_text()) == before
+
+    eventually(at_rest)
     trace = tmp_path / "trace"
     tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", str(trace), "-p", str(server.pid)], stderr=subprocess.PIPE)
     assert tracer.stderr
