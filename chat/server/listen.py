@@ -25,22 +25,34 @@ def inherited() -> list[socket.socket]:
         return []
     if not count.isdecimal():
         raise ValueError(f"LISTEN_FDS is {count!r}, not a number of descriptors")
-    return [taken_over(fd) for fd in range(FIRST, FIRST + int(count))]
+    listeners: list[socket.socket] = []
+    try:
+        for fd in range(FIRST, FIRST + int(count)):
+            listeners.append(socket_of(fd))
+            if objection := objection_to(listeners[-1]):
+                raise ValueError(f"descriptor {fd}, handed over in LISTEN_FDS, {objection}")
+    except ValueError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
 
 
-def taken_over(fd: int) -> socket.socket:
-    """A listening socket that was handed over as this descriptor."""
-    handed_over = f"descriptor {fd}, handed over in LISTEN_FDS,"
+def socket_of(fd: int) -> socket.socket:
     try:
         os.set_inheritable(fd, False)
-        listener = socket.socket(fileno=fd)
-        if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
-            raise ValueError(f"{handed_over} is not a TCP socket")
-        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise ValueError(f"{handed_over} does not listen; with systemd, the socket unit needs Accept=no")
+        return socket.socket(fileno=fd)
     except OSError as error:
-        raise ValueError(f"{handed_over} is not a socket: {why(error)}") from None
-    return listener
+        raise ValueError(f"descriptor {fd}, handed over in LISTEN_FDS, is not a socket: {why(error)}") from None
+
+
+def objection_to(listener: socket.socket) -> str:
+    """Why this cannot be listened on; empty if it can."""
+    if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
+        return "is not a TCP socket"
+    if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return "does not listen; with systemd, the socket unit needs Accept=no"
+    return ""
 
 
 def listen(host: str | None, port: int, share: bool = False) -> list[socket.socket]:

@@ -89,33 +89,41 @@ def serve(options: Options, listeners: list[socket.socket], handler: Handler, st
     """Run the server on these sockets; returns the exit status. Raises OSError if it cannot have what it needs."""
     for listener in listeners:
         prepare(listener, options.stall_timeout)
+    poller = default_poller()
     output, most = standard_output()
-    signals = Signals(*ENDING, signal.SIGUSR1)
-    poller = Watchdog(default_poller(), signals, *ENDING)
     try:
-        kernel = Kernel(poller)
         journal = Journal(output, most, options.quiet, options.timestamps)
-        server = Server(kernel, listeners, journal, options, handler, start)
-        if options.cluster and (status := join_cluster(server, options.cluster)):
-            return status
-        life = kernel.spawn(server.run(), "server")
-        kernel.spawn(vital(partial(obey, signals, server), "signals"), "signals")
-        journal.say("chatsrv", describe(listeners))
-        notify("READY=1")
+        signals = Signals(*ENDING, signal.SIGUSR1)
         try:
-            kernel.run(until=life)
-        except OSError as error:
-            complain(f"chatsrv: cannot go on: {why(error)}")
-        except SystemExit as error:  # of a task without which there is no chat, or that a handler has spawned
-            complain(f"chatsrv: cannot go on: a task has ended with {error!r}")
-        if life.outcome != "returned":
-            abandon(server)
-        return 0 if life.outcome == "returned" else 1
+            kernel = Kernel(Watchdog(poller, signals, *ENDING))
+            return run(Server(kernel, listeners, journal, options, handler, start), signals)
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, signal.SIGALRM})  # no late one may change the status
+            signals.close()
     finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, signal.SIGALRM})  # no late one may change the exit status
-        signals.close()
-        poller.close()
         output.close()
+        poller.close()
+
+
+def run(server: Server, signals: Signals) -> int:
+    """Run the server until a signal ends it; returns the exit status."""
+    kernel, journal, options = server.kernel, server.journal, server.options
+    if options.cluster and (status := join_cluster(server, options.cluster)):
+        return status
+    life = kernel.spawn(server.run(), "server")
+    kernel.spawn(vital(partial(obey, signals, server), "signals"), "signals")
+    journal.say("chatsrv", describe(server.listeners))
+    notify("READY=1")
+    try:
+        kernel.run(until=life)
+    except OSError as error:
+        complain(f"chatsrv: cannot go on: {why(error)}")
+    except SystemExit as error:  # of a task without which there is no chat, or that a handler has spawned
+        complain(f"chatsrv: cannot go on: a task has ended with {error!r}")
+    if life.outcome == "returned":
+        return 0
+    abandon(server)
+    return 1
 
 
 def join_cluster(server: Server, url: str) -> int:
