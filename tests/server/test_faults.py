@@ -154,18 +154,16 @@ HANDLER = (
 )
 AT_WORK = {
     "epoll_ctl:error=ENOMEM": (1, 2, 3, 5, 8, 13),
-    "epoll_ctl:error=ENOSPC": (1, 2, 3, 5, 8, 13),
+    "epoll_ctl:error=ENOSPC": (1, 4, 7),
     "sendto:error=ENOMEM": (1, 2, 5, 11),
-    "sendto:error=ENOBUFS": (1, 2, 5, 11),
+    "sendto:error=ENOBUFS": (1, 6),
     "sendto:error=EPIPE": (1, 2, 5, 11),
-    "sendto:error=ECONNRESET": (1, 2, 5, 11),
     "recvfrom:error=ENOMEM": (1, 2, 5, 7),
     "close:error=EIO": (1, 2, 3),
-    "close:error=EINTR": (1, 2, 3),
-    "shutdown:error=ENOTCONN": (1, 1),
-    "shutdown:error=ENOBUFS": (1, 1),
+    "close:error=EINTR": (1, 2),
+    "shutdown:error=ENOTCONN": (1,),
+    "shutdown:error=ENOBUFS": (1,),
     "accept4:error=ENOMEM": (1, 2),
-    "accept4:error=EMFILE": (1, 2),
     "write:error=EIO": (1, 2, 5),
     "write:error=EINTR": (1, 2, 5),
 }  # and at which of the calls from now
