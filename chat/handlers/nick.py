@@ -1,67 +1,125 @@
-"""Chat under nicknames: /nick NAME, /who, /me DOES SOMETHING, /quit."""
+"""Chat under nicknames: /nick NAME, /who, /me DOES SOMETHING, /msg NAME TEXT, /quit.
+
+Each line shows by its beginning what it is: `ann: ` is said, `ann ` is done (/me), `(ann to you) ` is private, and `* `
+is the server's. No name has a space, a colon, a bracket or a star in it, so nobody can write a line of another kind.
+"""
 
 from __future__ import annotations
 
-from itertools import count
+from loop import sleep
+
+from .naming import key, proper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from loop.traps import Coroutine
 
-    from ..server.member import Member
-    from ..server.room import Room
+    from ..server import member, room
 
-COMMANDS = "/nick NAME, /who, /me DOES SOMETHING, /quit"
-LONGEST = 20  # bytes of a nickname
+    class Member(member.Member):
+        nick: str  # how it is called
+        room: Any
+
+    class Room(room.Room):
+        names: dict[str, Member]  # everybody, by the key of the name: names that look alike have the same
+        guests: int  # the number of the last guest
+        who: str  # what /who answers; empty if that has changed
+
+
+COMMANDS = "/nick NAME, /who, /me DOES SOMETHING, /msg NAME TEXT, /quit"
+LONGEST = 900  # bytes that somebody can do, so that it is one message with the name in front of it
 
 
 def nick(member: Member, room: Room) -> Coroutine[None]:
     """COROUTINE. Everybody has a name of their own; a line that begins with a slash is a command."""
-    taken = names(room)
-    call(member, next(name for number in count(1) if (name := f"guest{number}") not in taken))
-    member.tell(f"Welcome, {name_of(member)}. Commands: {COMMANDS}")
-    room.announce(f"* {name_of(member)} is here")
+    arrive(member, room)
+    member.tell(f"Welcome, {member.nick}. Commands: {COMMANDS}")
+    room.announce(f"* {member.nick} is here")
     try:
         while messages := (yield from member.receive()):
             for message in messages:
                 if not message.startswith(b"/"):
-                    room.publish(member, [message])
+                    room.publish(member, message)
                 elif message == b"/quit":
                     return
-                else:
-                    command(member, room, message)
+                elif not (yield from command(member, room, message)):
+                    member.tell(f"* Commands: {COMMANDS}")
     finally:
-        room.announce(f"* {name_of(member)} is gone")
+        depart(member, room)
+        room.announce(f"* {member.nick} is gone")
 
 
-def command(member: Member, room: Room, message: bytes) -> None:
-    """Carry out one command but /quit."""
+def command(member: Member, room: Room, message: bytes) -> Coroutine[bool]:
+    """COROUTINE. Carry out a command, /quit excepted; returns whether it is one."""
     verb, _, text = message.partition(b" ")
     if verb == b"/who":
-        member.tell("* Here: " + ", ".join(sorted(names(room))))
-    elif verb == b"/me" and text:
-        room.announce(b"* " + name_of(member).encode() + b" " + text)
+        member.tell(who(member.room))
     elif verb == b"/nick":
-        name = text.decode("utf-8", "replace").strip()
-        if not name.isprintable() or not 0 < len(name.encode()) <= LONGEST or set(name) & set(" :*/"):
-            member.tell(f"* A name has 1 to {LONGEST} bytes, no spaces and none of :*/")
-        elif name in names(room):
-            member.tell(f"* {name} is taken")
-        else:
-            room.announce(f"* {name_of(member)} is now {name}")
-            call(member, name)
+        rename(member, room, text.decode("utf-8", "replace").strip())
+    elif verb == b"/me" and 0 < len(text) <= LONGEST:
+        member.room.announce(f"{member.nick} ".encode() + text)
+    elif verb == b"/msg" and b" " in text:
+        name, _, text = text.partition(b" ")
+        whisper(member, room, name.decode("utf-8", "replace"), text)
     else:
-        member.tell(f"* Commands: {COMMANDS}")
+        return False
+    yield from sleep(0)  # so that its answers go out, and the others have their turn, before its next command
+    return True
 
 
-def call(member: Member, name: str) -> None:
-    member.prefix = name.encode() + b": "
+def arrive(member: Member, room: Room) -> None:
+    """Call a member that has just come guest1, guest2, ..."""
+    if not hasattr(room, "names"):
+        room.names, room.guests = {}, 0
+    room.guests += 1
+    while key(name := f"guest{room.guests}") in room.names:
+        room.guests += 1
+    call(member, room, name)
 
 
-def name_of(member: Member) -> str:
-    """A member's name stands in one place only: in front of what it says."""
-    return member.prefix[:-2].decode()
+def depart(member: Member, room: Room) -> None:
+    """Let others have its name."""
+    del room.names[key(member.nick)]
+    member.room.who = ""
 
 
-def names(room: Room) -> set[str]:
-    return {name_of(member) for member in room.members}
+def call(member: Member, room: Room, name: str) -> None:
+    room.names[key(name)] = member
+    member.room.who = ""
+    member.nick = name
+    member.prefix = f"{name}: ".encode()
+
+
+def rename(member: Member, room: Room, text: str) -> None:
+    """What /nick does."""
+    try:
+        name = proper(text)
+    except ValueError as error:
+        member.tell(f"* {error}")
+        return
+    owner = room.names.get(key(name), member)
+    if owner is not member:
+        member.tell(f"* {name} is taken" if name == owner.nick else f"* {name} looks like {owner.nick}, who is here")
+        return
+    member.room.announce(f"* {member.nick} is now {name}")
+    del room.names[key(member.nick)]
+    call(member, room, name)
+
+
+def whisper(member: Member, room: Room, name: str, text: bytes) -> None:
+    """What /msg does."""
+    other = room.names.get(key(name))
+    if other:
+        other.tell(f"({member.nick} to you) ".encode() + text)
+        member.tell(f"(you to {other.nick}) ".encode() + text)
+    else:
+        member.tell("* Nobody here has that name")
+
+
+def who(room: Room) -> str:
+    """What /who answers: put together once, and kept until somebody comes, goes, or changes names."""
+    if not room.who:
+        room.who = "* Here: " + ", ".join(sorted(member.nick for member in room.members))
+    return room.who

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from loop import TimedOut, sleep, writable
+from loop import TimedOut, writable
 
 from .member import APART, BEHIND, OVER, TOGETHER
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .member import Member
     from .room import Hub, Room
 
-BATCH = 64 << 10  # bytes of an outbox of its own that a member is sent at once
+BATCH = 64 << 10  # bytes of an outbox of its own that a member is sent in one call
 
 
 def spread(hub: Hub) -> Coroutine[None]:
@@ -37,8 +37,6 @@ def spread(hub: Hub) -> Coroutine[None]:
             send_to_all(room)
         for member in list(hub.apart):
             send_to_one(member)
-        if hub.apart:
-            yield from sleep(0)  # more is due to some
 
 
 def send_to_all(room: Room) -> None:
@@ -67,21 +65,31 @@ def send_to_all(room: Room) -> None:
 
 def send_to_one(member: Member) -> None:
     """Send what is due to a member that stands apart; where nothing is left, it joins the others again."""
+    try:
+        if send_due(member):
+            member.become(TOGETHER if member.outbox.feed else OVER)
+        else:
+            fall_behind(member)
+    except OSError as error:
+        member.lose(error)
+
+
+def send_due(member: Member) -> bool:
+    """Send what is due to one member, until its socket takes no more; returns whether all was taken. Raises OSError.
+
+    Not only a part of it each turn: then more could come in than goes out, and a peer that takes everything would fall
+    behind.
+    """
     outbox = member.outbox
-    if piece := outbox.take(BATCH):
+    while piece := outbox.take(BATCH):
         try:
             sent = member.socket.send(piece)
         except BlockingIOError:
             sent = 0
-        except OSError as error:
-            member.lose(error)
-            return
         outbox.sent(piece, sent)
         if sent < len(piece):
-            fall_behind(member)
-            return
-    if outbox.empty:
-        member.become(TOGETHER if outbox.feed else OVER)
+            return False
+    return True
 
 
 def fall_behind(member: Member) -> None:
@@ -101,12 +109,7 @@ def deliver(member: Member) -> Coroutine[None]:
             except TimedOut:
                 member.kick(f"took nothing for {stall_timeout:g} s")  # so that it is due its reason
                 continue
-            piece = outbox.take(BATCH)
-            try:
-                sent = member.socket.send(piece)
-            except BlockingIOError:
-                sent = 0
-            outbox.sent(piece, sent)
+            send_due(member)
         member.writer = None
         member.become(APART if outbox.feed else OVER)  # where spread() sees whether it stands where the others do
     except OSError as error:

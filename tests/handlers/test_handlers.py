@@ -103,18 +103,6 @@ def test_a_line_of_the_server_stays_one_line(serve: Callable[..., Chatsrv]) -> N
     assert server.journal and server.journal.lines("room > one two")
 
 
-def test_a_nickname_is_free_when_its_owner_has_quit(chatsrv: Start) -> None:
-    server = chatsrv("--handler", "chat.handlers.nick:nick")
-    ann, ben = server.client(), server.client()
-    ann.say("/nick ann")
-    ben.wait_for(b"* guest1 is now ann")
-    ann.say("/quit")  # and does not close
-    ben.wait_for(b"* ann is gone")
-    ben.say("/nick ann", "/me \xff waves")
-    ben.wait_for(b"* guest2 is now ann")
-    ben.expect("* ann \xff waves".encode())
-
-
 # In this process, to see what is inside.
 
 

@@ -367,31 +367,6 @@ def test_the_address_and_the_port_are_as_asked() -> None:
 # Handlers.
 
 
-def test_the_echo_handler(chatsrv: Start) -> None:
-    server = chatsrv("--handler", "chat.handlers.echo:echo")
-    a, b = server.client(), server.client()
-    a.say("one", "two")
-    a.expect(b"one", b"two")
-    b.say("three")
-    b.expect(b"three")
-
-
-def test_the_nick_handler(chatsrv: Start) -> None:
-    server = chatsrv("--handler", "chat.handlers.nick:nick")
-    a, b = server.client(), server.client()
-    a.expect(b"* guest1 is here", b"* guest2 is here")
-    b.expect(b"* guest2 is here")
-    a.say("hello", "/nick ann", "hello", "/me waves", "/who", "/nick guest2", "/nick x y", "/nick", "/unknown")
-    news = [b"guest1: hello", b"* guest1 is now ann", b"ann: hello", b"* ann waves"]
-    b.expect(*news)
-    said = {a.line() for _ in range(9)}  # what is told to it alone may come before or after what all hear
-    assert said >= {*news, b"* Here: ann, guest2", b"* guest2 is taken"}
-    a.say("/quit")
-    b.expect(b"* ann is gone")
-    a.everything()
-    server.terminated("left")
-
-
 def test_a_handler_of_ones_own(chatsrv: Start, tmp_path: Path) -> None:
     shout = handler(tmp_path, "room.publish(member, [message.upper() for message in messages])")
     client = chatsrv("--handler", shout).client()

@@ -1,0 +1,171 @@
+"""Two chats as one: what is said here is heard there, and what is heard there is heard here.
+
+The other chat's address stands in the environment: CHATSRV_BRIDGE=HOST:PORT. It is a chatsrv whose handler passes on
+what one says, and it is no bridge itself: from there everything would come back, and go round and round.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from secrets import token_hex
+from time import monotonic
+
+from loop import TimedOut, WaitQueue, connect, recv, send, sleep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from loop.traps import Coroutine
+
+    from ..server import room
+    from ..server.member import Member
+
+    class Room(room.Room):
+        link: Link | None  # while the other chat is there
+
+
+def other_chat() -> tuple[Any, Any]:
+    """The family and the address of the other chat's socket. Raises ValueError, with a line for the user."""
+    host, _, port = os.environ.get("CHATSRV_BRIDGE", "").rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]") or None, int(port), type=socket.SOCK_STREAM)
+    except (OSError, ValueError):
+        raise ValueError("the environment has to say where the other chat is: CHATSRV_BRIDGE=HOST:PORT") from None
+    return found[0][0], found[0][4]
+
+
+FAMILY, ADDRESS = other_chat()
+MARK = f"[{os.environ['CHATSRV_BRIDGE']}] ".encode()  # before what comes from there
+HELLO = b"* Here begins a bridge to another chat: "
+PAUSES = 1.0, 60.0  # seconds between two attempts to connect: at first, and at most
+PATIENCE = 10.0  # seconds for the other chat to answer, or to take something
+MOST = 10_000  # lines that may wait to be passed on, or to come back
+MOST_BYTES = 1024  # of a message, on both sides
+ENDLESS = 1 << 20  # bytes of a line that is none
+
+
+def bridge(member: Member, room: Room) -> Coroutine[None]:
+    """COROUTINE. The plain chat, and all is passed on to the other one."""
+    member.tell("Welcome to the chat: each line you send goes to everybody here, and in another chat.")
+    while messages := (yield from member.receive()):
+        if messages[0].startswith(HELLO):
+            member.kick("this chat is a bridge itself")
+            return
+        room.publish(member, messages)
+        if room.link:
+            room.link.pass_on(member.prefix or b"> ", messages)  # so that it is no command there
+
+
+def start(room: Room) -> Coroutine[None]:
+    """COROUTINE. Keep the chats connected, for as long as the server runs."""
+    room.link = None
+    pause, reason = PAUSES[0], ""
+    while True:
+        began, before = monotonic(), reason
+        try:
+            yield from Link(room).run()
+        except (OSError, TimedOut) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+        if room.link or not before:
+            room.announce(f"* The other chat is out of reach: {reason}")
+        room.link = None
+        pause = PAUSES[0] if monotonic() - began > pause else min(2 * pause, PAUSES[1])
+        yield from sleep(pause)
+
+
+class Link:
+    """One connection to the other chat. Everything that waits raises OSError or TimedOut when it fails."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.socket = socket.socket(FAMILY, socket.SOCK_STREAM)
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # From here to there.
+        self.waiting: list[bytes] = []  # lines to be passed on
+        self.news = WaitQueue()
+        self.left_out = 0  # lines for which there was no room
+        self.passed_on: deque[bytes] = deque()  # lines that will come back
+        # From there to here.
+        self.prefix = b""  # what the other chat puts before what we say
+        self.lines: deque[bytes] = deque()
+        self.rest = b""  # of a line that is not complete yet
+
+    def run(self) -> Coroutine[None]:
+        """COROUTINE. Connect, and announce what comes, until that fails."""
+        writer = None
+        try:
+            yield from connect(self.socket, ADDRESS, PATIENCE)
+            hello, end = HELLO + token_hex(8).encode(), monotonic() + PATIENCE
+            yield from send(self.socket, hello + b"\n", PATIENCE)
+            while not (line := (yield from self.line(max(0, end - monotonic())))).endswith(hello):
+                pass  # a greeting
+            self.prefix = line[: -len(hello)]
+            self.room.link = self
+            self.room.announce("* The other chat is here")
+            writer = self.room.spawn(self.write(), "bridge")
+            while True:
+                self.hear((yield from self.line()))
+        finally:
+            if writer:
+                writer.cancel()
+            self.socket.close()
+
+    def line(self, timeout: float | None = None) -> Coroutine[bytes]:
+        """COROUTINE. Returns the next line from there."""
+        while not self.lines:
+            data = yield from recv(self.socket, 1 << 16, timeout)
+            if not data or len(self.rest) > ENDLESS:
+                raise OSError("it has closed the connection" if not data else "that is no chat")
+            *lines, self.rest = (self.rest + data).split(b"\n")
+            self.lines.extend(lines)
+        return self.lines.popleft()
+
+    def hear(self, line: bytes) -> None:
+        """Announce a line from there, unless we have said it ourselves."""
+        if self.passed_on and line == self.prefix + self.passed_on[0]:
+            self.passed_on.popleft()
+        else:
+            for piece in pieces(line, MOST_BYTES - len(MARK)):
+                self.room.announce(MARK + piece)
+
+    def pass_on(self, prefix: bytes, messages: list[bytes]) -> None:
+        """Say there what was said here, as soon as possible; what there is no room for is counted."""
+        for message in messages:
+            if len(self.waiting) + len(self.passed_on) < MOST:
+                self.waiting += [prefix + piece for piece in pieces(message, MOST_BYTES - len(prefix))]
+            else:
+                self.left_out += 1
+        self.news.wake()
+
+    def write(self) -> Coroutine[None]:
+        """COROUTINE. Send what is to be passed on."""
+        try:
+            while True:
+                while not self.waiting:
+                    yield from self.news.wait()
+                lines, self.waiting = self.waiting, []
+                if self.left_out:
+                    lines.append(b"* %d messages were left out here" % self.left_out)
+                    self.left_out = 0
+                self.passed_on.extend(lines)
+                yield from send(self.socket, b"\n".join(lines) + b"\n", PATIENCE)
+        except OSError:
+            pass  # run() meets it, too
+        except TimedOut:
+            self.socket.shutdown(socket.SHUT_RDWR)  # so that run() hears of it
+
+
+def pieces(message: bytes, most: int) -> list[bytes]:
+    """Cut a message that is too long, but no UTF-8 character, into pieces of at most so many bytes."""
+    found = []
+    while len(message) > most:
+        end = most
+        while end > most - 4 and message[end] & 0xC0 == 0x80:
+            end -= 1
+        found.append(message[:end])
+        message = message[end:]
+    return [*found, message]

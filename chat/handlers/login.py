@@ -1,0 +1,59 @@
+"""A chat with a password: three tries and 15 seconds to say it, and nothing is heard before.
+
+The password stands in the environment, in CHATSRV_PASSWORD, or in a file whose path is in CHATSRV_PASSWORD_FILE.
+"""
+
+from __future__ import annotations
+
+from hmac import compare_digest
+from time import monotonic
+
+from loop import TimedOut, sleep
+
+from .secret import secret
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from loop.traps import Coroutine
+
+    from ..server.member import Member
+    from ..server.room import Room
+
+PASSWORD = secret("CHATSRV_PASSWORD")
+TRIES = 3
+PATIENCE = 15.0  # seconds for all tries together
+PAUSE = 1.0  # seconds after a wrong one, so that guessing takes long
+
+
+def login(member: Member, room: Room) -> Coroutine[None]:
+    """COROUTINE. Who knows the password is in the chat."""
+    member.enter(None)
+    member.tell("Welcome. What is the password?")
+    said = yield from let_in(member)
+    if said is None:
+        return
+    member.enter(room)
+    member.tell("You are in: each line you send goes to everybody here.")
+    room.publish(member, said)
+    while messages := (yield from member.receive()):
+        room.publish(member, messages)
+
+
+def let_in(member: Member) -> Coroutine[list[bytes] | None]:
+    """COROUTINE. Ask for the password. Returns what has arrived after it; None if the member does not know it."""
+    tries = 0
+    end = monotonic() + PATIENCE
+    try:
+        while messages := (yield from member.receive(max(0, end - monotonic()))):
+            for number, message in enumerate(messages, 1):
+                if compare_digest(message, PASSWORD):
+                    return messages[number:]
+                tries += 1
+                if tries == TRIES:
+                    member.kick(f"that was wrong {TRIES} times")
+                    return None
+                yield from sleep(PAUSE)
+                member.tell("That was wrong. What is the password?")
+    except TimedOut:
+        member.kick(f"no password in {PATIENCE:g} s")
+    return None

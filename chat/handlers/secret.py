@@ -1,0 +1,22 @@
+"""Passwords for handlers, from outside the program."""
+
+from __future__ import annotations
+
+import os
+
+
+def secret(name: str) -> bytes:
+    """The value of the environment variable `name`, or the first line of the file that `name`_FILE names.
+
+    Raises ValueError, with a line for the user, if there is none.
+    """
+    value = os.environ.get(name, "").encode("utf-8", "surrogateescape")
+    if path := os.environ.get(f"{name}_FILE"):
+        try:
+            with open(path, "rb") as file:
+                value = file.readline().rstrip(b"\r\n")
+        except OSError as error:
+            raise ValueError(f"{name}_FILE is {path!r}: {error.strerror}") from None
+    if not value:
+        raise ValueError(f"the environment has to say the password, in {name}, or its file, in {name}_FILE")
+    return value

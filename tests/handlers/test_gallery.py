@@ -1,0 +1,192 @@
+"""The handlers that come with the server, each with real clients; IRC also with irssi and weechat."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from chatting import HERE, PREFIX, Chatsrv, Client, Start, eventually
+from terminals import Tmux
+
+
+def gallery(chatsrv: Start, name: str, **environment: str) -> Chatsrv:
+    return chatsrv("--handler", f"chat.handlers.{name}:{name}", env={**os.environ, **environment})
+
+
+def test_rooms(chatsrv: Start) -> None:
+    server = gallery(chatsrv, "rooms")
+    ann, ben = server.client(), server.client()
+    ann.say("/nick ann", "/join blue", "only for the blue room")
+    ann.wait_for(b"ann: only for the blue room")
+    ben.say("/nick ben", "who hears this?")
+    ben.wait_for(b"* ann has left lobby")
+    ben.wait_for(b"ben: who hears this?")
+    ben.say("/rooms", "/join blue", "here I am")
+    ben.wait_for(b"* Rooms: lobby (1), blue (1)")
+    ben.wait_for(b"* ben is here, in blue")
+    ann.expect(b"* ben is here, in blue", b"ben: here I am")
+    ann.say("/who")
+    ann.wait_for(b"* Here: ann, ben")
+    ben.say("/leave")
+    ann.wait_for(b"* ben has left blue")
+
+
+def test_login_lets_nobody_hear_who_does_not_know_the_password(chatsrv: Start, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("sesame\n")
+    server = gallery(chatsrv, "login", CHATSRV_PASSWORD_FILE=str(tmp_path / "password"))
+    inside, outside = server.client(), server.client()
+    inside.say("sesame", "first words")
+    inside.wait_for(PREFIX + b"first words")
+    for _ in range(3):
+        outside.say("open")
+    assert outside.everything().endswith(b"* You are disconnected: that was wrong 3 times.\n")
+    outside = server.client()
+    outside.say("wrong")
+    outside.wait_for(b"That was wrong")
+    inside.say("a secret")
+    outside.say("sesame", "hello")
+    assert outside.line().startswith(b"You are in"), "it has heard nothing before"
+    outside.expect(PREFIX + b"hello")
+
+
+def test_login_without_a_password_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        Chatsrv("--handler", "chat.handlers.login:login", env={"PATH": os.environ["PATH"]})
+
+
+def test_quiz(chatsrv: Start, tmp_path: Path) -> None:
+    """The same game with a question of our own, and no pause."""
+    game = tmp_path / "fast.py"
+    game.write_text(
+        "import chat.handlers.quiz as module\nmodule.PAUSE, module.SECONDS = 0.01, 0.3\n"
+        "module.QUESTIONS = {'What is 1 + 1?': '2'}\nfrom chat.handlers.quiz import quiz\n"
+    )
+    server = chatsrv("--handler", f"{game}:quiz")
+    ann, ben = server.client(), server.client()
+    ann.wait_for(b"* Nobody knew: 2")
+    ann.wait_for(b"* What is 1 + 1?")
+    ann.say("3", "2")
+    assert ben.wait_for(b"* Right") == b"* Right, guest1! guest1 1, guest2 0"
+    ben.wait_for(b"* What is 1 + 1?")
+    ben.say("2")
+    ann.wait_for(b"* Right, guest2!")
+
+
+def test_moderate(chatsrv: Start) -> None:
+    server = gallery(chatsrv, "moderate", CHATSRV_MODERATOR="hush")
+    keeper, rowdy = server.client(), server.client()
+    rowdy.say("/kick guest1")
+    rowdy.wait_for(b"* Commands: ")
+    keeper.say("/moderate hush", "/kick guest2 enough")
+    assert rowdy.everything().endswith(b"* You are disconnected: sent away by guest1: enough.\n")
+    keeper.wait_for(b"* guest2 is gone")
+
+
+def test_bridge_passes_on_both_ways_and_comes_back(chatsrv: Start) -> None:
+    there = chatsrv()
+    here = gallery(chatsrv, "bridge", CHATSRV_BRIDGE=f"{HERE}:{there.port}")
+    ann, ben = here.client(), there.client()
+    eventually(lambda: there.journal and there.journal.lines("accepted connection")[1:], "the bridge")
+    ben.say("from there")
+    ann.wait_for(b"from there")
+    ann.say("from here")
+    assert b"from here" in ben.wait_for(b"from here")
+    ann.expect(PREFIX + b"from here")
+    ann.say("once more")
+    ann.expect(PREFIX + b"once more")  # and nothing has come back
+
+
+# IRC.
+
+
+class User(Client):
+    """Somebody with an IRC client that shows all it gets."""
+
+    def __init__(self, server: Chatsrv, nick: str) -> None:
+        super().__init__(server.port)
+        server.clients.append(self)
+        self.command(f"NICK {nick}", f"USER {nick} 0 * :{nick}")
+        self.wait_for(b" 001 ")
+        self.wait_for(b" 422 ")
+
+    def command(self, *lines: str) -> None:
+        self.send("".join(f"{line}\r\n" for line in lines).encode())
+
+    def line(self) -> bytes:
+        line = super().line()
+        assert line.endswith(b"\r") and len(line) < 512
+        return line[:-1]
+
+
+def test_irc_as_clients_speak_it(chatsrv: Start) -> None:
+    server = gallery(chatsrv, "irc")
+    ann, ben = User(server, "ann"), User(server, "ben")
+    ann.command("JOIN #tea,#cakes")
+    ann.wait_for(b" 366 ann #cakes ")
+    ben.command("JOIN #tea")
+    assert sorted(ben.wait_for(b" 353 ").rpartition(b":")[2].split()) == [b"ann", b"ben"]
+    ann.wait_for(b":ben!ben@127.0.0.1 JOIN #tea")
+    ben.command("PRIVMSG #tea :hello, all", "PRIVMSG ann :psst", "NOTICE #tea :noted")
+    ann.wait_for(b":ben!ben@127.0.0.1 PRIVMSG #tea :hello, all")
+    ann.wait_for(b":ben!ben@127.0.0.1 PRIVMSG ann :psst")
+    ann.wait_for(b":ben!ben@127.0.0.1 NOTICE #tea :noted")
+    ann.command("PRIVMSG #cakes :is anybody here?", "TOPIC #tea :Earl Grey", "PING :now")
+    assert b"TOPIC #tea :Earl Grey" in ben.wait_for(b"TOPIC")
+    assert b"PONG" in ann.wait_for(b"PONG")
+    ben.command("WHO #tea", "WHOIS ann", "NAMES #tea", "LIST", "MODE #tea", "NONSENSE", "NICK ann")
+    for number in b"352", b"315", b"318", b"366", b"323", b"324", b"421", b"433":
+        ben.wait_for(b" " + number + b" ")
+    ben.command("NICK bert", "PART #tea :bye", "PRIVMSG #tea :still there?")
+    ann.wait_for(b":ben!ben@127.0.0.1 NICK ")
+    ann.wait_for(b":bert!ben@127.0.0.1 PART #tea")
+    ben.wait_for(b" 404 ")
+    ben.command("JOIN #tea", "QUIT :gone")
+    assert b"QUIT" in ann.wait_for(b"QUIT")
+
+
+def test_irc_with_irssi(chatsrv: Start, tmp_path: Path) -> None:
+    if shutil.which("irssi") is None:
+        pytest.skip("irssi is not installed")
+    server = gallery(chatsrv, "irc")
+    ben = User(server, "ben")
+    ben.command("JOIN #tea")
+    home = f"irssi --home={tmp_path}/irssi -c {HERE} -p {server.port} -n ann"
+    tmux = Tmux(home, columns=100, rows=24)
+    try:
+        eventually(lambda: any("Welcome to the chat" in row for row in tmux.screen()), "irssi's welcome")
+        tmux.write("/join #tea")
+        tmux.press("Enter")
+        ben.wait_for(b":ann!")
+        tmux.write("hello from irssi")
+        tmux.press("Enter")
+        assert ben.wait_for(b"PRIVMSG #tea").endswith(b":hello from irssi")
+        ben.command("PRIVMSG #tea :hello to irssi")
+        eventually(lambda: any("hello to irssi" in row for row in tmux.screen()), "ben's line")
+    finally:
+        tmux.call("kill-server")
+    server.finish()
+
+
+def test_irc_with_weechat(chatsrv: Start, tmp_path: Path) -> None:
+    if shutil.which("weechat-headless") is None:
+        pytest.skip("weechat-headless is not installed")
+    server = gallery(chatsrv, "irc")
+    ben = User(server, "ben")
+    ben.command("JOIN #tea")
+    commands = (
+        f"/server add t {HERE}/{server.port} -notls -nicks=wee; /set irc.server.t.tls off; "
+        "/set irc.server.t.autojoin #tea; /set logger.file.flush_delay 0; /connect t"
+    )
+    tmux = Tmux(f"weechat-headless --stdout -d {tmp_path}/weechat -r '{commands}'")
+    try:
+        ben.wait_for(b":wee!")
+        ben.command("PRIVMSG #tea :hello to weechat")
+        log = tmp_path / "weechat" / "logs"
+        eventually(
+            lambda: any("hello to weechat" in path.read_text() for path in log.glob("*tea*")), "weechat's log", 15
+        )
+    finally:
+        tmux.call("kill-server")
+    server.finish()

@@ -1,0 +1,150 @@
+"""Nicknames."""
+
+from __future__ import annotations
+
+import pytest
+from chatting import MIB, Chatsrv, Client, Crowd, Start, cpu_seconds, linux, memory
+
+from loop import sleep
+
+
+@pytest.fixture
+def server(chatsrv: Start) -> Chatsrv:
+    return chatsrv("--handler", "chat.handlers.nick:nick")
+
+
+def people(server: Chatsrv, *names: str) -> list[Client]:
+    """Clients with these nicknames, which have heard everything up to now."""
+    clients = [server.client() for _ in names]
+    for client, name in zip(clients, names):
+        client.say(f"/nick {name}")
+    for client in clients:
+        client.wait_for(f"is now {names[-1]}".encode())
+    return clients
+
+
+def test_names_are_given_changed_and_shown(server: Chatsrv) -> None:
+    ann, ben = server.client(), server.client()
+    ann.expect(b"* guest1 is here", b"* guest2 is here")
+    ben.expect(b"* guest2 is here")
+    ann.say(
+        "hello", "/nick ann", "hello", "/me waves", "/who", "/nick guest2", "/nick x y", "/nick", "/unknown", "/who x"
+    )
+    ben.expect(b"guest1: hello", b"* guest1 is now ann", b"ann: hello", b"ann waves")
+    ann.expect(b"guest1: hello", b"* guest1 is now ann", b"ann: hello", b"ann waves", b"* Here: ann, guest2")
+    ann.expect(b"* guest2 is taken")
+    ann.expect(b"* A name has ", b"* A name has ", b"* Commands: ", starts=True)
+    ann.expect(b"* Here: ann, guest2")
+    ann.say("/quit", "nobody hears this")
+    ben.expect(b"* ann is gone")
+    assert ann.everything() == b"* ann is gone\n"
+    ben.say("/who")
+    ben.expect(b"* Here: guest2")
+    server.terminated("left")
+
+
+@pytest.mark.parametrize("end", ["/quit", "close", "reset", "kicked"])
+def test_a_name_is_free_when_its_owner_is_gone(chatsrv: Start, end: str) -> None:
+    server = chatsrv("--handler", "chat.handlers.nick:nick", "--idle-timeout", "1" if end == "kicked" else "off")
+    ann, ben = people(server, "ann", "ben")
+    if end == "/quit":
+        ann.say(end)  # and does not close
+    elif end != "kicked":
+        getattr(ann, end)()
+    while b"ann is gone" not in ben.rest:
+        ben.say("/who")
+        ben.wait_for(b"Here: ")
+    ben.say("/nick ann", "hi")
+    ben.wait_for(b"* ben is now ann")
+    ben.wait_for(b"ann: hi")
+
+
+def test_names_that_look_like_one_that_is_here_are_refused(server: Chatsrv) -> None:
+    ann, ben = people(server, "Ann", "ben")
+    ben.say("/nick ANN", "/nick \uff21nn", "/nick ann", "/nick Ann", "/nick \u0410nn", "/nick BEN")
+    for name in "ANN", "Ann", "ann", "Ann":
+        line = ben.line()
+        assert line in (f"* {name} looks like Ann, who is here".encode(), b"* Ann is taken"), line
+    ben.expect(b"* A name has ", starts=True)
+    ben.expect(b"* ben is now BEN")  # one's own name may change its looks
+    ann.expect(b"* ben is now BEN")
+
+
+@pytest.mark.parametrize(
+    "attempt, line",
+    [
+        ("/me is now admin", b"ann is now admin"),
+        ("/me : hi", b"ann : hi"),
+        ("* ben is gone", b"ann: * ben is gone"),
+        ("(ben to you) hi", b"ann: (ben to you) hi"),
+        ("/me " + "x" * 896 + "* ben is gone", b"ann " + b"x" * 896),
+        (" /nick ben", b"ann:  /nick ben"),
+    ],
+)
+def test_nothing_one_says_looks_like_another_kind_of_line(server: Chatsrv, attempt: str, line: bytes) -> None:
+    ann, ben = people(server, "ann", "ben")
+    ann.say(attempt, "/msg ben " + attempt)
+    heard = [ben.line()]
+    if heard[0].startswith(b"ann"):
+        assert heard.pop().startswith(line)
+        heard = [ben.line()]
+    assert heard == [b"(ann to you) " + attempt.encode()]
+
+
+def test_no_announcement_can_be_made_of_a_long_line(server: Chatsrv) -> None:
+    ann, ben = people(server, "ann", "ben")
+    for length in range(890, 1024):
+        ann.say("/me " + "x" * length + "* ben is gone")
+    ann.say("end")
+    while (line := ben.line()) != b"ann: end":
+        assert line.startswith(b"ann "), line
+
+
+def test_private_messages_are_heard_by_both_and_by_nobody_else(server: Chatsrv) -> None:
+    ann, ben, carl = people(server, "ann", "ben", "carl")
+    ann.say("/msg BEN hi there ", "/msg dora hi", "/msg ben", "/msg", "/msg ann to myself", "done")
+    ben.expect(b"(ann to you) hi there ", b"ann: done")
+    carl.expect(b"ann: done")
+    ann.expect(b"(you to ben) hi there ", b"* Nobody here has that name")
+    ann.expect(b"* Commands: ", b"* Commands: ", b"(ann to you) to", b"(you to ann) to", b"ann: done", starts=True)
+    assert server.journal and not server.journal.lines("hi there")
+
+
+def test_bytes_that_are_no_text_are_passed_on(server: Chatsrv) -> None:
+    ann, ben = people(server, "ann", "ben")
+    ann.say(b"\xff\xfe", b"/me \xff", b"/msg ben \xff", b"/nick \xff\xff", b"/\xff")
+    ben.expect(b"ann: \xff\xfe", b"ann \xff", b"(ann to you) \xff")
+    ann.wait_for(b"* A name has")
+    ann.wait_for(b"* Commands")
+
+
+@linux
+@pytest.mark.parametrize("handler", ["nick", "rooms"])
+def test_a_thousand_ask_who_is_here_and_one_does_nothing_else(chatsrv: Start, crowd: Crowd, handler: str) -> None:
+    """A flood of questions is answered at the asker's cost: nobody waits for it, and it costs no memory."""
+    server = chatsrv("--quiet", "--handler", f"chat.handlers.{handler}:{handler}")
+    before = cpu_seconds(server.pid)
+    visitors = crowd.enter(server.port, *(f"v{number}" for number in range(1000)))
+    for visitor in visitors:
+        visitor.listen()
+    crowd.until(lambda: b"guest1000 is here" in visitors[0].heard)
+    joining = cpu_seconds(server.pid) - before
+    asker, ann, ben = visitors[0], visitors[1], visitors[2]
+    crowd.run(sleep(0.1))
+    start, size = memory(server.pid), len(asker.heard)
+    asker.sock.setblocking(True)
+    asker.sock.sendall(b"/who\n" * 6500)
+    asker.sock.setblocking(False)
+    rounds = 0
+    while asker.heard.count(b"* Here: ", size) < 6500:
+        rounds += 1
+        ann.sock.send(b"/msg guest3 round %d!\n" % rounds)
+        crowd.until(lambda text=b"round %d!\n" % rounds: text in ben.heard)  # type: ignore[misc]
+        assert memory(server.pid) < start + 24 * MIB
+    assert rounds > 20, "the others had to wait"
+    before = cpu_seconds(server.pid)
+    for visitor in visitors[3:]:
+        visitor.close()
+    crowd.until(lambda: ben.heard.count(b"is gone" if handler == "nick" else b"has left") == 997, timeout=40)
+    leaving = cpu_seconds(server.pid) - before
+    assert max(joining, leaving) < 3.0, "coming and going must not cost more, the more are here"
