@@ -8,6 +8,7 @@ program waiting, the ticking ends until it has waited: an idle program is left a
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import time
@@ -40,6 +41,7 @@ class Watchdog:
         self.ticking = signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
         if not self.ticking:
             signal.signal(signal.SIGALRM, self.tick)
+            atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)  # a tick without a handler would end us
         for number in signals.before.keys() & ends:
             signal.signal(number, self.end)
 
@@ -64,14 +66,14 @@ class Watchdog:
             self.seen = step
         elif self.told != step:
             self.told = step
-            complain(f"nobody else can run: for {TICK:g} s and longer, there has been no pause in\n{where}")
+            complain(f"nobody else can run while this takes its time:\n{where}")
 
     def end(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         self.asked = self.asked or now
         task, where = running(frame)
         if self.told == (self.turn, id(task)) and not self.polling and now > self.asked + 1:
-            complain(f"ended by {signal.Signals(number).name}, as there is no pause in\n{where}")
+            complain(f"ended by signal {number}, in the middle of this:\n{where}")
             os._exit(1)
         self.signals.catch(number, frame)
 

@@ -57,7 +57,7 @@ HANGS = {
     "asks": "input()",
 }
 
-HUNG = "nobody else can run: for 0.2 s and longer, there has been no pause in"
+HUNG = "nobody else can run while this takes its time:"
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ run(handler())
         program.send_signal(signal.SIGTERM)
     for program in programs:
         assert lines(program.stderr, 5) == [  # once a step: it had gone on for another second
-            "ended by SIGTERM, as there is no pause in",
+            f"ended by signal {int(signal.SIGTERM)}, in the middle of this:",
             "<task member 0>",
             "    handler at <string>",
             "    called at <string>",
@@ -240,4 +240,23 @@ run(handler())
         os.kill(program.pid, signal.SIGINT)
         time.sleep(1.1)
     program.communicate()
+    assert program.returncode == 0
+
+
+def test_it_does_not_tick_when_the_interpreter_ends(start: Start) -> None:
+    """Which takes signal handlers away, and without one SIGALRM ends the process."""
+    program = start(
+        """
+import atexit
+atexit.register(lambda: print(*signal.getitimer(signal.ITIMER_REAL)))
+start()
+
+def busy():
+    yield from sleep(0.01)
+
+run(busy())
+print(signal.getitimer(signal.ITIMER_REAL)[1])
+"""
+    )
+    assert program.communicate() == ("0.2\n0.0 0.0\n", "")
     assert program.returncode == 0
