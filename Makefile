@@ -1,26 +1,42 @@
-# Everything installs what it needs into .venv, from pyproject.toml. A new pyproject.toml installs anew.
+# Everything installs what it needs into .venv, from pyproject.toml; a new pyproject.toml installs anew. Another PYTHON
+# (make check PYTHON=python3.13) has a folder of its own.
 
 PYTHON ?= python3
-VENV := .venv
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 help:
 	@echo "make run        the server on port 3100 (FLAGS='--port 4000 ...' for more)"
 	@echo "make test       the tests: pytest, and the assignment's own (python test.py)"
+	@echo "                FAST=1 leaves out what takes long; JOBS=2 run at the same time"
 	@echo "make check      ruff, mypy --strict, then make test"
+	@echo "make coverage   which lines and branches of loop/ and chat/ the tests reach"
+	@echo "make mutate     the server broken in many ways, and which test of the simulation says so"
 	@echo "make soak       a long run under a random crowd (MINUTES=10)"
 	@echo "make bench      compare with others: half an hour, or 3 minutes with QUICK=1; tables, JSON and charts"
 	@echo "make sweep      how the server grows with clients, rate and size, drawn"
 	@echo "make simulate   the server in a simulated world (SEEDS=10000; SEED=123 shows one)"
+	@echo "make zipapp     chatsrv.pyz and chatclient.pyz: each one file that runs anywhere"
+	@echo "make man        man pages and completion for bash (TO=/usr/local)"
 	@echo "make clean      remove what the others made"
 
 run:
 	./chatsrv $(FLAGS)
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
-	$(BIN)/python test.py
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile $(if $(FAST),--fast)
+	$(if $(FAST),,$(BIN)/python test.py)
+
+# Tests of what is imported and how long things take may fail while they are measured; the figures are right all the same.
+coverage: $(VENV)/installed
+	$(BIN)/coverage erase
+	-$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+mutate: $(VENV)/installed
+	$(BIN)/python -m pytest -s tests/test_simulation.py -k mutation
 
 simulate: $(VENV)/installed
 	PYTHONPATH=.:tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
@@ -52,8 +68,22 @@ $(VENV)/bench: $(VENV)/installed
 	$(PIP) --group bench
 	touch $@
 
+# Compiled for $(PYTHON); others take the source that is beside it.
+zipapp:
+	for program in chatsrv chatclient; do \
+		folder=$$(mktemp -d) && mkdir -p $(or $(TO),.) && \
+		cp $$program $$folder/__main__.py && cp -R loop chat $$folder && \
+		find $$folder -name __pycache__ -prune -exec rm -rf {} + && \
+		$(PYTHON) -m compileall -q -b $$folder/loop $$folder/chat && \
+		$(PYTHON) -m zipapp --compress --python "/usr/bin/env python3" --output $(or $(TO),.)/$$program.pyz $$folder && \
+		chmod 755 $(or $(TO),.)/$$program.pyz && rm -rf $$folder || exit 1; \
+	done
+
+man: $(VENV)/installed
+	$(BIN)/python tests/manual.py $(or $(TO),/usr/local)
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* chatsrv.pyz chatclient.pyz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test check simulate soak bench sweep clean
+.PHONY: help run test coverage mutate check simulate soak bench sweep zipapp man clean

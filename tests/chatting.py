@@ -122,18 +122,25 @@ class Output:
 
 
 class Chatsrv:
-    """A server of its own process. `through` stands before the command (strace, prlimit, ...).
+    """A server of its own process. `through` stands before the command (strace, prlimit, ...); `program` runs
+    instead of ./chatsrv.
 
     `journal` and `complaints` are its stdout and stderr; stdout may be given instead, then `port` must be, too.
     """
 
     def __init__(
-        self, *flags: str, through: Iterable[str] = (), port: int = 0, stdout: Any = None, **more: Any
+        self,
+        *flags: str,
+        through: Iterable[str] = (),
+        program: Iterable[str] = (sys.executable, str(ROOT / "chatsrv")),
+        port: int = 0,
+        stdout: Any = None,
+        **more: Any,
     ) -> None:
         self.clients: list[Client] = []
         self.finished = False
         self.process = subprocess.Popen(
-            [*through, sys.executable, str(ROOT / "chatsrv"), "--port", str(port), *flags],
+            [*through, *program, "--port", str(port), *flags],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.PIPE,

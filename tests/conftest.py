@@ -16,6 +16,25 @@ from loop import Kernel
 Pair = tuple[socket.socket, socket.socket]
 
 
+# Files and tests that --fast leaves out: they start many programs, wait for what takes its time, or try very much.
+SLOW = set(
+    "test_bench test_client test_cluster test_cluster_world test_documents test_faults test_install test_limits "
+    "test_listen test_main test_sending test_simulation test_speed_guards test_stdout test_terminal test_watchdog "
+    "test_world test_a_very_long_chain_is_freed_without_recursion test_any_cut_of_any_stream "
+    "test_any_operations_in_any_order_over_many_outboxes test_each_code_point_is_shown_or_an_escape "
+    "test_the_cost_is_linear test_write_never_waits_for_a_terminal".split()
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out the tests named in conftest.SLOW")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("fast"):
+        items[:] = [item for item in items if {item.path.stem, item.name.partition("[")[0]}.isdisjoint(SLOW)]
+
+
 @pytest.fixture
 def no_descriptor_is_left() -> Iterator[None]:
     """For all tests of a module: `pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")`."""

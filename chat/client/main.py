@@ -44,8 +44,7 @@ def place(text: str) -> tuple[str, int | None]:
     return host, None if port is None else whole(1, 65535)(port)
 
 
-def parse() -> argparse.Namespace:
-    """The command line's options. A mistake ends the program: status 2 and one line."""
+def make_parser() -> Parser:
     parser = Parser(
         prog="chatclient",
         description="A chat in the terminal. Enter sends the line; Ctrl-D or Ctrl-C leaves.",
@@ -62,6 +61,12 @@ def parse() -> argparse.Namespace:
     flag("--connect-timeout", metavar="SECONDS", default=10.0, type=seconds,
          help="for each of the host's addresses (default: 10; off)")  # fmt: skip
     flag("--version", action="version", version=f"chatclient {VERSION}")
+    return parser
+
+
+def parse() -> argparse.Namespace:
+    """The command line's options. A mistake ends the program: status 2 and one line."""
+    parser = make_parser()
     options = parser.parse_args()
     options.host, port = options.host
     if port and options.port:

@@ -24,8 +24,7 @@ class Options:
     share_port: bool = False
 
 
-def parse(arguments: list[str] | None = None) -> Options:
-    """The options in `arguments` (None: the command line's). A mistake ends the program: status 2 and one line."""
+def make_parser() -> Parser:
     parser = Parser("chatsrv", "A chat server: what one client says in a line, all clients hear.")
     flag = parser.add_argument
     flag("--host", metavar="ADDRESS", help="listen on this address only (default: on all)")
@@ -51,4 +50,9 @@ def parse(arguments: list[str] | None = None) -> Options:
     flag("--share-port", action="store_true", default=False,
          help="let other servers of this machine listen there too, for a cluster")  # fmt: skip
     flag("--version", action="version", version=f"chatsrv {VERSION}")
-    return parser.parse_args(arguments, namespace=Options())
+    return parser
+
+
+def parse(arguments: list[str] | None = None) -> Options:
+    """The options in `arguments` (None: the command line's). A mistake ends the program: status 2 and one line."""
+    return make_parser().parse_args(arguments, namespace=Options())
