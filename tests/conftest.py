@@ -12,6 +12,7 @@ from timeless import World
 
 import chat.server.outbox
 from loop import Kernel
+from loop.trace import TracedKernel
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -54,9 +55,16 @@ def world() -> Iterator[World]:
     world.close()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What the tests of loop/ say of a kernel holds of one that is traced as well."""
+    if "kernel" in metafunc.fixturenames and metafunc.definition.path.parent.name == "loop":
+        metafunc.parametrize("kernel", [Kernel, TracedKernel], ids=["plain", "traced"], indirect=True)
+
+
 @pytest.fixture
-def kernel(world: World) -> Kernel:
-    return Kernel(world, world.clock)
+def kernel(request: pytest.FixtureRequest, world: World) -> Kernel:
+    kernel: Kernel = getattr(request, "param", Kernel)(world, world.clock)
+    return kernel
 
 
 @pytest.fixture

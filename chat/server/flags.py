@@ -22,6 +22,7 @@ class Options:
     idle_timeout: float | None = None
     cluster: str | None = None  # a URL
     share_port: bool = False
+    trace: tuple[str, float] | None = None  # a file, and how many seconds of what has happened are written to it
 
 
 def make_parser() -> Parser:
@@ -49,6 +50,8 @@ def make_parser() -> Parser:
          "like")  # fmt: skip
     flag("--share-port", action="store_true", default=False,
          help="let other servers of this machine listen there too, for a cluster")  # fmt: skip
+    flag("--trace", metavar="FILE[,SECONDS]", type=file_and_seconds, help="write a timeline of what all tasks did (in "
+         "the last SECONDS) at the end and after SIGUSR2, for ui.perfetto.dev")  # fmt: skip
     flag("--version", action="version", version=f"chatsrv {VERSION}")
     return parser
 
@@ -56,3 +59,11 @@ def make_parser() -> Parser:
 def parse(arguments: list[str] | None = None) -> Options:
     """The options in `arguments` (None: the command line's). A mistake ends the program: status 2 and one line."""
     return make_parser().parse_args(arguments, namespace=Options())
+
+
+def file_and_seconds(text: str) -> tuple[str, float]:
+    file, _, number = text.rpartition(",")
+    try:
+        return (file, float(number)) if file else (text, float("inf"))
+    except ValueError:
+        return text, float("inf")  # a file whose name has a comma in it

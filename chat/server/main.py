@@ -20,7 +20,10 @@ from .server import FAREWELL, Server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Callable
+
     from loop import Task
+    from loop.poller import Poller
     from loop.traps import Coroutine
 
     from .loading import Handler, Start
@@ -45,6 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         complain(f"chatsrv: --handler: {error}")
         return 2
+    if options.trace:
+        try:
+            open(options.trace[0], "a").close()
+        except OSError as error:
+            complain(f"chatsrv: --trace: cannot write {options.trace[0]}: {why(error)}")
+            return 2
     try:
         handed_over = inherited()
         listeners = handed_over or listen(options.host, options.port, options.share_port)
@@ -95,14 +104,26 @@ def serve(options: Options, listeners: list[socket.socket], handler: Handler, st
         journal = Journal(output, most, options.quiet, options.timestamps)
         signals = Signals(*ENDING, signal.SIGUSR1)
         try:
-            kernel = Kernel(Watchdog(poller, signals, *ENDING))
-            return run(Server(kernel, listeners, journal, options, handler, start), signals)
+            watchdog = Watchdog(poller, signals, *ENDING)
+            kernel = traced(watchdog, lambda: server.admitted, *options.trace) if options.trace else Kernel(watchdog)
+            server = Server(kernel, listeners, journal, options, handler, start)
+            return run(server, signals)
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, signal.SIGALRM})  # no late one may change the status
             signals.close()
     finally:
         output.close()
         poller.close()
+
+
+def traced(poller: Poller, members: Callable[[], int], path: str, seconds: float) -> Kernel:
+    """A kernel that writes down what it does."""
+    from loop.trace import TracedKernel
+
+    kernel = TracedKernel(poller)
+    kernel.counters["members"] = members
+    kernel.write_to(path, seconds)
+    return kernel
 
 
 def run(server: Server, signals: Signals) -> int:
