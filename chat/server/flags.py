@@ -21,6 +21,7 @@ class Options:
     stall_timeout: float | None = 60.0  # seconds; None: never
     idle_timeout: float | None = None
     cluster: str | None = None  # a URL
+    cluster_wait: bool = False
     share_port: bool = False
     trace: tuple[str, float] | None = None  # a file, and how many seconds of what has happened are written to it
 
@@ -45,9 +46,11 @@ def make_parser() -> Parser:
     flag("--max-per-ip", metavar="N", type=whole(0, 1 << 20), help="clients from one address (default: any number)")
     flag("--max-rate", metavar="BYTES", type=whole(0, 1 << 40, "bytes"),
          help="read at most so much a second from each client; a faster one has to wait (default: off)")  # fmt: skip
-    flag("--cluster", metavar="URL", help="share one feed with other servers, through a Redis 6.2 or newer (needs "
+    flag("--cluster", metavar="URL", help="share one chat with other servers, through a Redis 6.2 or newer (needs "
          "hiredis): redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] with ?stream=NAME&maxlen=ENTRIES after it if you "
          "like")  # fmt: skip
+    flag("--cluster-wait", action="store_true", default=False,
+         help="start even if Redis cannot be reached yet, and wait for it")  # fmt: skip
     flag("--share-port", action="store_true", default=False,
          help="let other servers of this machine listen there too, for a cluster")  # fmt: skip
     flag("--trace", metavar="FILE[,SECONDS]", type=file_and_seconds, help="write a timeline of what all tasks did (in "

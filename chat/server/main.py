@@ -129,7 +129,7 @@ def traced(poller: Poller, members: Callable[[], int], path: str, seconds: float
 def run(server: Server, signals: Signals) -> int:
     """Run the server until a signal ends it; returns the exit status."""
     kernel, journal, options = server.kernel, server.journal, server.options
-    if options.cluster and (status := join_cluster(server, options.cluster)):
+    if options.cluster and (status := join_cluster(server, options.cluster, options.cluster_wait)):
         return status
     life = kernel.spawn(server.run(), "server")
     kernel.spawn(vital(partial(obey, signals, server), "signals"), "signals")
@@ -142,23 +142,21 @@ def run(server: Server, signals: Signals) -> int:
     except SystemExit as error:  # of a task without which there is no chat, or that a handler has spawned
         complain(f"chatsrv: cannot go on: a task has ended with {error!r}")
     if life.outcome == "returned":
-        return 0
+        return 1 if server.unwritten else 0
     abandon(server)
     return 1
 
 
-def join_cluster(server: Server, url: str) -> int:
-    """Make the server a node; returns 0, or the exit status if that is not possible."""
+def join_cluster(server: Server, url: str, wait: bool) -> int:
+    """Make the server a node; returns the exit status if that is not possible, having said why, or 0."""
+    from .cluster.address import Address
+    from .cluster.join import join
+
+    status = 2  # a mistake in the URL is one on the command line
     try:
-        from .cluster.node import Address, enter  # and with it hiredis
-    except ImportError:
-        complain("chatsrv: --cluster needs hiredis: pip install 'hiredis>=3'")
-        return 1
-    status = 2
-    try:
-        Address(url)  # a mistake in it is one on the command line
+        address = Address(url)
         status = 1
-        enter(server.kernel, server.hub, url)
+        join(server.kernel, server.hub, address, wait)
     except ValueError as error:
         complain(f"chatsrv: {error}")
         return status

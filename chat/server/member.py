@@ -9,6 +9,7 @@ from loop import Cancelled, ReadWait, TimedOut, WaitQueue, readable, sleep
 
 from ..framing import Framer
 from .outbox import Feed, Outbox
+from .peer import ENDED, RESET, look_at
 from .room import encoded
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ KICKED = 1.0  # seconds for the handler of a member that was kicked to end
 LOST = 10.0  # seconds for the handler of one that can't be sent to, to read what its peer had said
 # What a send fails with though the peer may have more to say: the end of its stream is then a true one
 PASSING = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS))]
+HELD = 1.0  # seconds after which a member that is not read is looked after
 MUCH = 64 << 10  # bytes of prefixes that may go out for what one receive() returns
 
 # The states of a member's sending side. Only become() changes it.
@@ -106,10 +108,8 @@ class Member:
                     yield from self.wait(deadline)
                 else:
                     yield from readable(self.socket)  # not recv(): how much may be read is certain only then
-                while hub.pace.held:
-                    yield from hub.pace.released.wait(
-                        None if deadline is None else max(0.0, deadline - hub.kernel.clock())
-                    )
+                if hub.pace.held:
+                    yield from self.be_held(deadline)
                 try:
                     data = self.read(hub.pace.share())
                 except BlockingIOError:
@@ -137,10 +137,15 @@ class Member:
         text = encoded(line) + b"\n"
         if self.outbox.feed is None:
             return
-        if self.hub.cluster and self.hub.cluster.tell(self, text):
+        if not (self.hub.cluster and self.hub.cluster.tell(self, text)):
+            self.queue(text)
+
+    def queue(self, line: bytes) -> None:
+        """A line for this member alone is due now."""
+        if self.outbox.feed is None:
             return
         self.stand_apart()
-        self.outbox.tell(text)
+        self.outbox.tell(line)
         if self.outbox.lag > self.hub.options.max_lag:
             self.kick(f"more than {self.hub.options.max_lag} bytes behind")
 
@@ -168,9 +173,9 @@ class Member:
             room.present[self] = None
         if self.hub.cluster:
             if room:
-                self.hub.cluster.enter(room)
+                self.hub.cluster.enter(room, self)
             if before:
-                self.hub.cluster.leave(before)
+                self.hub.cluster.leave(before, self)
 
     # The receiving side.
 
@@ -200,6 +205,25 @@ class Member:
                 raise
             self.kick(f"silent for {idle_timeout:g} s")
             yield from sleep(0)  # here the handler ends
+
+    def be_held(self, deadline: float | None) -> Coroutine[None]:
+        """COROUTINE. Returns when members may be read again. Raises TimedOut, and OSError if the connection has failed.
+
+        A reset is found meanwhile, and the end of a stream if there is nothing unread before it.
+        """
+        pace, clock = self.hub.pace, self.hub.kernel.clock
+        while pace.held:
+            left = HELD if deadline is None else deadline - clock()
+            if left <= 0:
+                raise TimedOut("no message came in time")
+            try:
+                yield from pace.released.wait(min(HELD, left))
+            except TimedOut:
+                state = look_at(self.socket)
+                if state == RESET:
+                    raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
+                if state == ENDED:
+                    return
 
     def account(self, size: int) -> None:
         """The member has said something now that goes out as so many bytes."""
@@ -303,7 +327,7 @@ class Member:
         if self.room and self in self.room.present:
             del self.room.present[self]
             if self.hub.cluster:
-                self.hub.cluster.leave(self.room)
+                self.hub.cluster.leave(self.room, self)
 
     def lose(self, error: OSError) -> None:
         """A send has failed: nothing more is sent. What the peer had said is still there to be read, up to the end."""

@@ -62,6 +62,7 @@ class Server:
         self.admitted = 0
         self.per_host: dict[str, int] = {}
         self.stopping = False
+        self.unwritten = 0  # messages that have not come back from the cluster at the end
         self.change = WaitQueue()  # run() waits here: for stop(), then for members to go
         self.overdue: list[tuple[float, Member]] = []  # handlers that should have ended by then
         self.impatience = WaitQueue()
@@ -81,12 +82,12 @@ class Server:
             helper.cancel()
         for listener in self.listeners:
             kernel.close(listener)
+        end = kernel.clock() + FAREWELL + 3 * LINGER
         yield from self.end_tasks()
         if hub.cluster:
             yield from hub.cluster.finish(FAREWELL)
         for member in self.connections:
             member.kick("the server is ending", keep=True)
-        end = kernel.clock() + FAREWELL + 2 * LINGER
         try:
             while self.connections:
                 yield from self.change.wait(max(0, end - kernel.clock()))
@@ -97,6 +98,7 @@ class Server:
         if hub.cluster and membership:
             yield from hub.cluster.returned(LINGER)  # what the handlers said at their ends
             membership.cancel()
+            self.unwritten = hub.cluster.unwritten()
         try:
             yield from self.journal.flush(LINGER)
         except TimedOut:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from chat.server.cluster.node import SCRIPT
+from chat.server.cluster.script import SCRIPT
 from cluster import hiredis
 
 Id = tuple[int, int]
 NODE = 100  # entries of a stream that `MAXLEN ~` removes together
-LONG = 9_999_999_999  # a place behind all others
+LONG = 9_999_999_999  # seconds
+TOP = (1 << 64) - 1
 
 
 class Error(Exception):
@@ -43,7 +44,11 @@ class FakeRedis:
         self.scripts: dict[bytes, bytes] = {}
         self.sessions: list[Session] = []
         self.skew = 0  # milliseconds that its calendar is wrong
+        self.run = 1  # how often it was started
+        self.connected = 0  # how many connections there ever were
+        self.no_unblock = False
         self.refuse = ""  # the error that writing ends with
+        self.written: list[bytes] = []  # every message that a node has ever written
 
     def now(self) -> int:
         """Milliseconds since 1970."""
@@ -83,9 +88,13 @@ class FakeRedis:
     def append(self, session: Session, key: bytes, place: Id | None, maxlen: int | None, fields: Any) -> Id:
         stream = self.stream(session, key)
         last = stream.last if stream else (0, 0)
+        if last == (TOP, TOP):
+            raise Error("ERR The stream has exhausted the last possible ID, unable to add more items")
         if place is None:
             ms = self.now()
             place = (ms, 0) if ms > last[0] else (last[0], last[1] + 1)
+            if place[1] > TOP:
+                place = place[0] + 1, 0
         elif place <= last:
             raise Error("ERR The ID specified in XADD is equal or smaller than the target stream top item")
         if stream is None:
@@ -99,21 +108,69 @@ class FakeRedis:
 
     def script(self, session: Session, keys: list[bytes], argv: list[bytes]) -> Any:
         """What SCRIPT says, in Python."""
+        keep, name, redis_run, doubt, number, back, messages, node, text = argv
+        known = self.get(session, keys[1])
+        state = State(*known.split(b" ")) if known.count(b" ") == 4 else None
         stream = self.stream(session, keys[0])
-        last = stream.last if stream else (0, 0)
-        number, back = int(argv[0]), int(argv[1])
-        seen = max(back, int(self.keys.get((session.db, keys[1]), 0)))
-        if number <= seen:
-            return show(last)
-        if number > seen + 1:
-            raise Error(f"GAP between {seen} and {number}")
-        if self.refuse:
-            raise Error(self.refuse)
-        place = max(last[0], self.now()), last[1] + int(argv[2])
-        fields = b"after", show(last), b"node", argv[3], b"number", argv[0], b"text", argv[4]
-        self.append(session, keys[0], place, int(argv[5]), fields)
-        self.keys[session.db, keys[1]] = argv[0]
-        return show(place)
+        top = stream.last if stream else (0, 0)
+        if top == (TOP, TOP):
+            del self.keys[session.db, keys[0]]
+            top = 0, 0
+
+        def add(state: State, *fields: bytes) -> State:
+            if self.refuse:
+                raise Error(self.refuse)
+            fields = b"epoch", state.epoch, b"end", state.offset, *fields
+            last = show(self.append(session, keys[0], None, int(keep), fields))
+            state = state._replace(last=last, mark=state.mark or last)
+            self.keys[session.db, keys[1]] = b" ".join(state)
+            return state
+
+        def begin(lost: int) -> State:
+            epochs = []
+            if state:
+                before = self.get(session, keys[2])
+                epochs = [b"%b %b %d" % (state.epoch, state.offset, lost), *filter(None, before.split(b","))]
+                if len(epochs) > 16:
+                    del epochs[-2]
+            new = State(state.offset if state else b"0", name, b"", b"", redis_run)
+            new = add(new, b"history", b",".join(epochs))
+            self.keys[session.db, keys[2]] = b",".join(epochs)
+            return new
+
+        if state is None or (number == b"0" and state.run != redis_run) or parse(state.last) > top:
+            state = begin(0)
+        if doubt == state.epoch:
+            state = begin(1)
+        if number == b"0":
+            return [state.epoch, state.offset, state.last, state.mark, self.get(session, keys[2])]
+        had = self.get(session, keys[3])
+        seen = max(int(back), int(had) if had.isdigit() else 0)
+        if int(number) > seen + 1:
+            raise Error(f"GAP between {seen} and {int(number)}")
+        if int(number) > seen:
+            state = state._replace(offset=b"%d" % (int(state.offset) + int(messages)))
+            state = add(state, b"node", node, b"number", number, b"text", text)
+            self.written += text.splitlines()
+            self.keys[session.db, keys[3]] = number
+        return [state.epoch, state.offset]
+
+    def get(self, session: Session, key: bytes) -> bytes:
+        value = self.keys.get((session.db, key), b"")
+        if isinstance(value, Stream):
+            raise Error("WRONGTYPE Operation against a key holding the wrong kind of value")
+        assert isinstance(value, bytes)
+        return value
+
+
+class State(NamedTuple):
+    """What SCRIPT keeps beside a stream."""
+
+    offset: bytes
+    epoch: bytes
+    last: bytes
+    mark: bytes
+    run: bytes
 
 
 class Session:
@@ -126,6 +183,8 @@ class Session:
         self.db = 0
         self.trusted = not redis.password
         self.blocked: tuple[Any, float] | None = None  # what it waits for, and until when
+        redis.connected += 1
+        self.number = redis.connected
         redis.sessions.append(self)
 
     def close(self) -> None:
@@ -189,13 +248,26 @@ class Session:
         return OK
 
     def do_client(self, verb: bytes, *rest: bytes) -> Any:
+        if verb.upper() == b"ID":
+            return self.number
+        if verb.upper() == b"UNBLOCK":
+            if self.redis.no_unblock:
+                raise Error("NOPERM this user has no permissions to run the 'client|unblock' command")
+            found = [session for session in self.redis.sessions if session.number == int(rest[0]) and session.blocked]
+            for session in found:
+                session.answer(b"*-1\r\n")
+            return len(found)
         assert verb.upper() == b"SETNAME"
         if b" " in rest[0]:
             raise Error("ERR Client names cannot contain spaces, newlines or special characters.")
         return OK
 
     def do_info(self, section: bytes) -> Any:
-        return encode(f"# Server\r\nredis_version:{self.redis.version}\r\nredis_mode:standalone\r\n".encode())
+        name = hashlib.sha1(b"%d" % self.redis.run).hexdigest()
+        about = f"# Server\r\nredis_version:{self.redis.version}\r\nrun_id:{name}\r\n"
+        if section.lower() == b"replication":
+            about = f"# Replication\r\nrole:{self.redis.role}\r\nmaster_replid:{name}\r\n"
+        return encode(about.encode())
 
     def do_role(self) -> Any:
         if self.redis.role == "master":

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 Message = tuple[str, int]  # who said it, and the how manieth of theirs it is: from 0
 
 GAP = re.compile(r"\* (?:(\d+) m|M)essages (?:were|may have been) lost here\.")
-OTHERS = re.compile(r"Welcome |\* The other servers are ")
+OTHERS = re.compile(r"Welcome |\* The other servers are |\* You are disconnected: ")
 MESSAGE = re.compile(r"(?:127\.0\.0\.1: )?<(\S+) (\d+)>\.*")
 
 

@@ -11,11 +11,13 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from chat.server.cluster.node import Address, Cluster
+from chat.server.cluster.address import Address
+from chat.server.cluster.node import Cluster
 from chat.server.flags import Options
 from chat.server.journal import Journal
+from chat.server.member import Member
 from chat.server.outbox import Outbox
-from chat.server.room import Hub
+from chat.server.room import Hub, Room
 from chat.server.sending import spread
 from cluster.fake import FakeRedis, Session
 from loop import Kernel, sleep
@@ -191,9 +193,59 @@ class World:
         for node in self.nodes:
             node.reachable = True
 
+    def restart(self, keys: dict[tuple[int, bytes], Any] | None = None) -> None:
+        """Another Redis takes over, at once, with what was in the old one or with these keys. Nothing else arrives."""
+        self.redis.run += 1
+        if keys is not None:
+            self.redis.keys = keys
+        for wire in list(self.wires):
+            wire.flying.clear()
+            wire.session.close()
+            wire.cut()
+
     def run(self, seconds: float) -> None:
         """Let so much time pass."""
         self.kernel.run(until=self.kernel.spawn(sleep(seconds), "time"))
+
+
+class Ear:
+    """A member, as far as rooms and the cluster know one: it hears what a real one would be sent."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        self.hub = node.hub
+        self.name = name
+        self.prefix = f"{name}: "
+        self.kicked = False
+        self.room: Room | None = None
+        self.outbox = Outbox(node.hub.nowhere.feed)
+        self.heard = bytearray()
+
+    enter: Any = Member.enter
+    tell: Any = Member.tell
+    queue: Any = Member.queue
+    depart: Any = Member.depart
+
+    def stand_apart(self) -> None:
+        pass
+
+    def kick_if_behind(self) -> None:
+        pass
+
+    def kick(self, reason: str) -> None:
+        self.kicked = True
+        self.depart()
+        self.outbox.close(f"* You are disconnected: {reason}.\n".encode())
+
+    def say(self, *messages: str, but: tuple[Ear, ...] = ()) -> None:
+        assert self.room
+        self.room.publish(self, messages, but)
+
+    def hears(self) -> list[str]:
+        """Everything so far, a line each."""
+        if self.outbox.feed:
+            self.outbox.feed.seal()
+        self.heard += self.outbox.take(1 << 40)
+        return self.heard.decode().splitlines()
 
 
 class Node:
@@ -222,7 +274,14 @@ class Node:
 
     def wires(self) -> list[Any]:
         """The connection that follows and the one that writes."""
-        return [connection.socket for connection in self.cluster.connections]
+        session = self.cluster.session
+        return [connection.socket for connection in session.connections] if session else []
+
+    def member(self, name: str, room: str = "") -> Ear:
+        """Somebody in this room; without a name, the first one."""
+        member = Ear(self, name)
+        member.enter(self.room.other(room) if room else self.room)
+        return member
 
     def part(self) -> None:
         """Take Redis out of its reach."""

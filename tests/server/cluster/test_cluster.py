@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -327,7 +329,7 @@ def test_password_and_database(stage: Stage) -> None:
     assert "p@ss" not in node.journal() and "p%40ss" not in node.journal()
     stage.redis.ask("AUTH", "p@ss")
     stage.redis.ask("SELECT", 5)
-    assert stage.redis.ask("XLEN", "talk") == 1
+    assert stage.redis.ask("XLEN", "talk") == 2  # the epoch's mark, and what was said
     wrong = run_chatsrv("--cluster", url.replace("p%40ss", "wrong"))
     assert wrong.returncode == 1
     assert wrong.stderr.count("\n") == 1 and "WRONGPASS" in wrong.stderr and "wrong@" not in wrong.stderr
@@ -386,3 +388,36 @@ def test_share_port(stage: Stage) -> None:
     stage.until(stage.all_heard)
     assert check(stage.streams()) == 256
     assert run_chatsrv("--port", str(first.port)).returncode == 1
+
+
+def test_the_dead_do_not_stay_while_nobody_is_read(stage: Stage) -> None:
+    """Those whose connection was reset go at once, and those that ended their stream with nothing unread."""
+    node = stage.node("", "--quiet", "--max-clients", "60")
+    for _ in range(5):
+        stage.client(node)
+    stage.redis.kill()
+    stage.until(lambda: all(b"out of reach" in client.heard for client in stage.clients))
+    guests = [socket.create_connection((real.HERE, node.port), timeout=real.PATIENCE) for _ in range(50)]
+    floods = [stage.kernel.spawn(client.chatter(20, 0, 200, 500)) for client in stage.clients]
+    used = -1.0
+
+    def rest() -> Coroutine[None]:
+        nonlocal used
+        while used != (used := node.cpu()):
+            yield from sleep(0.5)
+
+    stage.run(rest())
+    assert not all(flood.outcome for flood in floods), "nothing pushed back"
+    for number, guest in enumerate(guests):
+        assert guest.recv(1000).startswith(b"Welcome")
+        if number < 40:
+            guest.sendall(b"never heard\n")
+            guest.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        guest.close()
+    stage.until(lambda: len(node.lines("connection terminated: connection reset by peer")) == 40)
+    stage.until(lambda: len(node.lines("connection terminated: end of stream")) == 10)
+    stage.client(node)  # there is room again
+    stage.redis.start()
+    stage.until(lambda: all(flood.outcome for flood in floods), 40)
+    stage.until(stage.all_heard, 40)
+    assert not any(b"never heard" in client.heard for client in stage.clients)

@@ -1,0 +1,184 @@
+"""How far a stream was read, and what its next entry means there. Does no I/O.
+
+See script.py for positions, epochs, marks and histories.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Union
+
+Id = tuple[int, int]
+Position = tuple[bytes, int]  # epoch, offset
+
+
+class Words(NamedTuple):
+    """Whole messages, which a node has written under this number."""
+
+    node: bytes
+    number: int
+    text: bytes
+
+
+class Loss(NamedTuple):
+    """Messages are missing here: so many; None: perhaps, and nobody knows how many."""
+
+    missing: int | None
+
+
+Found = Union[Words, Loss]
+NODES = 1000  # whose last numbers are remembered
+
+
+class Astray(Exception):
+    """An entry of another epoch, whose mark was not seen: look() tells whether that can still be read."""
+
+
+class History:
+    """Where the epochs before this one have ended, the last one first; whether something was lost then; the root."""
+
+    def __init__(self, epoch: bytes, text: bytes) -> None:
+        """Raises ValueError if no script has written this."""
+        past = [item.split(b" ") for item in text.split(b",") if item]
+        self.epoch = epoch
+        self.past = [(epoch, whole(offset), lost == b"1") for epoch, offset, lost in past]
+        self.root = self.past[-1][0] if self.past else epoch
+
+    def missing(self, position: Position, end: Position) -> int | None:
+        """How many messages there are from one position to another one, in a later epoch; None if that is not sure.
+
+        It is not if something was lost in between, or if what was read up to `position` is not what Redis has.
+        """
+        between = end[0] == self.epoch
+        for epoch, offset, lost in self.past:
+            if between and lost:
+                return None
+            if between and epoch == position[0]:
+                return end[1] - position[1] if position[1] <= offset else None
+            between = between or epoch == end[0]
+        return None
+
+    def lacks(self, position: Position) -> bool:
+        """Whether what was read up to `position` is not in this history, and nobody has said so yet."""
+        for epoch, offset, lost in self.past:
+            if lost:
+                return False
+            if epoch == position[0]:
+                return position[1] > offset
+        return True
+
+
+class Incoming:
+    """The place of one reader in one stream. look() gives it the first one: where the stream ends."""
+
+    def __init__(self) -> None:
+        self.cursor: Id | None = None  # the last entry that was read
+        self.position: Position = b"", 0  # up to its end
+        self.roots: set[bytes] = set()  # first epochs: of this stream, and of those that were before it
+        # What Redis said last:
+        self.last: Id = 0, 0  # the stream's last entry
+        self.end: Position = b"", 0  # up to its end
+        self.history = History(b"", b"")  # before its epoch
+        self.claim = b""  # what is to be said to Redis: it has lost something, in this epoch
+        self.claimed = b""  # the epoch in whose midst this was found, so that it is said once
+        self.heard: dict[bytes, int] = {}  # the last number of each node; those that spoke last are at the end
+        self.sure = False  # after Astray: there is no more to be known about what comes next
+        self.told = False  # the last thing that was found is a loss that nobody can count
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is more to be read, as far as known."""
+        return self.cursor is not None and self.cursor < self.last
+
+    def look(self, end: Position, last: Id, mark: Id, history: History) -> None:
+        """Redis says where the stream ends, where the epoch's mark is, and what came before that."""
+        self.end, self.last, self.history, self.claim = end, last, history, b""
+        epoch, offset = self.position
+        if self.cursor is None:
+            self.position, self.cursor = end, last
+            self.roots.add(history.root)
+            return
+        if end[0] != epoch and mark <= self.cursor:  # ids have fallen: from here it would never be read
+            self.cursor = just_before(mark)
+        lost = offset > end[1] if end[0] == epoch else history.root in self.roots and history.lacks(self.position)
+        if lost and epoch != self.claimed:
+            self.claim, self.claimed = end[0], epoch
+
+    def take(self, id: Id, fields: dict[bytes, bytes]) -> list[Found]:
+        """Step past this entry and return what it brings.
+
+        Raises Astray before it does, and ValueError, having done so, if no server can have written the entry.
+        """
+        try:
+            end = fields[b"epoch"], whole(fields[b"end"])
+            if b"history" in fields:
+                found = self.take_mark(end, History(end[0], fields[b"history"]))
+            else:
+                found = self.take_words(end, Words(fields[b"node"], whole(fields[b"number"]), fields[b"text"]))
+        except (KeyError, ValueError):
+            self.cursor = id
+            raise ValueError("no server has written this") from None
+        self.cursor, self.sure = id, False
+        return found
+
+    def take_mark(self, end: Position, history: History) -> list[Found]:
+        before = self.position
+        if end[0] == before[0]:
+            return []
+        self.position = end
+        self.roots.add(history.root)
+        return self.lose(history.missing(before, end))
+
+    def take_words(self, end: Position, words: Words) -> list[Found]:
+        epoch, offset = self.position
+        start = end[1] - words.text.count(b"\n")
+        if start < 0 or not words.text.endswith(b"\n"):
+            raise ValueError
+        if end[0] != epoch:
+            if not self.sure:
+                raise Astray
+            missing = self.history.missing(self.position, (end[0], start))
+        elif end[1] <= offset:
+            return []
+        else:
+            missing = start - offset if start >= offset else None
+        self.position = end
+        found = self.lose(missing)
+        last = self.heard.pop(words.node, 0)
+        self.heard[words.node] = max(last, words.number)
+        if len(self.heard) > NODES:
+            del self.heard[next(iter(self.heard))]
+        if words.number > last:  # else Redis has lost its memory, and taken again what it had had
+            found.append(words)
+            self.told = False
+        return found
+
+    def nothing(self) -> list[Found]:
+        """Nothing can be read, though Redis has said that there is more: it was removed."""
+        before, self.position, self.cursor = self.position, self.end, self.last
+        if before[0] == self.end[0]:
+            return self.lose(self.end[1] - before[1])
+        self.roots.add(self.history.root)
+        return self.lose(self.history.missing(before, self.end))
+
+    def lose(self, missing: int | None) -> list[Found]:
+        if missing == 0 or (missing is None and self.told):
+            return []
+        self.told = missing is None
+        return [Loss(missing)]
+
+
+def whole(digits: bytes) -> int:
+    """A number that Lua can count with."""
+    if not digits.isdigit() or len(digits) > 15:
+        raise ValueError
+    return int(digits)
+
+
+def just_before(id: Id) -> Id:
+    ms, count = id
+    return (ms, count - 1) if count else (ms - 1, (1 << 64) - 1)
+
+
+def parse_id(text: bytes) -> Id:
+    ms, _, count = text.partition(b"-")
+    return int(ms), int(count)

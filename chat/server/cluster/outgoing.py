@@ -1,0 +1,152 @@
+"""What the members of this node have said in a room and what has not come back from the stream. Does no I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Position = tuple[bytes, int]  # epoch, offset
+    Place = tuple[int, int]  # the number of an entry, bytes of its text
+
+LARGEST = 64 << 10  # bytes of an entry, unless a single message is longer
+
+
+class Entry:
+    """Whole messages under this node's number for them. It takes more of them until it is first sent.
+
+    The notes say what concerns this node alone when it comes back, and at which bytes of the text: from there on it
+    is not for some (a tuple of members); or there is something to be done (anything else).
+    """
+
+    __slots__ = ("notes", "number", "position", "talkers", "text")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.text = bytearray()
+        self.position: Position | None = None  # up to its end; None: it is to be written
+        self.notes: list[tuple[int, Any]] = []
+        self.talkers: dict[Any, int] = {}  # who has said something in it, and up to where; None: nobody, but the room
+
+    @property
+    def messages(self) -> int:
+        return self.text.count(b"\n")
+
+    def anew(self) -> Entry:
+        """The same, to be written again."""
+        entry = Entry(self.number)
+        entry.text, entry.notes, entry.talkers = self.text, self.notes, self.talkers
+        return entry
+
+    def spare(self, but: tuple[Any, ...]) -> None:
+        """What is added from now on is not for these."""
+        last = next((note for _, note in reversed(self.notes) if isinstance(note, tuple)), ())
+        if but != last:
+            self.notes.append((len(self.text), but))
+
+    def note(self, at: int, what: Any) -> None:
+        """Have something done when the first `at` bytes have come back, after what was noted for this before."""
+        index = len(self.notes)
+        while index and self.notes[index - 1][0] > at:
+            index -= 1
+        self.notes.insert(index, (at, what))
+
+
+class Outgoing:
+    """Entries in their order: the oldest are on their way to the stream and back, the youngest are to be written.
+
+    `number` is the last one that this node has ever used in this stream, or a higher one.
+    """
+
+    def __init__(self, number: int = 0) -> None:
+        self.entries: deque[Entry] = deque()
+        self.number = number  # of the youngest entry, ever
+        self.sent = number  # the number of the youngest that was ever sent
+        self.accepted = 0  # bytes, ever
+        self.settled = 0  # how many of them have come back, or were lost where members are told of a loss
+
+    @property
+    def size(self) -> int:
+        """How many bytes have not come back."""
+        return self.accepted - self.settled
+
+    @property
+    def last_settled(self) -> int:
+        """The number of the last entry that is known to have come back."""
+        return self.entries[0].number - 1 if self.entries else self.number
+
+    @property
+    def end(self) -> Place:
+        """The place behind everything that was accepted."""
+        return (self.number, len(self.entries[-1].text)) if self.entries else (self.number, 0)
+
+    def publish(self, text: bytes, who: Any = None, but: tuple[Any, ...] = ()) -> None:
+        """Accept whole messages. They stay together, in one entry, if that can be."""
+        self.accepted += len(text)
+        at = 0
+        while at < len(text):
+            end = len(text)
+            if end - at > LARGEST:
+                end = text.rfind(b"\n", at, at + LARGEST) + 1 or text.index(b"\n", at) + 1
+            if self.number == self.sent or len(self.entries[-1].text) + end - at > LARGEST:
+                self.number += 1
+                self.entries.append(Entry(self.number))
+            entry = self.entries[-1]
+            if but or entry.notes:
+                entry.spare(but)
+            entry.text += text[at:end]
+            entry.talkers[who] = len(entry.text)
+            at = end
+
+    def last_said(self, who: Any, since: Place | None) -> tuple[Entry, int] | None:
+        """Where `who` has last said something that has not come back: the entry, and bytes of its text; or None.
+
+        What nobody has said counts, too, if it was said after the place `since`.
+        """
+        for entry in reversed(self.entries):
+            at = entry.talkers.get(who, 0)
+            announced = entry.talkers.get(None, 0)
+            if announced > at and since is not None and (entry.number, announced) > since:
+                at = announced
+            if at:
+                return entry, at
+        return None
+
+    def due(self) -> list[Entry]:
+        """What is to be written now."""
+        return [entry for entry in self.entries if entry.position is None]
+
+    def take_due(self) -> list[Entry]:
+        """The same, to be sent now: these entries take no more messages."""
+        self.sent = self.number
+        return self.due()
+
+    def sent_before(self) -> int:
+        """How many of the messages that are to be written were sent before."""
+        return sum(entry.messages for entry in self.due() if entry.number <= self.sent)
+
+    def start_over(self) -> None:
+        """Everything that has not come back is to be written again. Answers on their way find only the old entries."""
+        self.entries = deque(entry.anew() for entry in self.entries)
+
+    def came_back(self, number: int) -> list[Entry]:
+        """The entry with this number was read. Returns it, at the end, and those before it, which were lost."""
+        settled = []
+        while self.entries and self.entries[0].number <= number:
+            settled.append(self.settle())
+        return settled
+
+    def passed(self, position: Position) -> list[Entry]:
+        """The stream was read up to `position`. Returns what must have been lost."""
+        epoch, offset = position
+        lost = []
+        while self.entries and (place := self.entries[0].position) and place[0] == epoch and place[1] <= offset:
+            lost.append(self.settle())
+        return lost
+
+    def settle(self) -> Entry:
+        entry = self.entries.popleft()
+        self.settled += len(entry.text)
+        return entry

@@ -1,0 +1,171 @@
+"""The way to Redis: connections, commands and answers."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+from hiredis import ProtocolError, Reader, ReplyError, pack_command
+
+from loop import TimedOut, connect, recv, send
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from loop import Kernel
+    from loop.traps import Coroutine
+
+    from .address import Address
+
+OLDEST = 6, 2  # the first Redis with all that is used here
+TIMEOUT = 5.0  # seconds of silence, while Redis has something to take or to answer, after which a connection is dead
+
+
+class Refused(Exception):
+    """Redis answers with an error, or is not what is needed here."""
+
+
+class Unready(Refused):
+    """It is not what is needed yet: this may pass."""
+
+
+STRANGE = ProtocolError, AttributeError, LookupError, TypeError, ValueError  # answers that make no sense
+PASSING = OSError, TimedOut, Unready  # what may be over soon
+TROUBLE = (OSError, TimedOut, Refused, *STRANGE)  # what ends a connection
+
+
+class Connection:
+    """Commands out, answers in, in the same order. Everything raises one of TROUBLE."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.reader = Reader(notEnoughData=Ellipsis)
+
+    def ask(self, *command: Any, timeout: float = TIMEOUT) -> Coroutine[Any]:
+        """COROUTINE. Returns the answer to one command, whose first part must not take longer than `timeout`."""
+        yield from send(self.socket, pack(*command), TIMEOUT)
+        return (yield from self.answer(timeout))
+
+    def ask_all(self, *commands: tuple[Any, ...]) -> Coroutine[list[Any]]:
+        """COROUTINE. Returns the answers to several commands, in one round trip."""
+        yield from send(self.socket, b"".join(pack(*command) for command in commands), TIMEOUT)
+        answers = []
+        for _ in commands:
+            answers.append((yield from self.answer()))
+        return answers
+
+    def answer(self, timeout: float = TIMEOUT) -> Coroutine[Any]:
+        """COROUTINE. Returns the next answer: bytes, a number, None, or a list of these."""
+        while (answer := self.reader.gets()) is Ellipsis:
+            data = yield from recv(self.socket, 1 << 18, timeout)
+            if not data:
+                raise OSError("closed by Redis")
+            self.reader.feed(data)
+        if isinstance(answer, ReplyError):
+            words = str(answer)
+            raise (Unready if words.startswith(("LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN")) else Refused)(words)
+        return answer
+
+
+def pack(*command: Any) -> bytes:
+    packed: bytes = pack_command(command)
+    return packed
+
+
+def dial(kernel: Kernel, address: Address) -> Coroutine[socket.socket]:
+    """COROUTINE. Returns a new connection to Redis; raises one of TROUBLE.
+
+    The Sentinels are asked each time, and a name is looked up each time, because a fail-over may move Redis to another
+    machine. That look-up blocks.
+    """
+    if address.path:
+        return (yield from reach(kernel, [(socket.AF_UNIX, address.path)]))
+    if not address.master:
+        return (yield from reach(kernel, look_up(*address.hosts[0])))
+    trouble: BaseException = OSError("no Sentinel")
+    for host, port in address.hosts:
+        try:
+            found = yield from ask_sentinel(kernel, address, host, port)
+            return (yield from reach(kernel, look_up(*found)))
+        except TROUBLE as error:
+            trouble = error
+    raise trouble
+
+
+def look_up(host: str, port: int) -> list[tuple[int, Any]]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(family, where) for family, _, _, _, where in found]
+
+
+def reach(kernel: Kernel, places: list[tuple[int, Any]]) -> Coroutine[socket.socket]:
+    """COROUTINE. Returns a connection to the first of these places that takes one."""
+    trouble: OSError | TimedOut = OSError("has no address")
+    for family, where in places:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            if family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            yield from connect(sock, where, TIMEOUT)
+            return sock
+        except BaseException as error:
+            kernel.close(sock)
+            if not isinstance(error, (OSError, TimedOut)):
+                raise
+            trouble = error
+    raise trouble
+
+
+def ask_sentinel(kernel: Kernel, address: Address, host: str, port: int) -> Coroutine[tuple[str, int]]:
+    """COROUTINE. Returns host and port of the master that this Sentinel knows under its name."""
+    question = "SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.master
+    sock = yield from reach(kernel, look_up(host, port))
+    try:
+        connection = Connection(sock)
+        try:
+            found = yield from connection.ask(*question)
+        except Refused as error:
+            credentials = address.credentials()
+            if not credentials or not str(error).startswith("NOAUTH"):
+                raise
+            yield from connection.ask("AUTH", *credentials)
+            found = yield from connection.ask(*question)
+    finally:
+        kernel.close(sock)
+    if found is None:
+        raise Unready(f"the Sentinel at {host}:{port} knows no master {address.master!r}")
+    return found[0].decode(), int(found[1])
+
+
+def introduce(connection: Connection, address: Address, name: str) -> Coroutine[tuple[str, int]]:
+    """COROUTINE. Log in, and see whether it is a Redis that will do.
+
+    Returns a name for this Redis: another one after a restart, and after it has become the master; and its own id for
+    this connection, or 0 if that is not to be known.
+    """
+    credentials = address.credentials()
+    before: list[tuple[Any, ...]] = [("AUTH", *credentials)] if credentials else []
+    before += [("SELECT", address.db)] if address.db else []
+    commands = [*before, ("CLIENT", "SETNAME", name), ("INFO", "server"), ("ROLE",), ("INFO", "replication")]
+    *_, server, role, replication = yield from connection.ask_all(*commands)
+    version = re.search(rb"redis_version:(\d+)\.(\d+)", server)
+    if not version or tuple(map(int, version.groups())) < OLDEST:
+        raise Refused("is too old: Redis {}.{} or newer is needed".format(*OLDEST))
+    if role[0] != b"master":
+        raise Unready("is a read-only copy of another Redis")
+    names = re.findall(rb"(?:run_id|master_replid):(\w{,12})", server + replication)
+    try:
+        client_id = yield from connection.ask("CLIENT", "ID")
+    except Refused:
+        client_id = 0
+    return b":".join(names).decode(), int(client_id)
+
+
+def describe(error: BaseException) -> str:
+    """An error as a few words in one line."""
+    if isinstance(error, TimedOut):
+        return "no answer"
+    if isinstance(error, STRANGE):
+        return f"not the answers of a Redis ({type(error).__name__})"
+    return " ".join((getattr(error, "strerror", None) or str(error)).split())

@@ -1,0 +1,26 @@
+"""What can be known of a peer without reading what it has said."""
+
+from __future__ import annotations
+
+import socket
+
+RESET, ENDED = "reset", "ended"
+CLOSED = 7  # TCP_CLOSE: the state of a connection that is no more, on Linux
+
+
+def look_at(sock: socket.socket) -> str:
+    """Whether the peer has RESET the connection, or ENDED its stream and all it had said was read; "" if neither.
+
+    recv tells of a reset, too, but only when it has given all that came before.
+    """
+    try:
+        if not sock.recv(1, socket.MSG_PEEK):
+            return ENDED
+        about = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    except BlockingIOError:
+        return ""
+    except (AttributeError, TypeError):  # another system; no plain socket
+        return ""
+    except OSError:
+        return RESET
+    return RESET if about[0] == CLOSED else ""
