@@ -138,7 +138,7 @@ def test_a_bare_except_ends_by_force_and_is_reported(serve: Serve, end: str) -> 
     server = serve(FORGIVING.format("BaseException"))
     bystander, client = server.client(), server.client()
     getattr(client, end)()
-    server.terminated("its handler does not end")
+    server.terminated()
     bystander.say("still here")
     bystander.expect(PREFIX + b"still here")
     server.process.send_signal(signal.SIGTERM)
