@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from simulation.mutations import MUTATIONS, Mutation, caught
+from simulation.mutate import Mutation, caught
+from simulation.mutations import MUTATIONS
 from simulation.run import failure_of
 
 SEEDS = 400

@@ -178,6 +178,7 @@ def test_out_of_descriptors(chatsrv: Start, crowd: Crowd) -> None:
     crowd_outside = [crowd.visitor(f"v{number}") for number in range(80)]
     entering = [crowd.kernel.spawn(visitor.enter(server.port)) for visitor in crowd_outside]
     crowd.until(lambda: server.complaints.lines("cannot accept connections"))
+    crowd.until(lambda: sum(bool(v.heard) for v in crowd_outside) > 25)
     crowd.until(lambda: len(server.journal.lines("accepted")) == sum(bool(v.heard) for v in crowd_outside))  # type: ignore[union-attr]
     inside = [visitor for visitor in crowd_outside if visitor.heard]
     assert 25 < len(inside) < 40

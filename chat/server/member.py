@@ -333,7 +333,6 @@ class Member:
         """A send has failed: nothing more is sent. What the peer had said is still there to be read, up to the end."""
         self.failure = error.strerror or str(error)
         self.become(OVER)
-        if not self.receiving:
-            self.hub.insist(self, LOST)
-        elif isinstance(self.task.waits_for, ReadWait):
+        self.hub.insist(self, LOST)
+        if self.receiving and isinstance(self.task.waits_for, ReadWait):
             self.task.wake()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .member import Member
     from .room import Hub, Room
 
-BATCH = 64 << 10  # bytes of an outbox of its own that a member is sent in one call
+BATCH = 64 << 10  # bytes that a member that is behind is sent at once
 
 
 def spread(hub: Hub) -> Coroutine[None]:
@@ -66,7 +66,7 @@ def send_to_all(room: Room) -> None:
 def send_to_one(member: Member) -> None:
     """Send what is due to a member that stands apart; where nothing is left, it joins the others again."""
     try:
-        if send_due(member):
+        if send_due(member, sys.maxsize):  # all of it: else a member that is told much would fall behind
             member.become(TOGETHER if member.outbox.feed else OVER)
         else:
             fall_behind(member)
@@ -74,22 +74,16 @@ def send_to_one(member: Member) -> None:
         member.lose(error)
 
 
-def send_due(member: Member) -> bool:
-    """Send what is due to one member, until its socket takes no more; returns whether all was taken. Raises OSError.
-
-    Not only a part of it each turn: then more could come in than goes out, and a peer that takes everything would fall
-    behind.
-    """
+def send_due(member: Member, most: int) -> bool:
+    """Send about so many bytes of what is due to one member, in one call; returns whether nothing is left."""
     outbox = member.outbox
-    while piece := outbox.take(BATCH):
+    if piece := outbox.take(most):
         try:
             sent = member.socket.send(piece)
         except BlockingIOError:
             sent = 0
         outbox.sent(piece, sent)
-        if sent < len(piece):
-            return False
-    return True
+    return outbox.empty
 
 
 def fall_behind(member: Member) -> None:
@@ -109,7 +103,7 @@ def deliver(member: Member) -> Coroutine[None]:
             except TimedOut:
                 member.kick(f"took nothing for {stall_timeout:g} s")  # so that it is due its reason
                 continue
-            send_due(member)
+            send_due(member, BATCH)
         member.writer = None
         member.become(APART if outbox.feed else OVER)  # where spread() sees whether it stands where the others do
     except OSError as error:

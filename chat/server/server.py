@@ -270,9 +270,12 @@ class Server:
     def see_handlers_end(self) -> Coroutine[None]:
         """COROUTINE. Kicks members that can't be sent to and are still there, and drops those that were kicked."""
         while True:
-            while not self.overdue:
-                yield from self.impatience.wait()
-            yield from sleep(max(0.0, min(moment for moment, _ in self.overdue) - self.kernel.clock()))
+            first = min((moment for moment, _ in self.overdue), default=None)
+            try:
+                yield from self.impatience.wait(None if first is None else max(0.0, first - self.kernel.clock()))
+                continue  # another one, which may come before
+            except TimedOut:
+                pass
             now = self.kernel.clock() + 0.001  # seconds: what rounding may have taken
             due = [member for moment, member in self.overdue if moment <= now]
             self.overdue = [entry for entry in self.overdue if entry[0] > now]

@@ -391,8 +391,12 @@ def test_no_false_alarm(write: Callable[..., Path], name: str) -> None:
     assert warned(path) == set()
 
 
-def test_no_false_alarm_in_the_handlers_that_come_with_it(capfd: pytest.CaptureFixture[str]) -> None:
-    paths = [path for path in (ROOT / "chat" / "handlers").glob("*.py") if path.stem != "__init__"]
+def test_no_false_alarm_in_the_handlers_that_come_with_it(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ("PASSWORD", "x"), ("MODERATOR", "x"), ("BRIDGE", "127.0.0.1:9"):
+        monkeypatch.setenv(f"CHATSRV_{name}", value)
+    paths = [path for path in (ROOT / "chat" / "handlers").glob("*.py") if f"def {path.stem}(" in path.read_text()]
     assert paths
     for path in paths:
         load_handler(f"chat.handlers.{path.stem}:{path.stem}")

@@ -1,5 +1,75 @@
+"""Many seeds: progress, and what was covered. Or one, with its history."""
+
+from __future__ import annotations
+
+import argparse
 import sys
+import time
+from collections import Counter
 
-from .run import main
+from .run import failure_of
 
-sys.exit(main())
+FAULTS = """
+accept failed: ECONNABORTED; accept failed: EMFILE; accept failed: ENOBUFS; accept would block after all;
+clock leaped; timers all at once; closed at once; closed with something unread; connection lost;
+descriptor number used again; ended by an error; ended by FIN; ended by shutdown; half-close; FIN with a rest;
+FIN without a rest; hang-up without IN or OUT; journal left lines out; kicked: idle; kicked: stalled;
+kicked: too far behind; refused: address; refused: full; left by itself; long message of UTF-8;
+message of about 1024 bytes or more; meddling: cancel its task; meddling: cancel its writer; meddling: kick;
+reader stopped; reader went on; readiness in any order; readiness told later; readiness without cause;
+recv would block after all; send would block after all; stdout would block after all; reset; reset before accept;
+reset between accept and greeting; reset inside a message; reset with something unsent;
+reset destroyed what was unread; sent to a peer that had closed; short recv; short send; short write on stdout;
+shutdown at rest; shutdown while clients talk; slow drip; something happened between two system calls; stdout closed;
+stdout full; stdout stalled; text read after a failed send; the server closed with something unread; the chat handler;
+the echo handler; the nick handler; the epoll poller; the kqueue poller; the select poller;
+told something by a task other than its own
+"""
+
+
+def replay(seed: int) -> int:
+    """Run one seed and print its history."""
+    history: list[str] = []
+    failure, _ = failure_of(seed, history)
+    print("\n".join(history))
+    print(f"seed {seed}: {failure or 'all is well'}")
+    return 1 if failure else 0
+
+
+def many(first: int, number: int) -> int:
+    """Run many seeds; stops at the first failure."""
+    covered: Counter[str] = Counter()
+    begin = told = time.monotonic()
+    terminal = sys.stdout.isatty()
+    for done in range(number):
+        failure, hits = failure_of(first + done)
+        if failure:
+            print("\r\x1b[K" if terminal else "", end="")
+            return replay(first + done)
+        covered.update(hits)
+        now = time.monotonic()
+        if now - told > (0.2 if terminal else 10) or done + 1 == number:
+            told = now
+            pace = (done + 1) / (now - begin)
+            line = f"{done + 1} of {number} seeds, {pace:.0f} a second, {(number - done - 1) / pace:.0f} s left"
+            print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", flush=True)
+    print()
+    for fault, times in sorted(covered.items()):
+        print(f"{times:10}  {fault}")
+    never = [fault for fault in " ".join(FAULTS.split()).split("; ") if not covered[fault]]
+    if never:
+        print("never occurred:", ", ".join(never))
+    return 1 if never and number >= 1000 else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, help="run this one and print its history")
+    parser.add_argument("--seeds", type=int, default=1000, help="how many (default: 1000)")
+    parser.add_argument("--first", type=int, default=0, help="the first of them (default: 0)")
+    options = parser.parse_args()
+    return replay(options.seed) if options.seed is not None else many(options.first, options.seeds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

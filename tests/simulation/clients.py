@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from .handlers import commands, mischief
 from .network import Socket, show
 from .world import once
 
@@ -35,12 +36,20 @@ class Client:
         self.connected = False
         number_of = 0 if chance() < 0.2 else 1 + world.below(talkative)
         self.messages = [self.text(number, 0.8 if fine and number_of > 3 else 1.0) for number in range(number_of)]
+        if chance() < world.floods:
+            self.messages.append(b"\n" * pick(100, 1500))
+            world.hit("thousands of empty messages")
         self.cut = pick("lines", "lines", "whole", "random", "drip")  # how its stream is cut into pieces
         self.tempo = pick(0.0, 0.0, 0.01, 2.0)  # seconds between two pieces, at most
         self.ending = pick("fin", "fin", "fin", "stay", "stay", "close", "reset", "reset")
         self.rest = pick(b"", b"", b"an unfinished rest", b"r\r")  # what it sends last, without a separator
         self.attentive = chance() < 0.6  # reads whatever comes at once, and to the end
-        self.reading = self.attentive or chance() < 0.7
+        self.steady = (
+            not self.attentive and chance() < world.steadiness
+        )  # reads everything, but only some time after it has come
+        self.about_to_read = False
+        self.gulp = 1 << 20  # bytes that it reads at once then
+        self.reading = self.attentive or (not self.steady and chance() < 0.7)
         self.lossy = chance() < 0.3  # its reset destroys what the server has yet to read, as on BSD
         self.sent = bytearray()
         self.received = bytearray()
@@ -50,8 +59,7 @@ class Client:
         self.reset = False  # its side has
         self.closed = False  # so it can receive nothing any more
         self.finished = False  # its life is over; it may still read
-        self.meddled = False  # it was kicked or cancelled by the world
-        self.sent_away = False  # by a kick, before it had another reason to end
+        self.meddled = False  # the world has ended one of its tasks
 
     def text(self, number: int, reach: float) -> bytes:
         """A message with its separator; a long one only with a `reach` of 1."""
@@ -83,6 +91,17 @@ class Client:
         for place in range(len(self.messages)):
             if world.chance() < 0.3:
                 self.messages[place] = world.pick(*NICK_COMMANDS) + b"\n"
+
+    def wander(self, number: int) -> None:
+        """Put commands of the wanderer among the messages, and perhaps a harmful one; there are `number` clients."""
+        world, chance = self.world, self.world.chance
+        often, said = world.pick(0.3, 0.7), commands(world, number)
+        self.tempo = world.pick(0.0, 0.01, 0.5, 2.0)
+        self.messages = [
+            line for text in self.messages for line in ([next(said) + b"\n", text] if chance() < often else [text])
+        ]
+        if chance() < world.mischief:
+            self.messages.insert(world.below(len(self.messages) + 1), mischief(world, number) + b"\n")
 
     # Its life.
 
@@ -119,7 +138,7 @@ class Client:
                 else:
                     yield wait
                     wait *= 2
-            if not self.attentive and chance() < 0.3:
+            if not (self.attentive or self.steady) and chance() < 0.3:
                 self.turn_away(not self.reading)
             if self.ending == "reset" and chance() < 0.3:
                 break
@@ -131,14 +150,27 @@ class Client:
         elif self.ending == "close":
             self.close()
         elif self.ending == "fin":
-            self.fin = link.fin = True
+            self.fin = True
+            link.end()
             world.hit("half-close")
             world.hit("FIN with a rest" if self.sent and self.sent[-1] != 10 else "FIN without a rest")
             if world.history is not None:
                 world.note(f"{self.name}: ends its stream")
-            if not self.reading:
+            if not (self.reading or self.steady):
                 yield pick(0.1, 3.0, 20.0, 200.0)
                 self.turn_away(True)
+
+    def hear(self) -> None:
+        """Something has come from the server."""
+        if self.steady and not self.about_to_read:
+            self.about_to_read = True
+            self.world.at(0.04, once(self.read_steadily))
+
+    def read_steadily(self) -> None:
+        self.about_to_read = False
+        self.read(most=self.gulp)
+        if self.link.outgoing and not self.closed:
+            self.hear()
 
     def pieces(self) -> Iterator[bytes]:
         stream = b"".join(self.messages) + self.rest
@@ -179,7 +211,8 @@ class Client:
         link, world = self.link, self.world
         if world.history is not None:
             world.note(f"{self.name}: closes")
-        self.fin = self.closed = link.fin = True
+        self.fin = self.closed = True
+        link.end()
         if link.outgoing and not link.closed:
             world.hit("closed with something unread")
             link.abort()
@@ -192,17 +225,17 @@ class Client:
         if self.world.history is not None:
             self.world.note(f"{self.name}: {'reads on' if reading else 'stops reading'}")
 
-    def read(self, everything: bool = False) -> None:
+    def read(self, everything: bool = False, most: int = 0) -> None:
         """Read what has come, or some of it; at the server's end, go."""
         link = self.link
         if self.closed or self.eof:
             return
         if link.outgoing:
-            size = len(link.outgoing) if everything else self.world.part(len(link.outgoing))
-            self.received += link.outgoing[:size]
+            size = most or len(link.outgoing) if everything or most else self.world.part(len(link.outgoing))
+            data = link.drain(size)
+            self.received += data
             if self.world.history is not None:
-                self.world.note(f"{self.name}: reads {show(link.outgoing[:size])}")
-            del link.outgoing[:size]
+                self.world.note(f"{self.name}: reads {show(data)}")
             self.world.work += 1
         if not link.outgoing and not self.broken and (link.ended or link.closed) and not link.reset:
             self.eof = True
@@ -214,7 +247,8 @@ class Client:
     def go(self) -> None:
         """The server has ended: so do we."""
         if not self.closed:
-            self.fin = self.closed = self.link.fin = True
+            self.fin = self.closed = True
+            self.link.end()
 
     def turned_away(self) -> None:
         """The listener was closed before we were accepted."""

@@ -1,164 +1,313 @@
-"""Ways to break the server, to see whether the simulation would notice.
-
-Each is a piece of production source and what stands there instead. `broken` imports everything anew with the change in
-it, beside the modules that are loaded already, and puts those back afterwards.
-"""
+"""Ways to break the server, to see whether the simulation would notice. What the verbs mean is said in mutate.py."""
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
-import sys
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from .mutate import drop, mutation, put, replace, take
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    FailureOf = Callable[[int], tuple[str, Any]]
-
-ROOT = Path(__file__).parents[2]
-
-
-class Mutation(NamedTuple):
-    name: str
-    module: str
-    changes: list[tuple[str, str]]
-
-
-def change(name: str, module: str, *texts: str) -> Mutation:
-    """`texts`: what is there, what is put there instead, and so on in turn. " / " stands for the end of a line."""
-    pieces = [text.replace(" / ", "\n") for text in texts]
-    return Mutation(name, module, list(zip(pieces[::2], pieces[1::2])))
-
-
-MUTATIONS = [
-    change("the rest of a partial send is dropped", "loop.stream",
-           "if sent == len(rest):", "if sent:"),
-    change("a send that would block is tried again at once", "loop.stream",
-           "[sent:] /         yield WriteWait(sock, timeout)", "[sent:] /         if False: /             yield"),
-    change("a recv that would block is the end of the stream", "loop.stream",
-           "return sock.recv(most) /         except BlockingIOError: /             pass",
-           "return sock.recv(most) /         except BlockingIOError: /             return b''"),
-    change("accepted sockets stay blocking", "loop.stream",
-           "sock.setblocking(False)", "pass"),
-    change("a failing accept loses those accepted before it", "loop.stream",
-           "if not accepted and not isinstance", "if not isinstance"),
-    change("a closed descriptor is not forgotten", "loop.kernel",
-           "            self.poller.forget(fd) / ", ""),
-    change("the other direction is not armed again", "loop.kernel",
-           "                self.rearm(fd) / ", "                pass / "),
-    change("who is cancelled while waiting leaves the descriptor armed", "loop.kernel",
-           "        del waiting[task.trap.fd] /         self.rearm(task.trap.fd)",
-           "        del waiting[task.trap.fd]"),
-    change("a task cancelled before its first step never takes it", "loop.kernel",
-           " or task.trap is NOTHING_YET:", ":"),
-    change("a woken task keeps its timer", "loop.task",
-           "        self.undo = self.timer = None", "        self.undo = None"),
-    change("a timer counts though its task has another one", "loop.kernel",
-           "            if task.timer is timer:", "            if task.timer is not None:",
-           "timer is not self.timers[0]:", "timer is None:"),
-    change("who waits for a task's end is not woken", "loop.kernel",
-           "            joiner.wake()", "            pass"),
-    change("cancelling a ready task makes it ready twice", "loop.task",
-           "            self.error = Cancelled()",
-           "            self.error = Cancelled() /             self.ready_queue.append(self)"),
-    change("waking does not undo the wait", "loop.task",
-           "        self.undo(self) / ", ""),
-    change("a hang-up without IN wakes nobody", "loop.poller",
-           "(READ if mask & ~select.EPOLLOUT else 0)", "(READ if mask & select.EPOLLIN else 0)"),
-    change("1023 instead of 1024", "chat.framing",
-           "LIMIT = 1024", "LIMIT = 1023"),
-    change("the return before a separator stays", "chat.framing",
-           'if b"\\r" in data:', "if False:"),
-    change("a full part is followed by an empty message", "chat.framing",
-           'self.filled = bool(full) and self.rest in (b"", b"\\r")', "pass"),
-    change("characters are cut in two", "chat.framing",
-           "return start if start + length > end else end", "return end"),
-    change("--max-rate is not kept", "chat.server.member",
-           "        if early > 0:", "        if False:"),
-    change("--max-clients lets one more in", "chat.server.server",
-           ">= self.options.max_clients", "> self.options.max_clients"),
-    change("--max-per-ip lets one more in", "chat.server.server",
-           ">= self.options.max_per_ip", "> self.options.max_per_ip"),
-    change("who goes still counts for --max-per-ip", "chat.server.server",
-           "            self.per_host[member.host] -= 1 / ", ""),
-    change("no greeting", "chat.handlers.chat",
-           "    member.tell(GREETING) / ", ""),
-    change("nobody spreads what is fresh", "chat.server.room",
-           "        self.news.wake() / ", ""),
-    change("an accept that fails ends the accepting", "chat.server.server",
-           "PASSING: /                     continue", "PASSING: /                     return"),
-    change("accept is tried again at once when descriptors are short", "chat.server.server",
-           "                yield from sleep(0.1)  #", "                pass  #"),
-    change("closed before the peer's end", "chat.server.server",
-           "            while (left :=", "            while False and (left :="),
-    change("the socket is not closed", "chat.server.server",
-           "        self.kernel.close(member.socket) / ", ""),
-    change("mapped addresses are printed as they are", "chat.server.server",
-           "            host = host[7:] / ", "            pass / "),
-    change("a short write to the journal loses the rest", "chat.server.journal",
-           "                rest = rest[taken:] /                 self.size -= taken",
-           "                self.size -= len(rest) /                 rest = rest[len(rest):]"),
-    change("the journal's writer is not woken", "chat.server.journal",
-           "        self.news.wake() / ", ""),
-    change("the journal says nothing of lines left out", "chat.server.journal",
-           "        if self.lost: / ", "        if False: / "),
-    change("a closed stdout ends the journal's writer with an error", "chat.server.journal",
-           "                    self.fail(error) / ", "                    raise / "),
+LOOP = [
+    # stream
+    mutation("a recv that would block is the end of the stream", "loop.stream:recv",
+             replace("BlockingIOError", "ZeroDivisionError"), put("return b''", after="yield ReadWait(sock, timeout)")),
+    mutation("accepted sockets stay blocking", "loop.stream:accept", drop("sock.setblocking")),
+    mutation("an accept that fails loses those accepted before it", "loop.stream:accept", replace("not accepted and not isinstance(error, BlockingIOError)", "not isinstance(error, BlockingIOError)")),
+    # kernel
+    mutation("a closed descriptor is not forgotten", "loop.kernel:Kernel.close", drop("self.poller.forget")),
+    mutation("a close that fails ends its task", "loop.kernel:Kernel.close", put("raise", after="sock.close()")),
+    mutation("a dropped task that is ready runs", "loop.kernel:Kernel.step", take("task.outcome", False)),
+    mutation("the other direction is not armed again", "loop.kernel:Kernel.turn", drop("self.rearm")),
+    mutation("tasks that others have woken run first", "loop.kernel:Kernel.turn", drop("ready.rotate")),
+    mutation("timers are believed before the poller is asked", "loop.kernel:Kernel.turn",
+             replace("now", "self.clock()", 3)),
+    mutation("a task cancelled while it waits leaves its descriptor armed", "loop.kernel:Kernel.leave",
+             drop("self.rearm")),
+    mutation("a task that cannot be armed again waits for ever", "loop.kernel:Kernel.rearm", drop("waiting.pop(fd).make_ready()")),
+    mutation("a task cancelled before its first step never takes it", "loop.kernel:Kernel.step",
+             replace("error is None or task.trap is NOTHING_YET", "error is None")),
+    mutation("a refused trap leaves its timer", "loop.kernel:Kernel.step", drop("task.timer")),
+    mutation("a timer counts though its task has another one", "loop.kernel:Kernel.expire",
+             replace("task.timer is timer", "task.timer is not None")),
+    mutation("a task that waits for another's end is not woken", "loop.kernel:Kernel.end", drop("joiner.wake")),
+    # task, waitqueue
+    mutation("a woken task keeps its timer", "loop.task:Task.make_ready",
+             replace("self.timer", "self.name")),
+    mutation("waking does not undo the wait", "loop.task:Task.wake", drop("self.undo(self)")),
+    mutation("cancelling a ready task makes it ready twice", "loop.task:Task.cancel",
+             put("self.ready_queue.append(self)", after="self.error = Cancelled()")),
+    # poller
+    mutation("a hang-up without IN wakes nobody", "loop.poller:EpollPoller.poll",
+             replace("mask & ~select.EPOLLOUT", "mask & select.EPOLLIN")),
+    mutation("a full report is taken for all", "loop.poller:EpollPoller.poll",
+             take("len(events) < MOST", True)),
+    mutation("a full report of kqueue's is taken for all", "loop.poller:KqueuePoller.poll",
+             take("len(events) < MOST", True)),
 ]  # fmt: skip
 
+OUTBOX = [
+    # Feed
+    mutation("the feed counts nothing", "chat.server.outbox:Feed.append", drop("self.size")),
+    mutation("the last of several messages is not sealed", "chat.server.outbox:Feed.seal",
+             replace("b''.join(self.fresh)", "b''.join(self.fresh[:-1])")),
+    mutation("what is sealed stays fresh", "chat.server.outbox:Feed.seal",
+             replace("[]", "self.fresh")),
+    mutation("segments cost nothing", "chat.server.outbox:Feed.seal", drop("self.size += OVERHEAD")),
+    mutation("the feed keeps what everybody has read", "chat.server.outbox:Feed",
+             replace("('size', 'last', 'fresh')", "('size', 'last', 'fresh', 'first')"),
+             put("self.first = self.last", after="self.last = Segment(0)")),
+    # Outbox
+    mutation("private lines overtake what was published before", "chat.server.outbox:Outbox.tell",
+             drop("self.freeze()")),
+    mutation("a private line is lost beside another one", "chat.server.outbox:Outbox.tell",
+             drop("self.due[-1] += line")),
+    mutation("a private line is not counted beside another one", "chat.server.outbox:Outbox.tell",
+             drop("self.due_size += len(line)")),
+    mutation("a member that moves loses what it is due", "chat.server.outbox:Outbox.enter", drop("self.freeze()")),
+    mutation("a member that moves hears its old room", "chat.server.outbox:Outbox.enter", drop("self.feed")),
+    mutation("a newcomer hears what was just said", "chat.server.outbox:Outbox.enter",
+             replace("feed.seal()", "feed.last")),
+    mutation("nobody is spared", "chat.server.outbox:Outbox.skip", drop("self.place")),
+    mutation("a frozen segment is passed over", "chat.server.outbox:Outbox.freeze", drop("self.add")),
+    mutation("what was fresh is not frozen", "chat.server.outbox:Outbox.freeze",
+             replace("self.feed.seal()", "self.feed.last")),
+    mutation("a closed outbox loses what is due", "chat.server.outbox:Outbox.close", drop("self.freeze()")),
+    mutation("a closed outbox keeps the feed", "chat.server.outbox:Outbox.close", take("self.feed", False)),
+    mutation("a message begun is not ended before the reason", "chat.server.outbox:Outbox.close",
+             take("self.cut", False)),
+    mutation("a message ended is begun again before the reason", "chat.server.outbox:Outbox.close",
+             take("self.cut", True)),
+    mutation("the reason is told after all that was due", "chat.server.outbox:Outbox.close", drop("self.due.clear")),
+    mutation("what was due still counts after a kick", "chat.server.outbox:Outbox.close", drop("self.due_size")),
+    mutation("what is taken still counts", "chat.server.outbox:Outbox.take", drop("self.due_size")),
+    mutation("the feed is sent again and again", "chat.server.outbox:Outbox.take", drop("self.place = self.place.next")),
+    mutation("of several pieces only the first is sent", "chat.server.outbox:Outbox.take",
+             replace("b''.join(pieces)", "b''.join(pieces[:1])")),
+    mutation("the rest of a partial send is lost", "chat.server.outbox:Outbox.sent", drop("self.due.appendleft")),
+    mutation("the rest of a partial send comes last", "chat.server.outbox:Outbox.sent",
+             replace("self.due.appendleft", "self.due.append")),
+    mutation("the rest of a partial send does not count", "chat.server.outbox:Outbox.sent", drop("self.due_size")),
+    mutation("a message cut in two is not noticed", "chat.server.outbox:Outbox.sent", drop("self.cut")),
+    mutation("how much was sent is not counted", "chat.server.outbox:Outbox.sent", drop("self.taken")),
+    mutation("a fork stands at the end", "chat.server.outbox:Outbox.fork",
+             replace("self.place", "self.feed.seal()")),
+]  # fmt: skip
 
-class Loader(importlib.machinery.SourceFileLoader):
-    """Loads a module from changed source."""
+MEMBER = [
+    # receive
+    mutation("a member that was kicked goes on receiving", "chat.server.member:Member.receive",
+             replace("self.kicked or self.end_told", "self.end_told")),
+    mutation("the end of the stream is told again and again", "chat.server.member:Member.receive",
+             replace("self.kicked or self.end_told", "self.kicked")),
+    mutation("the second half of what was read is lost", "chat.server.member:Member.portion", drop("self.unread")),
+    mutation("a handler is given everything at once", "chat.server.member:Member.receive", take("MOST", True)),
+    mutation("the timeout of receive is ignored", "chat.server.member:Member.receive",
+             replace("hub.kernel.clock() + timeout", "None")),
+    mutation("the timeout of receive begins anew with each part of a message", "chat.server.member:Member.receive",
+             put("deadline = None if timeout is None else hub.kernel.clock() + timeout",
+                 after="self.framer.receive_data(data)")),
+    mutation("the unfinished rest is lost at the end of the stream", "chat.server.member:Member.receive",
+             replace("self.framer.finish()", "[]")),
+    mutation("a recv that would block ends the handler", "chat.server.member:Member.receive",
+             replace("BlockingIOError", "ZeroDivisionError")),
+    mutation("--idle-timeout is not kept", "chat.server.member:Member.wait", take("idle_timeout", False)),
+    mutation("--idle-timeout counts from the beginning", "chat.server.member:Member.account", drop("self.heard_at = self.hub.kernel.clock()")),
+    mutation("--max-rate is not kept", "chat.server.member:Member.wait", take("early", False, 1)),
+    mutation("--max-rate forgets what was read", "chat.server.member:Member.account", drop("self.paid")),
+    mutation("a reset that a send has learned of ends the stream like a FIN", "chat.server.member:Member.read",
+             replace("self.failure in PASSING", "True")),
+    mutation("after a send without memory the end of the stream is a failure", "chat.server.member:PASSING",
+             replace("errno.ENOMEM", "errno.EPIPE")),
+    mutation("a handler is not ended that asks again", "chat.server.member:Member.refuse", drop("raise Cancelled")),
+    # sending
+    mutation("a kick keeps what is due", "chat.server.member:Member.kick", replace("keep", "True")),
+    mutation("a kick does not end the handler", "chat.server.member:Member.kick", drop("self.task.cancel")),
+    mutation("a kick is not insisted on", "chat.server.member:Member.kick", drop("self.hub.insist")),
+    mutation("a member that moves stays in its old room's list", "chat.server.member:Member.enter",
+             drop("before.present")),
+    mutation("a member that moves still stands with its old room", "chat.server.member:Member.enter",
+             drop("self.stand_apart")),
+    mutation("a member that moves is not in its new room", "chat.server.member:Member.enter",
+             drop("room.present[self]")),
+    mutation("what a member is told lags without end", "chat.server.member:Member.queue", drop("self.kick")),
+    mutation("a member stays together with the others", "chat.server.member:Member.become",
+             drop("del self.hears().together[self]")),
+    mutation("a member stays in its own queue", "chat.server.member:Member.become", drop("self.hub.apart[self]", 1)),
+    mutation("a member stays behind", "chat.server.member:Member.become", drop("self.hub.pace.behind[self]", 1)),
+    mutation("a member together with others keeps its outbox", "chat.server.member:Member.become",
+             drop("self.outbox = room.outbox")),
+    mutation("members apart share the room's outbox", "chat.server.member:Member.become",
+             take("self.outbox is room.outbox", False)),
+    mutation("a member apart is not noticed", "chat.server.member:Member.become", drop("self.hub.news.wake")),
+    mutation("the writer of a member that is over goes on", "chat.server.member:Member.become",
+             drop("self.writer.cancel")),
+    mutation("a member that is over keeps what is due", "chat.server.member:Member.become", drop("self.outbox = CLOSED")),
+    mutation("a task that waits for all to be sent is not woken", "chat.server.member:Member.become",
+             drop("self.sent_all.wake_all")),
+    mutation("a member that is sent away is told more", "chat.server.member:Member.dismiss", drop("self.outbox.close")),
+    mutation("a member that is sent away stays in its room", "chat.server.member:Member.dismiss",
+             drop("self.depart")),
+    mutation("a member is told twice why it goes", "chat.server.member:Member.dismiss", take("self.reason", False)),
+    mutation("a member that leaves loses what is due", "chat.server.member:Member.leave",
+             replace("self.outbox.lag", "self.outbox.cut")),
+    mutation("a member that leaves hears more", "chat.server.member:Member.leave", drop("self.outbox.close")),
+    mutation("a member that leaves stays in its room", "chat.server.member:Member.leave", drop("self.depart")),
+    mutation("a failed send ends the receiving side", "chat.server.member:Member.lose",
+             put("self.task.cancel()", after="self.become(OVER)")),
+    mutation("a failed send leaves the member where it was", "chat.server.member:Member.lose", drop("self.become")),
+    mutation("a member that can't be sent to stays", "chat.server.member:Member.lose",
+             drop("self.hub.insist"), drop("self.task.wake")),
+]  # fmt: skip
 
-    def __init__(self, mutation: Mutation, path: str) -> None:
-        super().__init__(mutation.module, path)
-        self.mutation = mutation
+ROOM = [
+    mutation("the first of several messages gets no prefix", "chat.server.room:compose",
+             replace("start + (b'\\n' + start).join(lines) + b'\\n'", "(b'\\n' + start).join(lines) + b'\\n'", 1)),
+    mutation("many messages lose the last newline", "chat.server.room:compose",
+             put("text = text if len(lines) < 4 else text[:-1]", before="return lines, text")),
+    mutation("a newline in a message is published", "chat.server.room:compose",
+             drop("raise ValueError('a message is one line: publish a list of messages instead of one with a newline in it')")),
+    mutation("messages over 1024 bytes are published whole", "chat.server.room:compose", take("too_long", False)),
+    mutation("of many messages, the first is published twice", "chat.server.room:Room.append",
+             put("text = text[: text.index(b'\\n') + 1] + text if text.count(b'\\n') > 3 else text")),
+    mutation("nobody is spared that should be", "chat.server.room:Room.append", take("but", False)),
+    mutation("a member that is spared loses what came before", "chat.server.room:Room.append",
+             drop("member.outbox.freeze")),
+    mutation("what is appended is not spread", "chat.server.room:Room.append", drop("self.hub.pace.gather"), drop("self.hub.changed[self]")),
+    mutation("spread is not woken", "chat.server.room:Room.append", drop("self.hub.news.wake")),
+    mutation("messages do not reach the journal", "chat.server.room:Room.lay_down", drop("self.hub.journal.messages")),
+    mutation("a kicked member is heard", "chat.server.room:Room.publish", take("member.kicked", False)),
+    mutation("another room is always a new one", "chat.server.room:Hub.room", take("room is None", True)),
+    mutation("a room's task is not ended with the server", "chat.server.room:Room.spawn", drop("tasks[task] = None")),
+    mutation("a room's task stays listed", "chat.server.room:Room.spawn", drop("tasks[task]", 1)),
+    mutation("members that have talked are never forgotten", "chat.server.pace:Pace.start_turn",
+             drop("self.talking.clear")),
+    mutation("what was gathered is never forgotten", "chat.server.pace:Pace.start_turn", drop("self.gathered")),
+    mutation("--max-lag is not kept", "chat.server.pace:Pace.look", drop("reader.kick")),
+    mutation("--max-lag is kept at once", "chat.server.pace:Pace.look", take("now - since >= GRACE", True), take("self.enough", True)),
+    mutation("nobody looks again at one that is too far behind", "chat.server.pace:Pace.look", drop("self.stop.wake")),
+    mutation("those held back are not released", "chat.server.pace:Pace.hold", drop("self.released.wake_all")),
+]  # fmt: skip
 
-    def get_code(self, fullname: str) -> Any:
-        source = Path(self.path).read_text()
-        for old, new in self.mutation.changes:
-            if source.count(old) != 1:
-                raise LookupError(f"{self.mutation.name!r}: {old!r} is {source.count(old)} times in {self.path}")
-            source = source.replace(old, new)
-        return compile(source, self.path, "exec")
+SENDING = [
+    mutation("spread waits though something is new", "chat.server.sending:spread",
+             replace("hub.changed or hub.apart", "hub.changed")),
+    mutation("a room's news are spread but once", "chat.server.sending:spread", drop("hub.changed.clear")),
+    mutation("what more is due waits for news", "chat.server.sending:spread", take("hub.apart", False, 2)),
+    mutation("news for nobody are kept", "chat.server.sending:send_to_all", drop("room.outbox.skip")),
+    mutation("what was said in this turn is sent in the next", "chat.server.sending:send_to_all", drop("room.feed.seal")),
+    mutation("a partial send to one of many is lost", "chat.server.sending:send_to_all", drop("failed.append", 1)),
+    mutation("a failed send to one of many is passed over", "chat.server.sending:send_to_all", drop("failed.append", 2)),
+    mutation("a partial send to one of many is sent again from its start", "chat.server.sending:send_to_all",
+             replace("what if isinstance(what, int) else 0", "0")),
+    mutation("a send to one of many that would block loses its member", "chat.server.sending:send_to_all",
+             replace("isinstance(what, OSError) and not isinstance(what, BlockingIOError)", "isinstance(what, OSError)")),
+    mutation("the rest for a member apart is lost", "chat.server.sending:send_to_one", drop("outbox.sent")),
+    mutation("a member apart is sent more at once", "chat.server.sending:send_to_one", take("sent < len(piece)", False)),
+    mutation("a member apart never joins the others", "chat.server.sending:send_to_one", take("outbox.empty", False)),
+    mutation("--stall-timeout is not kept", "chat.server.sending:deliver",
+             replace("writable(member.socket, stall_timeout)", "writable(member.socket)")),
+    mutation("a stalled member is not told why it goes", "chat.server.sending:deliver", replace("continue", "return")),
+    mutation("the rest of a delivery is lost", "chat.server.sending:deliver", drop("outbox.sent")),
+    mutation("a delivery that would block is tried again at once", "chat.server.sending:deliver",
+             drop("writable(member.socket, stall_timeout)")),
+    mutation("a delivery that fails leaves the member behind", "chat.server.sending:deliver", drop("member.lose")),
+    mutation("a writer that is done stays", "chat.server.sending:deliver", drop("member.writer = None", 1)),
+]  # fmt: skip
 
+SERVER = [
+    # admission
+    mutation("an accept that fails ends the accepting", "chat.server.server:Server.admit", replace("continue", "return")),
+    mutation("accept is tried again at once when descriptors are short", "chat.server.server:Server.admit",
+             drop("sleep(0.1)")),
+    mutation("mapped addresses are printed as they are", "chat.server.server:Server.let_in",
+             take("host.startswith('::ffff:')", False)),
+    mutation("a refused client is let in", "chat.server.server:Server.let_in", take("refusal", False, 2)),
+    mutation("--max-clients lets one more in", "chat.server.server:Server.refusal",
+             replace("self.admitted >= self.options.max_clients", "self.admitted > self.options.max_clients")),
+    mutation("--max-per-ip lets one more in", "chat.server.server:Server.refusal",
+             replace("self.per_host.get(host, 0) >= self.options.max_per_ip",
+                     "self.per_host.get(host, 0) > self.options.max_per_ip")),
+    # a connection
+    mutation("a member hears its room before its handler begins", "chat.server.server:Server.let_in",
+             put("if not refusal: member.enter(self.hub.first)", after="member.task")),
+    mutation("the handler of a kicked member begins", "chat.server.server:Server.serve",
+             replace("self.connections[member] and not member.kicked", "self.connections[member]")),
+    mutation("a member whose handler fails is not told so", "chat.server.server:Server.serve", drop("member.dismiss")),
+    mutation("a dropped handler is said to have failed", "chat.server.server:Server.serve",
+             take("member.handled", False)),
+    mutation("the reason of a kick is lost if the stream has ended", "chat.server.server:Server.serve",
+             replace("member.end_told and not member.reason", "member.end_told")),
+    mutation("a member that has ended is not known to have", "chat.server.server:Server.serve",
+             drop("member.handled = True")),
+    mutation("a member is not seen off", "chat.server.server:Server.serve", drop("self.see_off")),
+    mutation("what is told at the end is more than what is due", "chat.server.server:Server.see_off",
+             drop("member.leave")),
+    mutation("what is due is not waited for", "chat.server.server:Server.see_off",
+             take("member.sending != OVER", False)),
+    mutation("a member that is read to its end is waited for", "chat.server.server:Server.see_off",
+             take("member.peer_ended or member.failure", False)),
+    mutation("closed before the peer's end", "chat.server.server:Server.see_off", take("left", False)),
+    mutation("the peer is waited for without end", "chat.server.server:Server.see_off",
+             replace("recv(member.socket, 1 << 16, left)", "recv(member.socket, 1 << 16)")),
+    mutation("no FIN", "chat.server.server:Server.see_off", drop("member.socket.shutdown")),
+    mutation("a stream that is not whole ends like one that is", "chat.server.server:Server.close",
+             take("member.outbox.lag", False)),
+    mutation("a stream that cannot be sent to its end ends like a whole one", "chat.server.server:Server.close",
+             replace("member.outbox.lag or member.failure", "member.outbox.lag")),
+    mutation("the socket is not closed", "chat.server.server:Server.close", drop("self.kernel.close")),
+    mutation("a member that has gone is still sent to", "chat.server.server:Server.close", drop("member.become")),
+    mutation("the journal does not hear of the end", "chat.server.server:Server.close", drop("self.journal.say")),
+    mutation("two lines when a connection ends", "chat.server.server:Server.close",
+             put("self.journal.say(member.name, 'connection terminated: ')", after="member.depart()")),
+    mutation("a member that has gone still counts for --max-clients", "chat.server.server:Server.close",
+             drop("self.admitted")),
+    mutation("a member that has gone still counts for --max-per-ip", "chat.server.server:Server.close",
+             drop("self.per_host[member.host] -= 1")),
+    mutation("the server's end is not told that a member has gone", "chat.server.server:Server.close",
+             drop("self.change.wake_all")),
+    # handlers that do not end
+    mutation("nobody sees handlers end", "chat.server.server:Server.insist", drop("self.impatience.wake")),
+    mutation("a handler that does not end is only kicked", "chat.server.server:Server.see_handlers_end",
+             drop("self.drop")),
+    mutation("a member that can't be sent to is not kicked", "chat.server.server:Server.see_handlers_end",
+             drop("member.kick")),
+    mutation("a member that can't be sent to is not read to its end", "chat.server.server:Server.see_handlers_end",
+             take("member.receiving", False)),
+    mutation("a member is dropped without a reason", "chat.server.server:Server.drop", drop("member.reason")),
+    mutation("members are left alone at the end", "chat.server.server:Server.run", drop("member.kick")),
+    mutation("members lose what is due at the end", "chat.server.server:Server.run",
+             replace("True", "False")),
+    mutation("the listeners stay open", "chat.server.server:Server.run", drop("kernel.close")),
+    mutation("rooms' tasks go on", "chat.server.server:Server.run", drop("self.end_tasks", 1)),
+    mutation("rooms' tasks that begin at the end go on", "chat.server.server:Server.run", drop("self.end_tasks", 2)),
+    mutation("each task of a room has a second to end", "chat.server.server:Server.end_tasks",
+             replace("max(0.0, end - self.kernel.clock())", "LINGER")),
+    mutation("the journal is not written to its end", "chat.server.server:Server.run", drop("self.journal.flush")),
+]  # fmt: skip
 
-class Finder(importlib.abc.MetaPathFinder):
-    def __init__(self, mutation: Mutation) -> None:
-        self.mutation = mutation
+JOURNAL = [
+    mutation("a short write to the journal loses the rest", "chat.server.journal:Journal.put",
+             replace("self.rest[taken:]", "self.rest[len(self.rest):]"),
+             replace("self.size -= taken", "self.size = sum(len(line) for line, _ in self.waiting)")),
+    mutation("the journal's writer is not woken", "chat.server.journal:Journal.queue", drop("self.news.wake")),
+    mutation("the journal says nothing of lines left out", "chat.server.journal:Journal.queue",
+             take("self.lost", False)),
+    mutation("the journal keeps all lines", "chat.server.journal:Journal.queue", replace("self.size > BACKLOG", "False")),
+    mutation("a closed stdout ends the journal's writer", "chat.server.journal:Journal.put",
+             replace("self.fail(error)", "raise")),
+    mutation("a journal that has no memory to wait ends", "chat.server.journal:Journal.write", drop("sleep(PAUSE)"),
+             put("return", before="if error.errno == errno.EBADF: self.fail(error)")),
+    mutation("a full disk ends the journal", "chat.server.journal:Journal.fail",
+             replace("error.errno in (errno.EPIPE, errno.EBADF)", "True")),
+]  # fmt: skip
 
-    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if name != self.mutation.module:
-            return None
-        source = str(ROOT.joinpath(*name.split(".")).with_suffix(".py"))
-        return importlib.util.spec_from_file_location(name, source, loader=Loader(self.mutation, source))
+FRAMING = [
+    mutation("1023 instead of 1024", "chat.framing:LIMIT", replace("1024", "1023")),
+    mutation("the return before a separator stays", "chat.framing:Framer.receive_data", take("b'\\r' in data", False)),
+    mutation("a full part is followed by an empty message", "chat.framing:Framer.receive_data",
+             drop("self.filled", 2)),
+    mutation("characters are cut in two", "chat.framing:boundary",
+             replace("start if start + length > end else end", "end")),
+    mutation("no greeting", "chat.handlers.chat:chat", drop("member.tell")),
+    mutation("the greeting is not the first line", "chat.handlers.chat:chat",
+             put("room.announce('somebody comes')", before="member.tell(GREETING)")),
+]  # fmt: skip
 
-
-@contextmanager
-def broken(mutation: Mutation) -> Iterator[FailureOf]:
-    """The simulation of a server with this mutation in it: its failure_of."""
-    ours = [name for name in sys.modules if name.partition(".")[0] in ("loop", "chat", "simulation")]
-    whole = {name: sys.modules.pop(name) for name in ours}
-    finder = Finder(mutation)
-    sys.meta_path.insert(0, finder)
-    try:
-        yield importlib.import_module("simulation.run").failure_of
-    finally:
-        sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if name.partition(".")[0] in ("loop", "chat", "simulation")]:
-            del sys.modules[name]
-        sys.modules.update(whole)
-
-
-def caught(mutation: Mutation, seeds: int) -> tuple[int, str]:
-    """The first seed that notices the mutation, and what the oracle says; -1 if none does."""
-    with broken(mutation) as failure_of:
-        for seed in range(seeds):
-            failure, _ = failure_of(seed)
-            if failure:
-                return seed, failure
-    return -1, "was not noticed"
+MUTATIONS = [*LOOP, *OUTBOX, *MEMBER, *ROOM, *SENDING, *SERVER, *JOURNAL, *FRAMING]

@@ -1,4 +1,4 @@
-"""Sockets, listeners and stdout, as faithful to TCP and pipes as the server can tell.
+"""Sockets and listeners, as faithful to TCP as the server can tell.
 
 What the server can see of TCP, and what is easily forgotten:
 
@@ -17,14 +17,10 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from .world import ERR, HUP, IN, OUT, Failure, World, once
+from .world import ERR, HUP, IN, OUT, Failure, World, error, once
 
 if TYPE_CHECKING:
     from .clients import Client
-
-
-def error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
 
 
 class Socket:
@@ -43,6 +39,10 @@ class Socket:
         self.incoming = bytearray()
         self.outgoing = bytearray()
         self.taken = bytearray()  # what the server has read
+        self.out = 0  # bytes it has sent
+        self.sends = self.sends_in = 0  # how often in which turn
+        self.arrived = 0  # looks at readiness there had been when what is unread came
+        self.roomy = 0  # and when there was room again
         self.accepted_at = 0.0
         self.last_recv = 0.0
         self.last_send = 0.0  # when something was taken, or first was not
@@ -55,6 +55,7 @@ class Socket:
         self.reset = False
         self.error = 0  # told to the next who asks
         self.failed_send = False
+        self.refused = 0  # what a send has failed with, though the connection had not
         self.ended = False  # the server has ended its stream
         self.closed = False
         self.rude = False  # closing it resets the connection
@@ -69,8 +70,25 @@ class Socket:
             self.bounce()
             return 0
         sent = min(len(data), self.window - len(self.incoming))
+        if not self.incoming:
+            self.arrived = self.world.looks
         self.incoming += data[:sent]
         return sent
+
+    def end(self) -> None:
+        """The client ends its stream."""
+        if not self.incoming:
+            self.arrived = self.world.looks
+        self.fin = True
+
+    def drain(self, size: int) -> bytes:
+        """The client reads so much."""
+        data = bytes(self.outgoing[:size])
+        full = not self.mask() & OUT
+        del self.outgoing[:size]
+        if full:
+            self.roomy = self.world.looks
+        return data
 
     def abort(self, number: int = 0) -> None:
         """The connection is reset, or fails with another error, and what was due to the client is lost."""
@@ -166,6 +184,10 @@ class Socket:
     def send(self, data: bytes | memoryview) -> int:
         self.enter("send")
         world = self.world
+        self.sends = self.sends + 1 if self.sends_in == world.turns else 1
+        self.sends_in = world.turns
+        if self.sends > 2:  # by its own writer, and by spread() that it then joins
+            raise Failure(f"{self.client.name} is sent something {self.sends} times in one turn")
         if self.error:
             number, self.error = self.error, 0
             self.failed_send = True
@@ -174,6 +196,12 @@ class Socket:
             raise error(number)
         if self.reset or self.ended:
             raise error(errno.EPIPE)
+        try:
+            world.refuse("sending", errno.ENOMEM, errno.ENOBUFS, errno.EPIPE)
+        except OSError as refusal:
+            self.failed_send = True
+            self.refused = refusal.errno or 0
+            raise
         size = min(len(data), self.room - len(self.outgoing))
         if size <= 0 and len(data):
             if self.flowing:
@@ -186,7 +214,9 @@ class Socket:
         if size < len(data):
             world.count("short send")
         self.outgoing += data[:size]
+        self.out += size
         self.flowing, self.last_send = True, world.now
+        self.client.hear()
         world.work += 1
         if world.history is not None:
             world.note(f"{self.client.name}: the server sends {show(data[:size])}, {len(data) - size} left")
@@ -200,6 +230,8 @@ class Socket:
         if self.reset:
             raise error(errno.ENOTCONN)
         self.ended = True
+        self.client.hear()
+        self.world.ended(self)
         self.world.work += 1
         if self.world.history is not None:
             self.world.note(f"{self.client.name}: the server ends its stream")
@@ -212,6 +244,7 @@ class Socket:
         if self.closed:
             return
         self.closed = True
+        self.client.hear()
         fd, self.fd = self.fd, -1
         if self.world.history is not None:
             self.world.note(f"{self.client.name}: the server closes descriptor {fd}")
@@ -220,6 +253,9 @@ class Socket:
         if not self.reset and (self.incoming or self.rude):
             self.world.hit("the server reset a connection" if self.rude else "the server closed with something unread")
             self.bounce()
+        elif not self.reset and not self.ended:
+            self.world.ended(self)
+        self.world.refuse("closing", errno.EIO, errno.EINTR)
 
 
 class Listener:
@@ -292,83 +328,7 @@ class Listener:
             for sock in self.backlog:
                 sock.client.turned_away()
             self.backlog.clear()
-
-
-class Output:
-    """stdout: a pipe that somebody reads, or not; a terminal; a file on a disk that may be full."""
-
-    def __init__(self, world: World, always: bool) -> None:
-        self.world = world
-        self.always = always
-        self.fd = world.open(self, 1)
-        self.text = bytearray()
-        self.stalled = False
-        self.gone = False  # nobody will ever read it again
-        self.full = 0  # how many writes fail yet
-        self.ever = {"stalled": False, "gone": False, "full": False}
-
-    def mask(self) -> int:
-        if self.gone:
-            return ERR
-        return 0 if self.stalled else OUT
-
-    def fileno(self) -> int:
-        return self.fd
-
-    def write(self, data: memoryview) -> int | None:
-        world = self.world
-        world.enter()
-        world.work += 1
-        if self.gone:
-            world.hit("stdout closed")
-            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-        if self.full:
-            self.full -= 1
-            world.hit("stdout full")
-            raise error(errno.ENOSPC)
-        if self.stalled:
-            return None
-        if world.chance() < world.balk and not self.always:
-            world.hit("stdout would block after all")
-            return None
-        size = world.part(len(data))
-        if size < len(data):
-            world.count("short write on stdout")
-        self.text += data[:size]
-        return size
-
-
-class Stderr:
-    """Collects complaints."""
-
-    def __init__(self) -> None:
-        self.text = b""
-
-    def write_some(self, fd: int, data: bytes) -> int:
-        self.text += data
-        return len(data)
-
-
-class Bell:
-    """A descriptor that a task of the world reads, to act where tasks act: as signals are read in production."""
-
-    always = False
-
-    def __init__(self, world: World) -> None:
-        self.fd = world.open(self)
-        self.rings = 0
-
-    def mask(self) -> int:
-        return IN if self.rings else 0
-
-    def fileno(self) -> int:
-        return self.fd
-
-    def recv(self, most: int) -> bytes:
-        if not self.rings:
-            raise BlockingIOError(errno.EAGAIN, "again")
-        self.rings -= 1
-        return b"!"
+            self.world.refuse("closing", errno.EIO, errno.EINTR)
 
 
 def show(data: bytes | bytearray | memoryview) -> str:

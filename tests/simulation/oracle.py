@@ -1,11 +1,12 @@
 """What must be true, whatever happened.
 
-The stream of every client is a contiguous slice of one global order, cut only at message borders (who was reset may
-lose its tail). What the server read from a client is published once, in order, with nothing left out. Accepted and
-terminated agree with the sockets. What was taken is given back.
+The stream of every client is a contiguous slice of one global order a room, cut only at message borders; a client that
+moves hears a slice of each in turn, and what it was told stands in its place. A stream that could not be delivered to
+its end does not end like one that was. What the server read from a client is published once, in order, with nothing
+left out. Accepted and terminated agree with the sockets. What was taken is given back.
 
-The journal is asked for what the server believes: it hears of each connection and of each message in the order in which
-they went into the feed. The clients are asked for what came of it.
+What a client should hear is known from the books (model.py). The journal is asked for what the server believes: it
+hears of each connection and of each message in the order in which they went into the feeds.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from __future__ import annotations
 import gc
 import re
 from collections import Counter
-from errno import ECONNRESET, EHOSTUNREACH, EPIPE, ETIMEDOUT
+from errno import ECONNRESET, EHOSTUNREACH, ENOBUFS, ENOMEM, ENOSPC, EPIPE, ETIMEDOUT
 from os import strerror
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import chat.server.journal
 import chat.server.outbox
 from chat.escape import visible
-from chat.handlers.chat import GREETING
 from chat.server.journal import Journal
+from chat.server.member import APART, BEHIND, CLOSED, KICKED, LOST, OVER, TOGETHER
 from chat.server.outbox import OVERHEAD
+from chat.server.server import FAREWELL, LINGER
 from loop import ReadWait, WriteWait
 
-from .network import show
+from .model import BROKEN, ENDING, Ear, Model
+from .network import Socket, show
 from .reference import frames, settled
 from .world import Failure
 
@@ -37,44 +41,28 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
     from .clients import Client
-    from .network import Socket
     from .world import World
 
-LOST = {strerror(number).lower() for number in (ECONNRESET, EHOSTUNREACH, EPIPE, ETIMEDOUT)}
-ENDING = "the server is ending"
+FAILED = {strerror(number).lower() for number in (ECONNRESET, EHOSTUNREACH, EPIPE, ETIMEDOUT, ENOMEM, ENOBUFS, ENOSPC)}
 REFUSED = re.compile("the server is full|too many connections from ")
-KICKED = re.compile(r"more than \d+ bytes behind|took nothing for |silent for |the world says so")
-TOLD = re.compile(rb"~(\d+)~\n")
-PRIVATE = re.compile(rb"\* (Here: .*|Commands: .*|A name has .*|\S+ is taken)")
-LEFT_OUT = re.compile(rb"\((\d+) lines were left out here: they could not be written in time\)\Z")
-GREETINGS = {
-    "chat": re.compile(re.escape(GREETING.encode()) + rb"\n"),
-    "echo": re.compile(rb"Welcome to the echo[^\n]*\n"),
-    "nick": re.compile(rb"Welcome, guest\d+\. Commands: [^\n]*\n"),
+SENT_AWAY = re.compile(r"more than \d+ bytes behind|took nothing for |silent for |the world says so|go away")
+LEFT_OUT = re.compile(rb"\((\d+) lines were left out here: [^)]*\)\Z")
+ON_PURPOSE = "on purpose"
+SLACK = 0.1  # seconds
+# Within how many seconds after what a connection has ended.
+BOUNDS = {
+    "it was kicked": KICKED + FAREWELL + LINGER + SLACK,
+    "it could not be sent to": LOST + LINGER + KICKED + LINGER + SLACK,
+    "its handler ended": FAREWELL + LINGER + SLACK,
 }
-
-
-class Feed(chat.server.outbox.Feed):
-    """The feed as it is; the world keeps all that was ever appended."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.largest = 0
-        super().__init__()
-
-    def append(self, data: bytes) -> None:
-        self.world.order += data
-        self.largest = max(self.largest, len(data) + OVERHEAD)
-        super().append(data)
 
 
 class Segment(chat.server.outbox.Segment):
     """A segment as it is, counted while it lives."""
 
     __slots__ = ("count",)
-    living: ClassVar[list[int]] = [
-        0
-    ]  # a list of its own for each run, because what a failed run leaves behind goes later
+    # A list of its own for each run, because what a failed run leaves behind goes later.
+    living: ClassVar[list[int]] = [0]
 
     def __init__(self, start: int) -> None:
         self.count = Segment.living
@@ -88,13 +76,14 @@ class Segment(chat.server.outbox.Segment):
 class Witness(Journal):
     """The journal as it is, which also keeps what it was told."""
 
-    def __init__(self, world: World, most: int, quiet: bool) -> None:
-        super().__init__(world.stdout, most, quiet)
-        self.world = world
+    def __init__(self, model: Model, most: int, quiet: bool) -> None:
+        super().__init__(model.world.stdout, most, quiet)
+        self.model = model
         self.lines: list[bytes] = []
+        self.largest = 0  # bytes that came at once
         self.accepted: set[str] = set()
         self.terminated: dict[str, str] = {}
-        self.said: list[tuple[str, bytes]] = []
+        self.said_by: dict[str, list[bytes]] = {}
         self.inside: list[tuple[str, int]] = []  # +1 for who came, -1 for who went
 
     def say(self, who: str, what: str) -> None:
@@ -109,38 +98,46 @@ class Witness(Journal):
                 raise Failure(f"{who} was terminated, but it was not there")
             self.terminated[who] = what[23:]
             self.inside.append((who, -1))
+            self.model.ears[who].close()
         super().say(who, what)
 
     def messages(self, who: str, messages: list[bytes]) -> None:
+        assert self.model.speaking
+        order, prefix = self.model.speaking
+        self.largest = max(self.largest, sum(map(len, messages)) * 6 + len(messages) * (len(who) + 4))
         for message in messages:
-            self.said.append((who, message))
+            order.said.append((who, prefix, message))
             if not self.quiet:
                 self.lines.append(f"{who} > {visible(message)}\n".encode())
+        self.said_by.setdefault(who, []).extend(messages)
         super().messages(who, messages)
-
-
-def agree(heard: bytes, order: bytearray, start: int) -> int:
-    """How many bytes of what was heard are what the order has from there on."""
-    if order.startswith(heard, start):
-        return len(heard)
-    pairs = zip(heard, order[start : start + len(heard)])
-    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(heard), len(order) - start))
 
 
 class Oracle:
     """Asks all the questions about one run."""
 
-    def __init__(self, world: World, server: Server, witness: Witness, handler: str, options: Options) -> None:
+    def __init__(
+        self, world: World, model: Model, server: Server, witness: Witness, handler: str, options: Options
+    ) -> None:
         self.world = world
+        self.model = model
         self.server = server
         self.witness = witness
         self.handler = handler
         self.options = options
         self.stopped_at: float | None = None
-        self.stopped_in_order = 0  # how long the order was then
-        self.began: dict[str, int] = {}  # where in the order each one's handler began
-        self.returned: dict[str, int] = {}
-        self.told: dict[str, int] = {}  # bytes of the lines that tell() has told it
+        self.spread_in = -1  # the turn in which spread() was at it last
+        self.most_gathered = 0  # bytes, in one turn
+        self.held_since = world.now
+        self.empty_since = world.now
+        self.was_held = False  # somebody had to wait with what it says, so that others have woken it
+        self.start_turn = server.hub.pace.start_turn
+        server.hub.pace.start_turn = self.note_turn  # type: ignore[method-assign]
+
+    def note_turn(self) -> None:
+        self.spread_in = self.world.turns
+        self.most_gathered = max(self.most_gathered, self.server.hub.pace.gathered)
+        self.start_turn()
 
     def name(self, client: Client) -> str:
         """As the journal calls it."""
@@ -148,76 +145,185 @@ class Oracle:
         return f"[{host}]:{client.address[1]}" if ":" in host else f"{host}:{client.address[1]}"
 
     def watch(self, handler: Handler) -> Handler:
-        """The handler, with notes about where in the order it begins and returns."""
+        """The handler, with a look at how it begins."""
 
         def watched(member: Member, room: Room) -> Coroutine[None]:
-            self.began[member.name] = len(self.world.order)
+            ear = self.model.ears[member.name]
+            if room is not self.server.hub.first or member.room is not room or member not in room.members:
+                raise Failure(f"{member.name} begins elsewhere")
+            if ear.should or ear.link.out:
+                raise Failure(f"{member.name} has heard {show(ear.should)} before its handler begins")
+            ear.began = True
             yield from handler(member, room)
-            self.returned[member.name] = len(self.world.order)
+            ear.returned = True
 
         return watched
 
-    def tell(self, member: Member) -> None:
-        """Tell a member where in the order it should hear this line."""
-        line = b"~%d~" % len(self.world.order)
-        open_before = member.outbox.feed is not None
-        member.tell(line)
-        if open_before and not member.kicked and member.name in self.began:
-            self.told[member.name] = self.told.get(member.name, 0) + len(line) + 1
+    @property
+    def timely(self) -> bool:
+        """Whether times can be asked for: false alarms begin a wait anew, and a clock that leaps leaves no time."""
+        world = self.world
+        return not (world.leaps or world.stops or world.spurious or world.balk or world.unarmed)
 
-    def without_told(self, heard: bytes, start: int, name: str, strict: bool) -> bytes:
-        """What was heard from the place `start` on, without the lines of tell(); each must be where it says."""
-        told, rest = 0, bytearray()
-        for line in heard.splitlines(True):
-            if found := TOLD.match(line):
-                told += len(line)
-                if int(found[1]) != start + len(rest):
-                    raise Failure(f"at {start + len(rest)} in the order it is told {show(line)}")
-            else:
-                rest += line
-        if strict and told < self.told.get(name, 0):
-            raise Failure(f"{self.told[name] - told} bytes that it was told never came")
-        return bytes(rest)
+    # Between two turns.
 
-    # While it runs.
+    def turned(self) -> None:
+        """Each member is in exactly one place, and is due what it should be."""
+        turns, hub = self.world.turns, self.server.hub
+        if turns > 300 and turns % 10:  # long runs are much of the same
+            return
+        if not hub.pace.held:
+            self.held_since = self.world.now
+        self.was_held |= hub.pace.held or any(member.unread or member.failure for member in self.server.connections)
+        if self.spread_in == turns and hub.changed and self.handler == "chat" and not self.was_held:
+            raise Failure("spread() has run before one that readiness had woken: half of its work is left")
+        rooms = [hub.first, hub.nowhere, *(hub.rooms.values() if hub.rooms else ())]
+        everybody = self.server.connections
+        for room in rooms:
+            for member in room.together:
+                if member.sending != TOGETHER or member.hears() is not room or member not in everybody:
+                    raise Failure(f"{member.name} is {member.sending} and yet together with others in {room.name!r}")
+            if room.present or room is hub.first:
+                present = [member.name for member in room.members]
+                if present != (right := [ear.name for ear in room.order.present]):
+                    raise Failure(f"in {room.name!r} are {present} instead of {right}")
+        books: Any = ((APART, hub.apart), (BEHIND, hub.pace.behind))
+        for state, members in books:
+            for member in members:
+                if member.sending != state or member not in everybody:
+                    raise Failure(f"{member.name} is {member.sending} and yet among those {state}")
+        for member in everybody:
+            state, writer, outbox = member.sending, member.writer, member.outbox
+            hears = member.hears()
+            right_place = {
+                TOGETHER: member in hears.together and outbox is hears.outbox and writer is None,
+                APART: member in hub.apart and outbox is not hears.outbox and writer is None,
+                BEHIND: member in hub.pace.behind
+                and outbox is not hears.outbox
+                and writer is not None
+                and writer in self.world.kernel.tasks,
+                OVER: outbox is CLOSED and (writer is None or writer.error is not None),
+            }
+            if not right_place[state]:
+                raise Failure(f"{member.name} is {state}, and not where it should be then")
+            if state == OVER:
+                continue
+            ear = self.model.ears[member.name]
+            if ear.open != (outbox.feed is not None):
+                raise Failure(f"{member.name} {'is' if ear.open else 'is not'} to hear more; its outbox knows better")
+            due = ear.due
+            lag = outbox.lag
+            if due or lag:
+                pieces = ear.should.count(b"\n", ear.link.out)
+                if not due <= lag <= due + OVERHEAD * (pieces + 1):
+                    raise Failure(
+                        f"{due} bytes in {pieces} messages are due to {member.name}; its lag is said to be {lag}"
+                    )
+
+    # Whenever time passes.
 
     def idle(self) -> None:
         """The server has nothing to do. Is that so?"""
-        world = self.world
-        if self.stopped_at is None:
+        world, server, hub = self.world, self.server, self.server.hub
+        pausing = world.unarmed and (world.now <= world.refused_at + 0.11 or bool(world.leaps or world.stops))
+        if self.stopped_at is None and not pausing:
             for listener in self.server.listeners:
                 if listener.backlog and world.now > listener.tried_at + 0.11:  # type: ignore[attr-defined]
                     raise Failure("idle, though connections wait at the door")
         journal, output = self.witness, world.stdout
-        if journal.size and not (journal.closed or output.stalled or output.gone):
+        if journal.size and not (journal.closed or output.stalled or output.gone or pausing):
             raise Failure("idle, though the journal has lines and stdout takes them")
-        if self.handler != "chat":
-            return
-        talking = {}
+        if journal.size > chat.server.journal.BACKLOG + journal.largest + 200:
+            raise Failure(f"{journal.size} bytes wait for stdout")
+        if hub.pace.gathered or hub.pace.talking or hub.changed or hub.apart:
+            raise Failure(
+                f"idle, though {hub.pace.gathered} bytes are to be spread, or {list(hub.apart)} to be sent to"
+            )
+        if hub.pace.held and self.timely and world.now > self.held_since + 2:
+            raise Failure(f"nobody is read from since {self.held_since}")
+        if len(server.connections) or self.stopped_at is None:
+            self.empty_since = world.now
+        if world.now > self.empty_since + 2 * LINGER + SLACK and self.timely:
+            raise Failure(f"all are gone since {self.empty_since}, and the server is still there")
+        if self.stopped_at and self.timely and world.now > self.stopped_at + LINGER + SLACK:
+            late = [member.name for member in self.server.connections if not member.reason]
+            if late or hub.tasks:
+                raise Failure(f"the server was told to stop {world.now - self.stopped_at:g} s ago, but {late} were not")
         for member in self.server.connections:
-            if not member.reason:
-                talking[member.name] = member
+            self.check_moments(member)
+        here = {member.name: member for member in self.server.connections if not member.reason}
         for client in world.clients:
-            link = client.link
-            if client.closed or client.meddled or not talking:
+            name, link = self.name(client), client.link
+            if client.closed or name not in here:
                 continue
-            name = self.name(client)
-            if name not in talking:
-                continue
-            if link.incoming and not self.options.max_rate and not self.server.hub.pace.held:
+            member, ear = here[name], self.model.ears[name]
+            patient = self.handler == "wanderer" and not member.receiving
+            if link.incoming and not self.options.max_rate and not hub.pace.held and not patient:
                 raise Failure(f"idle, though {client.name} has sent what was not read: {show(link.incoming)}")
-            self.check_limits(client, link, talking[name])
-            if client.attentive and name in self.began:
-                heard = len(client.received) - len(GREETING) - 1 - self.told.get(name, 0)
-                if missing := len(world.order) - self.began[name] - heard:
-                    raise Failure(f"idle, though {missing} bytes are due to {client.name}, who reads")
+            self.check_limits(client, link, member)
+            if client.attentive and ear.open and len(client.received) != len(ear.should):
+                missing = len(ear.should) - len(client.received)
+                raise Failure(f"idle, though {missing} bytes are due to {client.name}, who reads")
+
+    def check_moments(self, member: Member) -> None:
+        """What ends, ends in time."""
+        ear, now = self.model.ears[member.name], self.world.now
+        if ear.deadline is not None and now > ear.deadline + 0.001 and not self.world.stops:
+            raise Failure(f"{member.name} was to receive until {ear.deadline}, and does it still")
+        for what, true in (
+            ("it was kicked", member.kicked),
+            ("it could not be sent to", member.failure and not self.options.max_rate),
+            ("its handler ended", member.handled),
+        ):
+            if true and now > ear.moments.setdefault(what, now) + BOUNDS[what] and self.timely:
+                raise Failure(f"{member.name} is still there, {now - ear.moments[what]:g} s after {what}")
+        outbox = member.outbox
+        if member.handled and not ear.due and member.sending != OVER:
+            raise Failure(f"{member.name} has got all that is due to it, and is waited for")
+        if ear.open and outbox.feed:
+            pieces, place = len(outbox.due), outbox.place
+            while place is not outbox.feed.last:
+                pieces, place = pieces + 1, place.next
+            if outbox.lag < ear.due + pieces * OVERHEAD:
+                raise Failure(
+                    f"{ear.due} bytes in {pieces} pieces are due to {member.name}; its lag is only {outbox.lag}"
+                )
+
+    def check_limits(self, client: Client, link: Socket, member: Member) -> None:
+        """Nobody stays that should have been sent away.
+
+        --max-lag is looked at once in a while, when something is published: before that is sent.
+        """
+        options, now = self.options, self.world.now
+        blocked = member.writer is not None and isinstance(member.writer.waits_for, WriteWait)
+        most = options.max_lag * 17 // 16 + self.most_gathered + 4 * OVERHEAD
+        if blocked and not self.server.hub.pace.held and member.outbox.lag > most:
+            raise Failure(f"{client.name} is {member.outbox.lag} bytes behind, --max-lag is {options.max_lag}")
+        if not self.timely:
+            return
+        if blocked and options.stall_timeout and now > link.last_send + options.stall_timeout + SLACK:
+            raise Failure(f"{client.name} has taken nothing for {now - link.last_send:g} s, and is still there")
+        if (
+            isinstance(member.task.waits_for, ReadWait)
+            and options.idle_timeout
+            and not options.max_rate
+            and now > max(link.last_recv, link.accepted_at) + options.idle_timeout + SLACK
+        ):
+            raise Failure(f"{client.name} has said nothing for {now - link.last_recv:g} s, and is still there")
+
+    def ended(self, link: Socket) -> None:
+        """The server ends a stream, not by a reset. Then it must be whole."""
+        ear = self.model.ears[self.name(link.client)]
+        if ear.due and not (link.reset or link.client.closed or link.client.meddled):
+            raise Failure(f"{link.client.name}'s stream is ended as if it were whole, but {ear.due} bytes are missing")
 
     # Afterwards.
 
     def check(self) -> None:
         self.check_ends()
         self.check_journal()
-        self.check_order()
+        for order in self.model.orders:
+            self.check_order(order.name, bytes(order.text), order.said)
         for client in self.world.clients:
             try:
                 self.check_client(client)
@@ -236,8 +342,8 @@ class Oracle:
         open_files = [fd for fd, file in world.files.items() if file is not world.stdout and file is not world.bell]
         if open_files:
             raise Failure(f"descriptors are left open: {open_files}")
-        armed = getattr(world.backend, "armed", {}) or getattr(world.poller, "armed", {})
-        if any(armed.values()):
+        armed = getattr(world.system, "armed", {}) or getattr(world.poller, "armed", {})
+        if any(armed.values()) and not world.unarmed:
             raise Failure(f"descriptors are left armed: {armed}")
         accepted = sum(listener.accepted for listener in world.listeners)
         if not accepted == len(self.witness.accepted) == len(self.witness.terminated):
@@ -245,14 +351,17 @@ class Oracle:
                 f"{accepted} connections accepted, the journal says {len(self.witness.accepted)}, and"
                 f" {len(self.witness.terminated)} terminated"
             )
-        room.outbox.skip()  # something may have been announced after the last spreading
-        if Segment.living[0] != 2:
+        hub.changed.clear()  # something may have been said after the last spreading
+        hub.pace.start_turn()
+        server.overdue.clear()
+        room.outbox.skip()
+        if Segment.living[0] != 2 or hub.rooms:
             gc.collect()
+        if hub.rooms:
+            raise Failure(f"rooms are left: {list(hub.rooms)}")
         if Segment.living[0] != 2:
-            raise Failure(f"{Segment.living[0] - 2} segments of the feed are left")
-        if b"Traceback" in world.stderr.text:
-            last = world.stderr.text.decode().rstrip().rpartition("\n")[2]
-            raise Failure(f"a task failed: {last}\n{world.stderr.text.decode()}")
+            raise Failure(f"{Segment.living[0] - 2} segments of the feeds are left")
+        self.check_complaints()
         inside: Counter[str] = Counter()
         for who, change in self.witness.inside:
             if not REFUSED.match(self.witness.terminated[who]):
@@ -266,14 +375,38 @@ class Oracle:
                 ):
                     raise Failure(f"too many clients from one address are in: {inside}")
 
+    def check_complaints(self) -> None:
+        """Only those handlers are complained about that gave a reason."""
+        lines = self.world.stderr.text.decode().splitlines()
+        for number, line in enumerate(lines):
+            if line.startswith("Traceback"):
+                end = next(at for at in range(number + 1, len(lines)) if not lines[at].startswith(" "))
+                went_on = lines[end + 1 : end + 3][1:] == [
+                    "During handling of the above exception, another exception occurred:"
+                ]
+                if ON_PURPOSE not in lines[end] and not went_on:
+                    raise Failure("a task failed: " + "\n".join(lines))
+            if found := re.match(r"chatsrv: the handler of (\S+) does not end", line):
+                if not self.model.ears[found[1]].stubborn:
+                    raise Failure(line)
+                self.world.count("a handler was dropped")
+            if line.startswith("chatsrv: the task ") and not line.startswith("chatsrv: the task stubborn of "):
+                raise Failure(line)
+            if found := re.match(r"the handler of (\S+) failed", line):
+                if not self.model.ears[found[1]].failed:
+                    raise Failure(line)
+                self.world.count("a handler failed")
+
     def check_journal(self) -> None:
         """Each line once, in order, unless it says that some were left out."""
         output, lines = self.world.stdout, self.witness.lines
+        if self.witness.closed and not output.ever["gone"]:
+            raise Failure("the journal is closed, and stdout is not")
         text = bytes(output.text)
         if text == b"".join(lines):
             return
         full = output.ever["full"]  # what a full disk takes may end anywhere
-        cut = full or output.stalled or output.gone or self.world.leaps
+        cut = full or output.stalled or output.gone or self.world.leaps or self.world.stops
         *written, rest = text.split(b"\n")
         if rest and not cut:
             raise Failure(f"the journal ends inside a line: {rest!r}")
@@ -291,23 +424,18 @@ class Oracle:
         if len(lines) - place != self.witness.lost and not cut:
             raise Failure(f"of the journal's last {len(lines) - place} lines, {self.witness.lost} are known to be lost")
 
-    def check_order(self) -> None:
-        """What the feed holds is what the journal was told, each with its prefix, whole."""
-        order = bytes(self.world.order)
+    def check_order(self, name: str, order: bytes, said: list[tuple[str, bytes, bytes]]) -> None:
+        """What a room's feed has held is what the journal was told, each with its prefix, whole."""
         place = 0
-        self.last_of: dict[str, int] = {}  # where in the order each one's last message ends
-        self.said_by: dict[str, list[bytes]] = {}
-        for who, message in self.witness.said:
+        for who, prefix, message in said:
+            if self.handler != "nick" and who != "room":
+                host = who.rpartition(":")[0].strip("[]")
+                prefix = f"{host}: ".encode() if self.options.prefix else b""
             end = order.find(b"\n", place)
             line = order[place:end]
-            host = who.rpartition(":")[0].strip("[]")
-            prefix = f"{host}: ".encode() if self.options.prefix and who != "room" else b""
-            right = line == prefix + message or (self.handler == "nick" and line.endswith(b": " + message))
-            if end < 0 or not right:
-                raise Failure(f"the feed has {show(line)} where {who} said {show(message)}")
+            if end < 0 or line != prefix + message:
+                raise Failure(f"the feed of {name!r} has {show(line)} where {who} said {show(message)}")
             place = end + 1
-            self.last_of[who] = place
-            self.said_by.setdefault(who, []).append(message)
         if place != len(order):
             raise Failure(f"nobody said {order[place:]!r}")
 
@@ -317,119 +445,74 @@ class Oracle:
             if client.received:
                 raise Failure(f"never accepted, but it received {show(client.received)}")
             return
-        reason = self.witness.terminated[name]
-        known = reason in LOST or reason in ("end of stream", "left", ENDING) or KICKED.match(reason)
-        if not (known or REFUSED.match(reason) or client.meddled):
+        ear, reason = self.model.ears[name], self.witness.terminated[name]
+        self.check_reason(client, ear, reason)
+        self.check_heard(client, ear, reason)
+        self.check_said(client, ear, reason)
+
+    def check_reason(self, client: Client, ear: Ear, reason: str) -> None:
+        known = reason in FAILED or reason in ("end of stream", "left", ENDING) or SENT_AWAY.match(reason)
+        if not (known or REFUSED.match(reason) or client.meddled or (reason in (BROKEN, ON_PURPOSE) and ear.failed)):
             raise Failure(f"terminated, with no good reason: {reason!r}")
-        if client.sent_away and not KICKED.match(reason):
-            raise Failure(f"it was kicked, but the journal says: {reason}")
-        if REFUSED.match(reason):
-            notice = f"* You are disconnected: {reason}.\n".encode()
-            if not notice.startswith(client.received) or (self.strict(client) and len(client.received) < len(notice)):
-                raise Failure(f"refused, but it received {show(client.received)}")
-            return
-        if client.attentive and client.broken and not client.meddled and not self.world.leaps:
+        if reason == "left" and not (ear.returned or client.meddled):
+            raise Failure("it did not leave by itself, but the journal says so")
+        if ear.kicked and reason != ear.kicked:
+            raise Failure(f"it was kicked ({ear.kicked}), but the journal says: {reason}")
+        if client.attentive and client.broken and not self.excused(client, ear):
             raise Failure(f"it was reset, though it read all the time and went when the server did ({reason})")
-        self.check_heard(client, name, reason)
-        self.check_said(client, name, reason)
 
-    def strict(self, client: Client) -> bool:
-        """Whether nothing excuses a loss: it read all the time and to the end, and nobody interfered."""
-        return client.attentive and client.eof and not (client.broken or client.meddled or self.world.leaps)
+    def excused(self, client: Client, ear: Ear) -> bool:
+        """Whether something excuses a loss."""
+        world = self.world
+        return client.meddled or ear.lost or ear.stubborn or bool(world.leaps or world.stops or world.unarmed)
 
-    def check_limits(self, client: Client, link: Socket, member: Member) -> None:
-        """Nobody stays who should have been sent away.
+    def check_heard(self, client: Client, ear: Ear, reason: str) -> None:
+        """What it has heard is what the books say; all of it, if it has read to the end."""
+        received, should = bytes(client.received), ear.should
+        if not should.startswith(received):
+            same = next((at for at, (a, b) in enumerate(zip(received, should)) if a != b), len(should))
+            begin = received.rfind(b"\n", 0, same) + 1
+            raise Failure(
+                f"after {begin} bytes it heard {show(received[begin:])} instead of {show(should[begin : begin + 60])}"
+            )
+        if ear.began and not should.startswith((b"Welcome", b"* You are disconnected: ")):
+            raise Failure(f"the greeting is missing: {show(should)}")
+        if client.eof and not client.broken and not client.meddled and len(received) < len(should):
+            raise Failure(
+                f"{len(should) - len(received)} bytes were due to it, when it ended ({reason}), and never came"
+            )
 
-        --max-lag is looked at when something is published, and lets pass whose writer is about to run: so a few
-        publications more. Times are not asked where the clock leaped or alarms were false: those begin a wait anew.
-        """
-        options, now, feed = self.options, self.world.now, self.server.hub.first.feed
-        blocked = member.writer is not None and isinstance(member.writer.waits_for, WriteWait)
-        most = options.max_lag * 17 // 16 + 4 * feed.largest  # type: ignore[attr-defined]
-        if blocked and not self.server.hub.pace.held and member.outbox.lag > most:
-            raise Failure(f"{client.name} is {member.outbox.lag} bytes behind, --max-lag is {options.max_lag}")
-        if self.world.leaps or self.world.spurious or self.world.balk:
-            return
-        if blocked and options.stall_timeout and now > link.last_send + options.stall_timeout + 0.1:
-            raise Failure(f"{client.name} has taken nothing for {now - link.last_send:g} s, and is still there")
-        silent = isinstance(member.task.waits_for, ReadWait)
-        if (
-            silent
-            and options.idle_timeout
-            and not options.max_rate
-            and now > max(link.last_recv, link.accepted_at) + options.idle_timeout + 0.1
-        ):
-            raise Failure(f"{client.name} has said nothing for {now - link.last_recv:g} s, and is still there")
-
-    def check_heard(self, client: Client, name: str, reason: str) -> None:
-        """Greeting, then a slice of the order that begins where its handler did, then the reason if it was kicked."""
-        strict = self.strict(client)
-        received = bytes(client.received)
-        notice = f"* You are disconnected: {reason}.\n".encode() if KICKED.match(reason) or reason == ENDING else b""
-        greeting = GREETINGS[self.handler].match(received)
-        if greeting is None:
-            complete = received.endswith(b"\n")
-            if (complete and received != notice) or (strict and received != notice):
-                raise Failure(f"the greeting is missing: {show(received)}")
-            return
-        heard = received[greeting.end() :]
-        order = self.world.order
-        start = self.began[name]
-        least = 0 if notice else self.returned.get(name, 0)
-        if reason == ENDING and name not in self.returned:
-            least = self.stopped_in_order
-        if self.handler == "chat":
-            heard = self.without_told(heard, start, name, strict and not notice)
-        elif self.handler == "echo":
-            order = bytearray().join(message + b"\n" for message in frames(bytes(client.sent)))
-            start, least = 0, len(order) if reason == "end of stream" else 0
-        else:
-            heard = b"".join(line for line in heard.splitlines(True) if not PRIVATE.match(line))
-        same = agree(heard, order, start)
-        if same < len(heard):
-            same = heard.rfind(b"\n", 0, same) + 1
-            tail = heard[same:]
-            torn = self.handler != "echo" and not strict and b"\n" not in tail  # a private line, perhaps
-            if not torn and not (notice and notice.startswith(tail)):
-                instead = show(order[start + same : start + same + 60])
-                raise Failure(f"after {same} bytes it heard {show(tail)} instead of {instead}")
-        if not strict:
-            return
-        tail = heard[same:]
-        if notice and tail != notice:
-            raise Failure(f"it was not told why it is kicked ({reason}), but {show(tail)}")
-        if same and heard[same - 1] != 10:
-            raise Failure(f"its stream ends inside a message: {show(heard[-60:])}")
-        if start + same < least:
-            raise Failure(f"{least - start - same} bytes were due to it, when it ended ({reason}), and never came")
-
-    def check_said(self, client: Client, name: str, reason: str) -> None:
+    def check_said(self, client: Client, ear: Ear, reason: str) -> None:
         """What it said is published once, in order: all of it, or what came before somebody ended it."""
         link = client.link
         sent, taken = bytes(client.sent), bytes(link.taken)
         assert sent.startswith(taken), "the world is broken"
-        published = self.said_by.get(name, [])
-        natural = (reason == "end of stream" or reason in LOST) and not client.meddled
-        if natural:
-            if not (link.fin_seen if reason == "end of stream" else client.reset or client.closed):
-                raise Failure(f"terminated: {reason}; but that is not what happened")
-            if taken != sent and not client.lossy:
-                raise Failure(f"{len(sent) - len(taken)} bytes it had sent were never read")
+        failed = reason in FAILED and not client.meddled and not ear.kicked
+        natural = ear.ends_told == 1 or failed
+        if (reason == "end of stream" and not link.fin_seen) or (
+            failed and not (client.reset or client.closed or link.refused or self.world.unarmed)
+        ):
+            raise Failure(f"terminated: {reason}; but that is not what happened")
+        if natural and taken != sent and not (client.lossy or link.refused or self.world.unarmed):
+            raise Failure(f"{len(sent) - len(taken)} bytes it had sent were never read")
         rate = self.options.max_rate
         if rate and link.in_rate > rate * (link.last_read - link.first_read + 2) + 1:  # the first second is free
             raise Failure(
                 f"{link.in_rate} bytes were read in {link.last_read - link.first_read:g} s, --max-rate is {rate}"
             )
-        if self.handler == "echo":
-            return
-        said = settled(taken) if reason in LOST else frames(sent)
-        if self.handler == "nick":
-            said = [message for message in said if not message.startswith(b"/")]
-        if not natural:
-            said = said[: len(published)]
-        if published != said:
-            wrong = next((i for i, (a, b) in enumerate(zip(published, said)) if a != b), min(len(said), len(published)))
-            raise Failure(
-                f"of what it said, {len(published)} messages were published instead of {len(said)}; number {wrong} is"
-                f" {show(b''.join(published[wrong : wrong + 1]))} instead of {show(b''.join(said[wrong : wrong + 1]))}"
-            )
+        said = settled(taken) if reason in FAILED and not link.fin_seen else frames(sent)
+        compare("its handler was given", ear.got, said if natural else said[: len(ear.got)])
+        published = self.witness.said_by.get(ear.name, [])
+        compare("were published", published, ear.said)
+        if self.handler == "chat" and not ear.interrupted:
+            compare("were published", published, ear.got)
+
+
+def compare(what: str, these: list[bytes], right: list[bytes]) -> None:
+    if these != right:
+        least = min(len(these), len(right))
+        wrong = next((i for i, (a, b) in enumerate(zip(these, right)) if a != b), least)
+        raise Failure(
+            f"{len(these)} of its messages {what} instead of {len(right)}; number {wrong} is"
+            f" {show(b''.join(these[wrong : wrong + 1]))} instead of {show(b''.join(right[wrong : wrong + 1]))}"
+        )

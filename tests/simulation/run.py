@@ -1,14 +1,11 @@
-"""One seed: a world, the server in it, and the oracle's questions. Many seeds: progress, and what was covered."""
+"""One seed: a world, the server in it, and the oracle's questions."""
 
 from __future__ import annotations
 
-import argparse
 import errno
-import sys
-import time
+import signal
 from collections import Counter
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import chat.server.journal
@@ -24,13 +21,17 @@ from chat.handlers.chat import chat as chat_handler
 from chat.handlers.echo import echo
 from chat.handlers.nick import nick
 from chat.server.flags import Options
-from loop import EpollPoller, Kernel, KqueuePoller, ReadWait, SelectPoller, WriteWait, recv
+from loop import EpollPoller, Kernel, KqueuePoller, ReadWait, SelectPoller, WriteWait, recv, sleep
 
 from . import oracle
 from .clients import Client
-from .network import Bell, Listener, Output, Socket, Stderr
-from .oracle import ENDING, LOST, Oracle, Witness
-from .world import Epoll, Failure, Files, Kqueue, Select, World, once
+from .handlers import wanderer
+from .model import BROKEN, ENDING, Model
+from .network import Listener, Socket
+from .oracle import FAILED, Oracle, Witness
+from .output import Bell, Output, Stderr
+from .systems import Epoll, Files, Kqueue, Select
+from .world import Failure, World, once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,8 @@ POLLERS: dict[str, tuple[Any, Any]] = {
     "kqueue": (Kqueue, KqueuePoller),
     "select": (Select, SelectPoller),
 }
-HANDLERS: dict[str, Any] = {"chat": chat_handler, "echo": echo, "nick": nick}
+HANDLERS: dict[str, Any] = {"chat": chat_handler, "echo": echo, "nick": nick, "wanderer": wanderer}
+PATIENCE = 20.0  # seconds of the processor's time that a run may take: it takes a few milliseconds
 
 
 @contextmanager
@@ -66,13 +68,15 @@ class Run:
         pick, chance = world.pick, world.chance
         world.stderr = Stderr()
         self.system = pick("epoll", "epoll", "kqueue", "select")
-        self.handler = pick("chat", "chat", "chat", "chat", "chat", "echo", "nick")
+        self.handler = pick(
+            "chat", "chat", "chat", "chat", "echo", "nick", "wanderer", "wanderer", "wanderer", "wanderer"
+        )
         world.count(f"the {self.system} poller")
         world.count(f"the {self.handler} handler")
         if self.system != "epoll":
             world.bare = 0  # a mask of epoll's
         self.options = options = Options()
-        options.max_lag = pick(16 << 20, 3000, 300, 20)
+        options.max_lag = pick(16 << 20, 16 << 20, 3000, 1024, 300)
         options.max_rate = pick(0, 0, 0, 0, 0, 0, 2000, 50)
         options.max_clients = pick(None, None, None, 2)
         options.max_per_ip = pick(0, 0, 0, 1)
@@ -84,9 +88,12 @@ class Run:
             (chat.server.pace, "TURN", pick(1 << 20, 1 << 20, 100)),
             (chat.server.sending, "BATCH", pick(64 << 10, 64 << 10, 100, 1)),
             (chat.server.journal, "BACKLOG", pick(8 << 20, 8 << 20, 8 << 20, 300)),
+            (chat.server.member, "MOST", pick(1000, 1000, 2)),
+            (chat.server.member, "MUCH", pick(64 << 10, 64 << 10, 30)),
         ]
         system, self.poller = POLLERS[self.system]
-        world.backend = system(world)
+        world.system = system(world)
+        self.model = Model(world)
         self.calm = chance() < 0.5  # the end comes when nobody has anything left to do
         self.orders: list[str] = []  # for the task behind the bell
 
@@ -95,11 +102,13 @@ class Run:
         world = self.world
         oracle.Segment.living = [0]
         with installed(
-            (loop.diagnose, "write_some", world.stderr.write_some),
-            (loop.poller, "select", world.backend),
+            (loop.diagnose, "write_some", world.stderr.write),
+            (loop.poller, "select", world.system),
             (loop.poller, "os", Files(world)),
+            (loop.poller, "MOST", world.most),
             (chat.server.outbox, "Segment", oracle.Segment),
-            (chat.server.room, "Feed", partial(oracle.Feed, world)),
+            (chat.server.room, "Room", self.model.room),
+            (chat.server.server, "Member", self.model.member),
             *self.constants,
         ):
             self.build()
@@ -108,7 +117,7 @@ class Run:
                 if self.life.outcome != "returned":
                     raise Failure(f"the server {self.life.outcome}: {world.stderr.text.decode()}")
                 took = world.now - (self.oracle.stopped_at or 0)
-                if took > 9 and not (world.leaps or world.spurious or world.balk):  # a false alarm begins a wait anew
+                if took > 9 and self.oracle.timely:
                     raise Failure(f"the end took {took:g} seconds")
                 self.bell_task.cancel()
                 world.kernel.run()
@@ -132,7 +141,7 @@ class Run:
         world.stdout = Output(world, chance() < 0.2)
         world.listeners = [Listener(world, 3100) for _ in range(pick(1, 1, 2))]
         world.bell = Bell(world)
-        witness = Witness(world, pick(1 << 20, 100, 10), self.quiet)
+        witness = Witness(self.model, pick(1 << 20, 100, 10), self.quiet)
         self.server = server = chat.server.server.Server(
             kernel,
             list(world.listeners),  # type: ignore[arg-type]
@@ -140,8 +149,10 @@ class Run:
             self.options,
             lambda member, room: self.oracle.watch(HANDLERS[self.handler])(member, room),
         )
-        self.oracle = Oracle(world, server, witness, self.handler, self.options)
+        self.oracle = Oracle(world, self.model, server, witness, self.handler, self.options)
+        world.turned = self.oracle.turned
         world.idle = self.oracle.idle
+        world.ended = self.oracle.ended
         world.stuck = self.stuck
         world.meddle = self.meddle
         world.tell = self.tell
@@ -150,14 +161,21 @@ class Run:
         span = pick(0.0, 0.01, 1.0, 30.0)  # how long clients go on arriving
         number = pick(1, 2, 3, 3, 4, 5, 8)
         talkative = pick(3, 6, 6, 30) if number < 5 else 4
+        if self.handler == "wanderer":
+            talkative *= 2
         fine = chance() < 0.4  # short messages through tiny buffers, or longer ones through larger buffers
         sizes = (5, 10, 50, 1000) if fine else (500, 3000, 10000)
         for serial in range(number):
             host = pick("10.0.0.1", "::ffff:10.0.0.2", "2001:db8::3") if serial % 2 else f"10.0.1.{serial}"
             client = Client(world, serial, pick(*world.listeners), host, talkative, fine)
             client.link = Socket(world, client, pick(*sizes), pick(*sizes), self.options.max_rate)
+            if client.steady and self.options.max_lag < 10_000:  # just fast enough for --max-lag
+                client.gulp = self.options.max_lag * 11 // 20
+                client.link.room = self.options.max_lag * 3 // 2
             if self.handler == "nick":
                 client.speak_nick()
+            elif self.handler == "wanderer":
+                client.wander(number)
             world.clients.append(client)
             world.at(chance() * span, client.live())
         self.trouble(span)
@@ -181,7 +199,7 @@ class Run:
         if chance() < 0.25:
             for _ in range(pick(1, 3)):
                 world.at(chance() * span, once(lambda: self.ring("meddle")))
-        if self.handler == "chat" and chance() < 0.3:
+        if chance() < 0.3:
             world.telling = pick(0.01, 0.1)
         if chance() < 0.15:
             world.meddling = pick(0.002, 0.02)
@@ -217,7 +235,11 @@ class Run:
     def obey(self) -> Coroutine[None]:
         """COROUTINE. Does what is wanted of a task: stops the server, kicks somebody."""
         while True:
-            yield from recv(self.world.bell, 1)  # type: ignore[arg-type]
+            try:
+                yield from recv(self.world.bell, 1)  # type: ignore[arg-type]
+            except OSError:
+                yield from sleep(0.1)
+                continue
             if self.orders.pop(0) == "stop":
                 self.stop()
             else:
@@ -231,18 +253,20 @@ class Run:
             if world.history is not None:
                 world.note("the server is told to stop")
             ask.stopped_at = world.now
-            ask.stopped_in_order = len(world.order)
-            self.server.stop()
+            self.model.tasks_at_stop = set(self.server.hub.tasks)
+        else:
+            world.count("told to stop again")
+        self.server.stop()
 
     def meddle(self, client: Client | None) -> None:
         """Between two system calls, by way of whichever task makes them."""
         self.meddlings -= 1
         if not self.meddlings:
             self.world.meddling = 0.0
-        self.interfere(client if self.world.chance() < 0.5 else None)
+        self.interfere(client if self.world.chance() < 0.5 else None, amid=True)
 
-    def interfere(self, client: Client | None = None) -> None:
-        """Kick a member or cancel one of its tasks: this client's, or anybody's."""
+    def interfere(self, client: Client | None = None, amid: bool = False) -> None:
+        """Kick a member or cancel one of its tasks: this client's, or anybody's; perhaps amid its own step."""
         world = self.world
         members = list(self.server.connections)
         if client is not None:
@@ -252,33 +276,43 @@ class Run:
         member = world.pick(*members)
         way = world.pick("kick", "kick", "cancel its task", "cancel its writer")
         client = next(client for client in world.clients if self.oracle.name(client) == member.name)
-        client.meddled = True
+        self.model.ears[member.name].interrupted |= amid
         world.hit(f"meddling: {way}")
         if world.history is not None:
             world.note(f"{client.name}: {way}")
         if way == "kick":
-            client.sent_away = client.sent_away or not member.reason
             member.kick("the world says so")
         elif way == "cancel its task":
+            client.meddled = True
             member.task.cancel()
         else:
-            member.lose(ConnectionError("the world says so"))
+            if not self.model.ears[member.name].began:
+                return
+            client.meddled = True
+            member.lose(ConnectionError("the world has cut it off"))
 
     def tell(self) -> None:
         """Tell one of the members something."""
         if members := list(self.server.hub.first.members):
             member = self.world.pick(*members)
             self.world.count("told something by a task other than its own")
-            self.oracle.tell(member)
+            self.model.ears[member.name].interrupted = True
+            member.tell(b"psst")
 
     def stuck(self) -> bool:
         """Nothing will happen any more. At a calm end that is the moment to stop."""
         if self.oracle.stopped_at is not None or self.orders:
             return False
         for client in self.world.clients:
-            if client.attentive and client.fin and not (client.eof or client.broken or client.closed):
+            ear = self.model.ears.get(self.oracle.name(client))
+            deaf = ear is not None and (ear.deaf or ear.stubborn)
+            if client.attentive and client.fin and not (client.eof or client.broken or client.closed or deaf):
                 raise Failure(f"{client.name} has ended its stream, reads, and waits for the server's end in vain")
-        for member in self.server.hub.first.members:
+        for member in self.server.connections:
+            if member.kicked or member.failure or member.handled:
+                raise Failure(
+                    f"{member.name} should be gone ({member.reason or member.failure}), and is there for ever"
+                )
             if self.options.idle_timeout and isinstance(member.task.waits_for, ReadWait):
                 raise Failure(f"{member.name} may be silent for ever, --idle-timeout is {self.options.idle_timeout:g}")
             if self.options.stall_timeout and member.writer and isinstance(member.writer.waits_for, WriteWait):
@@ -301,84 +335,35 @@ class Run:
                 (ENDING, "ended by shutdown"),
                 ("end of stream", "ended by FIN"),
                 ("left", "left by itself"),
+                (BROKEN, "ended by its handler's failure"),
             ):
                 if reason.startswith(text):
                     count(name)
-            if reason in LOST:
+            if reason in FAILED:
                 count("ended by an error")
         if self.oracle.witness.lost or b"lines were left out" in self.world.stdout.text:
             count("journal left lines out")
 
 
-# Many seeds.
-
-FAULTS = """
-accept failed: ECONNABORTED; accept failed: EMFILE; accept failed: ENOBUFS; accept would block after all;
-clock leaped; timers all at once; closed at once; closed with something unread; connection lost;
-descriptor number used again; ended by an error; ended by FIN; ended by shutdown; half-close; FIN with a rest;
-FIN without a rest; hang-up without IN or OUT; journal left lines out; kicked: idle; kicked: stalled;
-kicked: too far behind; refused: address; refused: full; left by itself; long message of UTF-8;
-message of about 1024 bytes or more; meddling: cancel its task; meddling: cancel its writer; meddling: kick;
-reader stopped; reader went on; readiness in any order; readiness told later; readiness without cause;
-recv would block after all; send would block after all; stdout would block after all; reset; reset before accept;
-reset between accept and greeting; reset inside a message; reset with something unsent;
-reset destroyed what was unread; sent to a peer that had closed; short recv; short send; short write on stdout;
-shutdown at rest; shutdown while clients talk; slow drip; something happened between two system calls; stdout closed;
-stdout full; stdout stalled; text read after a failed send; the server closed with something unread; the chat handler;
-the echo handler; the nick handler; the epoll poller; the kqueue poller; the select poller;
-told something by a task other than its own
-"""
-
-
 def failure_of(seed: int, history: list[str] | None = None) -> tuple[str, Counter[str]]:
     """What the oracle says about a seed ("" if all is well), and how often which fault occurred."""
+    Failure.found.clear()
     run = Run(seed, history)
+
+    def hangs(*_: object) -> None:
+        raise Failure("the server does not come back to the poller, nor make a system call")
+
+    before = signal.signal(signal.SIGVTALRM, hangs)
+    signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE, 1)  # again and again: what hangs may take it for its own
+    failure = ""
     try:
         run.go()
-    except Failure as failure:
-        return str(failure), Counter(run.world.hits)
-    return "", Counter(run.world.hits)
-
-
-def replay(seed: int) -> int:
-    """Run one seed and print its history."""
-    history: list[str] = []
-    failure, _ = failure_of(seed, history)
-    print("\n".join(history))
-    print(f"seed {seed}: {failure or 'all is well'}")
-    return 1 if failure else 0
-
-
-def many(first: int, number: int) -> int:
-    """Run many seeds; stops at the first failure."""
-    covered: Counter[str] = Counter()
-    begin = told = time.monotonic()
-    terminal = sys.stdout.isatty()
-    for done in range(number):
-        failure, hits = failure_of(first + done)
-        if failure:
-            print("\r\x1b[K" if terminal else "", end="")
-            return replay(first + done)
-        covered.update(hits)
-        now = time.monotonic()
-        if now - told > (0.2 if terminal else 10) or done + 1 == number:
-            told = now
-            pace = (done + 1) / (now - begin)
-            line = f"{done + 1} of {number} seeds, {pace:.0f} a second, {(number - done - 1) / pace:.0f} s left"
-            print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", flush=True)
-    print()
-    for fault, times in sorted(covered.items()):
-        print(f"{times:10}  {fault}")
-    never = [fault for fault in " ".join(FAULTS.split()).split("; ") if not covered[fault]]
-    if never:
-        print("never occurred:", ", ".join(never))
-    return 1 if never and number >= 1000 else 0
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="simulation", description=__doc__)
-    parser.add_argument("--seed", type=int, help="run this one and print its history")
-    parser.add_argument("--seeds", type=int, default=1000, help="how many (default: 1000)")
-    parser.add_argument("--first", type=int, default=0, help="the first of them (default: 0)")
-    options = parser.parse_args()
-    return replay(options.seed) if options.seed is not None else many(options.first, options.seeds)
+        failure = str(Failure.found[0]) if Failure.found else ""  # somebody has taken it for its own
+    except Failure as found:
+        failure = str(found)
+    except SystemExit as status:
+        failure = f"the server has ended with {status!r}: {run.world.stderr.text.decode()}"
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    return failure, Counter(run.world.hits)

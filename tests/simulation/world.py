@@ -1,17 +1,18 @@
 """Time, descriptors and readiness, as one seed wants them.
 
-The pollers of loop/poller.py run unchanged on stand-ins for the three systems they know (`Epoll`, `Kqueue`, `Select`).
-Waiting takes no time: when nothing is ready, the clock moves to what comes next, which is a step of a client or the end
-of the poller's patience.
+The pollers of loop/poller.py run unchanged on stand-ins for the three systems they know (systems.py). Waiting takes no
+time: when nothing is ready, the clock moves to what comes next, which is a step of a client or the end of the poller's
+patience.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import random
-import stat
 from heapq import heappop, heappush
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from loop.poller import Poller
 
     from .clients import Client
-    from .network import Bell, Listener, Output, Stderr
+    from .network import Listener, Socket
+    from .output import Bell, Output, Stderr
+    from .systems import System
 
 IN, OUT, ERR, HUP, ONESHOT = 1, 4, 8, 16, 1 << 30  # as in <sys/epoll.h>
 FOREVER = float("inf")
@@ -28,7 +31,20 @@ STEPS = 20_000  # system calls between two polls, after which the server is take
 
 
 class Failure(BaseException):
-    """Something is true that never should be. A BaseException, so that no server code takes it for its own."""
+    """Something is true that never should be. A BaseException, so that no server code takes it for its own.
+
+    All of one run are in `found`, because some code takes any exception for its own.
+    """
+
+    found: ClassVar[list[Failure]] = []
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.found.append(self)
+
+
+def error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
 
 
 class File(Protocol):
@@ -56,18 +72,26 @@ class World:
         self.agenda: list[tuple[float, int, Iterator[float]]] = []
         self.serial = count()
         self.clients: list[Client] = []
-        self.backend: Backend
+        self.system: System
         self.kernel: Kernel
         self.poller: Poller
         self.listeners: list[Listener] = []
         self.stdout: Output
         self.stderr: Stderr
         self.bell: Bell
-        self.order = bytearray()  # all that was ever laid into the feed
         self.turns = 0
         self.work = 0  # what happened; a server that turns much oftener than this is spinning
         self.calls = 0  # system calls since the last poll
         self.leaps = 0
+        self.stops = 0
+        self.woke_at = 0.0  # when the process last went on after it had stood still
+        self.looks = 0  # how often somebody has looked what is ready
+        self.looked: dict[int, int] = {}  # and which time that was when last a descriptor was looked at
+        self.refused_at = 0.0  # when a call last failed that should not
+        self.unarmed = False  # some task could not wait for a descriptor
+        self.blind = False  # the last poll returned without having looked
+        self.turned: Callable[[], None] = lambda: None  # called between two turns
+        self.ended: Callable[[Socket], None] = lambda link: None  # called when the server ends a stream
         self.idle: Callable[[], None] = lambda: None  # called when the server has nothing to do
         self.stuck: Callable[[], bool]  # called when nothing will ever happen again: whether that was to be expected
         self.meddle: Callable[[Client | None], None]
@@ -81,7 +105,14 @@ class World:
         self.pace = pick(0.3, 0.6, 0.9)  # how much happens between two polls
         self.race = pick(0, 0, 0.02, 0.2)  # things that happen between two system calls
         self.leap = pick(0, 0, 0, 0, 0.01, 0.1)  # a clock that jumps, as after a suspended laptop
+        self.stop = pick(0, 0, 0, 0.05, 0.2)  # a process that stands still, while the others go on
+        self.most = pick(1023, 1023, 3, 1)  # how much readiness one poll tells at most
         self.bare = pick(0, 0.5, 1)  # a hang-up without IN and OUT
+        # Calls that fail, though all is well: how often, and how many yet.
+        self.failing = {what: [pick(0, 0, 0, 0.02, 0.2), pick(1, 3, 10)] for what in ("arming", "closing", "sending")}
+        self.steadiness = pick(0.1, 0.2, 0.9)  # clients that read, but only some time after it has come
+        self.floods = pick(0, 0, 0, 0.05, 0.3)  # clients that send thousands of newlines
+        self.mischief = pick(0, 0.2, 0.9)  # handlers that do harm
         self.telling = 0.0  # a line for one member alone, between two system calls
         self.meddling = 0.0  # a member kicked or a task cancelled between two system calls
 
@@ -114,6 +145,18 @@ class World:
         assert self.history is not None
         self.history.append(f"{self.now - 1000:11.4f}  {what}")
 
+    def refuse(self, what: str, *numbers: int) -> None:
+        """Fail, perhaps, with one of these errors."""
+        if (failing := self.failing[what])[0] and failing[1] and self.chance() < failing[0]:
+            failing[1] -= 1
+            self.refused_at = self.now
+            self.unarmed |= what == "arming"
+            number = self.pick(*numbers)
+            self.hit(f"{what} failed: {errno.errorcode[number]}")
+            if self.history is not None:
+                self.note(f"{what} fails: {os.strerror(number)}")
+            raise error(number)
+
     # Time and descriptors.
 
     def clock(self) -> float:
@@ -145,7 +188,7 @@ class World:
     def close(self, fd: int) -> None:
         del self.files[fd]
         self.work += 1
-        if self.backend.holds(fd):
+        if self.system.holds(fd):
             raise Failure(f"descriptor {fd} was closed while the poller still knew it")
 
     def enter(self, client: Client | None = None, meddling: bool = True) -> None:
@@ -159,6 +202,8 @@ class World:
         if self.chance() < self.race and self.agenda and self.agenda[0][0] <= self.now + 0.01:
             self.hit("something happened between two system calls")
             self.step()
+        if self.stop and self.chance() < self.stop / 10:
+            self.stand_still()
         if meddling and self.meddling and self.chance() < self.meddling:
             self.meddle(client)
         if meddling and self.telling and self.chance() < self.telling:
@@ -168,6 +213,7 @@ class World:
 
     def wait(self, armed: dict[int, int], timeout: float | None) -> list[tuple[int, int]]:
         """What is ready of `armed` (what is wanted of each descriptor), after at most `timeout` seconds."""
+        self.turned()
         self.turns += 1
         self.calls = 0
         if self.turns > 100 + 10 * self.work:
@@ -185,10 +231,11 @@ class World:
         if found or timeout == 0 or (leaped and timeout is not None):
             return found
         until = FOREVER if timeout is None else self.now + timeout
+        if self.stop and self.chance() < self.stop and self.stand_still() and self.now >= until:
+            self.blind = True
+            return []  # as epoll.poll and its like do, when a signal ends their wait too late: without another look
         while True:
-            for client in self.clients:
-                if client.reading and client.connected:
-                    client.read(everything=True)
+            self.let_read()
             found = self.look(armed)
             if found:
                 return found
@@ -204,6 +251,8 @@ class World:
                 raise Failure(f"stuck: nothing can happen any more, and these wait: {list(self.kernel.tasks)}")
 
     def look(self, armed: dict[int, int]) -> list[tuple[int, int]]:
+        self.looks += 1
+        self.blind = False
         chance = self.chance
         found = []
         held = None
@@ -213,14 +262,15 @@ class World:
                 if mask & HUP and chance() < self.bare:
                     self.count("hang-up without IN or OUT")
                     mask &= ERR | HUP
-                if chance() < self.hold:
+                if chance() < self.hold and self.now != self.woke_at:
                     held = (fd, mask)
-                else:
-                    found.append((fd, mask))
+                    continue
+                found.append((fd, mask))
             elif self.spurious and chance() < self.spurious and want & (IN | OUT) and self.alarms:
                 self.alarms -= 1
                 self.hit("readiness without cause")
                 found.append((fd, want & (IN | OUT)))
+            self.looked[fd] = self.looks
         if held is not None:
             if found:
                 self.count("readiness told later")
@@ -230,6 +280,35 @@ class World:
             self.random.shuffle(found)
             self.count("readiness in any order")
         return found
+
+    def few(self, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """As many as one call tells."""
+        if len(found) > self.most:
+            self.hit("more was ready than one poll tells")
+        return found[: self.most]
+
+    def stand_still(self) -> bool:
+        """The process is stopped, or in a step that lasts, while the others go on; no oftener than a few times."""
+        if self.stops >= 5:
+            return False
+        self.stops += 1
+        far = self.pick(0.5, 3.0, 3.0, 40.0, 100.0)
+        self.hit("process stood still")
+        if self.history is not None:
+            self.note(f"the process stands still for {far:g} s")
+        end = self.now + far
+        while self.agenda and self.agenda[0][0] <= end:
+            self.step()
+            self.let_read()
+        self.now = self.woke_at = max(self.now, end)
+        self.let_read()
+        return True
+
+    def let_read(self) -> None:
+        """Those who read, read everything."""
+        for client in self.clients:
+            if client.reading and client.connected:
+                client.read(everything=True)
 
     def jump(self) -> None:
         """Hours pass between two turns."""
@@ -248,150 +327,3 @@ def once(action: Callable[[], None]) -> Iterator[float]:
     """Steps for World.at: just this one."""
     action()
     yield from ()
-
-
-# The systems under the pollers: just enough of the `select` module for each of them.
-
-
-class Files:
-    """Just enough of the `os` module for the pollers: what kind of file a descriptor is."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def fstat(self, fd: int) -> Files:
-        self.st_mode = stat.S_IFREG if self.world.files[fd].always else stat.S_IFSOCK
-        return self
-
-
-class Backend(Protocol):
-    def holds(self, fd: int) -> bool:
-        """Whether it still knows the descriptor."""
-
-
-class Epoll:
-    """Known descriptors stay known until they are unregistered; one-shot, so most are not armed. ERR and HUP cannot be
-    masked: they are also told to those who want nothing, but once.
-    """
-
-    EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLONESHOT = IN, OUT, ERR, HUP, ONESHOT
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.known: dict[int, None] = {}
-        self.armed: dict[int, int] = {}
-
-    def epoll(self) -> Epoll:
-        return self
-
-    def register(self, fd: int, wanted: int) -> None:
-        if self.world.files[fd].always:
-            raise PermissionError(1, "Operation not permitted")
-        if fd in self.known:
-            raise FileExistsError(17, "File exists")
-        self.known[fd] = None
-        self.modify(fd, wanted)
-
-    def modify(self, fd: int, wanted: int) -> None:
-        if self.world.files[fd].always:
-            raise PermissionError(1, "Operation not permitted")
-        if fd not in self.known:
-            raise FileNotFoundError(2, "No such file or directory")
-        if not wanted & ONESHOT:
-            raise Failure(f"descriptor {fd} is armed for more than once")
-        self.armed[fd] = wanted & (IN | OUT)
-
-    def unregister(self, fd: int) -> None:
-        if fd not in self.known:
-            raise FileNotFoundError(2, "No such file or directory")
-        del self.known[fd]
-        self.armed.pop(fd, None)
-
-    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
-        found = self.world.wait(self.armed, None if timeout < 0 else timeout)
-        for fd, _ in found:
-            del self.armed[fd]
-        return found
-
-    def holds(self, fd: int) -> bool:
-        return fd in self.known
-
-    def close(self) -> None:
-        self.known.clear()
-        self.armed.clear()
-
-
-class Event(NamedTuple):
-    ident: int
-    filter: int
-    flags: int
-
-
-class Kqueue:
-    """Two filters a descriptor, each armed and told by itself, and gone once it was told."""
-
-    KQ_FILTER_READ, KQ_FILTER_WRITE = -1, -2
-    KQ_EV_ADD, KQ_EV_DELETE, KQ_EV_ONESHOT = 1, 2, 16
-    kevent = Event
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.armed: dict[int, int] = {}
-
-    def kqueue(self) -> Kqueue:
-        return self
-
-    def control(self, changes: list[Event] | None, most: int, timeout: float | None = 0) -> list[Event]:
-        for fd, filter, flags in changes or []:
-            bit = IN if filter == -1 else OUT
-            if flags & self.KQ_EV_ADD:
-                if not flags & self.KQ_EV_ONESHOT:
-                    raise Failure(f"descriptor {fd} is armed for more than once")
-                self.armed[fd] = self.armed.get(fd, 0) | bit
-            elif self.armed.get(fd, 0) & bit:
-                self.fire(fd, bit)
-            else:
-                raise FileNotFoundError(2, "No such file or directory")
-        told = []
-        for fd, mask in self.world.wait(self.armed, timeout) if most else []:
-            for filter, bit in ((-1, IN), (-2, OUT)):
-                if self.armed.get(fd, 0) & bit and mask & (bit | ERR | HUP):
-                    self.fire(fd, bit)
-                    told.append(Event(fd, filter, 0))
-        return told
-
-    def fire(self, fd: int, bit: int) -> None:
-        self.armed[fd] &= ~bit
-        if not self.armed[fd]:
-            del self.armed[fd]
-
-    def holds(self, fd: int) -> bool:
-        return fd in self.armed
-
-    def close(self) -> None:
-        self.armed.clear()
-
-
-class Select:
-    """Knows nothing between two calls; what is armed is the poller's own book."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def select(
-        self, readers: list[int], writers: list[int], failing: list[int], timeout: float | None
-    ) -> tuple[list[int], list[int], list[int]]:
-        wanted = dict.fromkeys(readers, IN)
-        for fd in writers:
-            wanted[fd] = wanted.get(fd, 0) | OUT
-        readable, writable = [], []
-        for fd, mask in self.world.wait(wanted, timeout):
-            if wanted[fd] & IN and mask & (IN | ERR | HUP):
-                readable.append(fd)
-            if wanted[fd] & OUT and mask & (OUT | ERR | HUP):
-                writable.append(fd)
-        return readable, writable, []
-
-    def holds(self, fd: int) -> bool:
-        armed: dict[int, int] = self.world.poller.armed  # type: ignore[attr-defined]
-        return fd in armed

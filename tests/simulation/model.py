@@ -1,0 +1,272 @@
+"""What should come of it: one order a room, and for each member all that it is to hear, in a row.
+
+Room and Member are the production classes. Here they also keep book: what is laid into a room's feed is added to what
+each member that hears the room should hear, and so is what it is told, in the order in which all that happens. So what
+a client receives can be compared with one string. The books know nothing of segments, places, outboxes and states.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import chat.server.member
+import chat.server.outbox
+import chat.server.pace
+import chat.server.room
+from loop import TimedOut
+
+from .reference import parts
+from .world import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from chat.server.room import Hub, Text
+    from loop.traps import Coroutine
+
+    from .network import Socket
+    from .world import World
+
+ENDING = "the server is ending"
+BROKEN = "its handler failed"
+
+
+class Order:
+    """What was laid into one room's feed, ever, and who hears it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = bytearray()
+        self.said: list[tuple[str, bytes, bytes]] = []  # as the journal was told: by whom, with which prefix, what
+        self.hearers: dict[Ear, None] = {}
+        self.present: dict[Ear, None] = {}
+
+
+class Ear:
+    """One member's book."""
+
+    def __init__(self, link: Socket, name: str) -> None:
+        self.link = link
+        self.name = name
+        self.should = bytearray()  # all that it is to hear
+        self.open = True  # something may be added to that
+        self.lost = False  # nothing more can be sent to it
+        self.order: Order | None = None  # what it hears
+        self.got: list[bytes] = []  # the messages that its handler was given
+        self.said: list[bytes] = []  # those that were published for it
+        self.deadline: float | None = None  # of the receive() in which its handler is
+        self.ends_told = 0
+        self.began = self.returned = False
+        self.failed = False  # its handler has raised something of its own
+        self.stubborn = False  # its handler does not let itself be ended
+        self.deaf = False  # its handler does not receive any more
+        self.kicked = ""
+        self.being_told = False
+        self.interrupted = False  # the world has meddled with it between two system calls, perhaps its own
+        # Since when it should be about to end.
+        self.moments: dict[str, float] = {}
+
+    def close(self) -> None:
+        self.open = False
+        self.depart()
+        if self.order:
+            self.order.hearers.pop(self, None)
+
+    def depart(self) -> None:
+        if self.order:
+            self.order.present.pop(self, None)
+
+    def enter(self, order: Order | None) -> None:
+        if self.order:
+            self.order.present.pop(self, None)
+            self.order.hearers.pop(self, None)
+        self.order = order
+        if order:
+            order.present[self] = order.hearers[self] = None
+
+    @property
+    def due(self) -> int:
+        """How many bytes of it the system has not taken."""
+        return len(self.should) - self.link.out
+
+
+class Model:
+    """All the books of one run."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.orders: list[Order] = []
+        self.ears: dict[str, Ear] = {}  # by the member's name
+        self.tasks_at_stop: set[Any] = set()  # those of rooms, when the server was told to stop
+        self.speaking: tuple[Order, bytes] | None = None  # the room of which the journal hears just now, and the prefix
+
+    def room(self, hub: Hub, name: str) -> Room:
+        if any(order.name == name and order.present for order in self.orders):
+            raise Failure(f"there is already a room {name!r}, and somebody in it")
+        return Room(self, hub, name)
+
+    def member(self, sock: Any, host: str, port: int, hub: Hub) -> Member:
+        return Member(self, sock, host, port, hub)
+
+
+class Room(chat.server.room.Room):
+    """A room as it is, with a book."""
+
+    def __init__(self, model: Model, hub: Hub, name: str) -> None:
+        super().__init__(hub, name)
+        self.model = model
+        self.order = Order(name)
+        model.orders.append(self.order)
+
+    def publish(self, member: Any, messages: Text | Iterable[Text], but: Collection[Any] = ()) -> None:
+        said = [messages] if isinstance(messages, (bytes, str)) else list(messages)
+        kicked = member.kicked
+        super().publish(member, messages, but)
+        if not kicked:
+            for one in said:
+                member.ear.said += parts(one.encode() if isinstance(one, str) else one)
+
+    def lay_down(self, member: Any, who: str, prefix: Text, *rest: Any) -> None:
+        self.model.speaking = self.order, prefix.encode() if isinstance(prefix, str) else prefix
+        super().lay_down(member, who, prefix, *rest)
+        self.model.speaking = None
+
+    def append(self, text: bytes, but: Collection[Any] = ()) -> None:
+        spared = {member.ear for member in but}
+        self.order.text += text
+        for ear in self.order.hearers:
+            if ear not in spared:
+                ear.should += text
+        super().append(text, but)
+
+
+class Member(chat.server.member.Member):
+    """A member as it is, with a book."""
+
+    def __init__(self, model: Model, sock: Any, host: str, port: int, hub: Hub) -> None:
+        self.model = model
+        super().__init__(sock, host, port, hub)
+        self.ear = model.ears[self.name] = Ear(sock, self.name)
+
+    # What it hears.
+
+    def tell(self, line: Text) -> None:
+        if self.ear.open:
+            self.ear.should += (line.encode() if isinstance(line, str) else line) + b"\n"
+        self.ear.being_told = True
+        super().tell(line)
+        self.ear.being_told = False
+        if self.outbox.lag > self.hub.options.max_lag and not self.reason:
+            raise Failure(f"{self.name} is told something, and is {self.outbox.lag} bytes behind by it")
+
+    def enter(self, room: Any) -> None:
+        world, ear = self.model.world, self.ear
+        if ear.open:
+            ear.enter(room.order if room else None)
+            world.count("went to a room" if room else "went nowhere")
+            if self.sending == chat.server.member.BEHIND:
+                world.count("moved while it was behind")
+        super().enter(room)
+
+    def dismiss(self, reason: str, keep: bool = False) -> None:
+        self.note_last(reason)
+        super().dismiss(reason, keep)
+
+    def note_last(self, reason: str) -> None:
+        """The reason comes instead of all that is due, but for a message begun; or after it, if it is no fault."""
+        ear, sent = self.ear, self.ear.link.out
+        if ear.open:
+            if reason not in (ENDING, BROKEN):
+                begun = sent and ear.should[sent - 1] != 10
+                del ear.should[ear.should.index(b"\n", sent) + 1 if begun else sent :]
+                if begun:
+                    self.model.world.count("kicked within a message")
+            ear.should += f"* You are disconnected: {reason}.\n".encode()
+        ear.close()
+
+    def kick(self, reason: str, keep: bool = False) -> None:
+        if not self.reason:
+            self.ear.kicked = reason
+            self.check_kick(reason)
+            self.note_last(reason)
+        super().kick(reason, keep)
+
+    def leave(self) -> None:
+        self.ear.close()
+        super().leave()
+
+    def lose(self, error: OSError) -> None:
+        self.ear.open = False  # but it is in its room as long as its handler runs
+        if self.ear.order:
+            self.ear.order.hearers.pop(self.ear, None)
+        self.ear.lost = True
+        super().lose(error)
+
+    # What it says.
+
+    def receive(self, timeout: float | None = None) -> Coroutine[list[bytes]]:
+        """COROUTINE. Receive, and see that it is done as it should be."""
+        ear, world = self.ear, self.model.world
+        began = world.now
+        ear.deadline = None if timeout is None else began + timeout
+        try:
+            messages = yield from super().receive(timeout)
+        except TimedOut:
+            if timeout is None or world.now < began + timeout:
+                raise Failure(
+                    f"{self.name} was to wait {timeout} s for a message, and waited {world.now - began:g} s"
+                ) from None
+            if b"\n" in ear.link.incoming or ear.link.fin:
+                self.check_overlooked(ear.link.arrived, "a message had come in time")
+            world.count("received nothing in time")
+            raise
+        finally:
+            ear.deadline = None
+        if self.kicked and not ear.interrupted:
+            raise Failure(f"{self.name} was kicked, and yet its handler receives {messages}")
+        ear.got += messages
+        world.work += 1
+        ear.ends_told += not messages
+        if ear.ends_told > 1:
+            raise Failure(f"{self.name}'s handler is told of the end of the stream again and again")
+        prefixes = len(messages) * len(self.prefix)
+        if len(messages) > chat.server.member.MOST or prefixes > chat.server.member.MUCH + len(self.prefix):
+            raise Failure(
+                f"{self.name}'s handler is given {len(messages)} messages at once, {prefixes} bytes of prefixes"
+            )
+        return messages
+
+    # Whether it is rightly sent away.
+
+    def check_kick(self, reason: str) -> None:
+        world, link, options = self.model.world, self.ear.link, self.hub.options
+        if reason == ENDING and not self.model.tasks_at_stop.isdisjoint(self.hub.tasks):
+            raise Failure("the goodbyes are said, though rooms' tasks go on")
+        if reason == self.failure.lower() and self.receiving and (link.incoming or link.fin):
+            raise Failure(f"{self.name} is sent away, though what it has said is still read")
+        if reason.startswith("silent for "):
+            if options.idle_timeout is None or world.now < max(link.last_recv, link.accepted_at) + options.idle_timeout:
+                raise Failure(f"{self.name} is sent away, but it was silent only since {link.last_recv}")
+            if link.incoming or link.fin:
+                self.check_overlooked(link.arrived, "it had spoken")
+        elif reason.startswith("took nothing for "):
+            if options.stall_timeout is None or world.now < link.last_send + options.stall_timeout:
+                raise Failure(f"{self.name} is sent away, but it took something at {link.last_send}")
+            if len(link.outgoing) * 3 <= link.room * 2 and not link.reset:
+                self.check_overlooked(link.roomy, "there was room to send")
+        elif reason.startswith("more than "):
+            messages = self.ear.should.count(b"\n", self.ear.link.out)
+            most = self.ear.due + (messages + 3) * chat.server.outbox.OVERHEAD
+            if most <= options.max_lag:
+                raise Failure(f"{self.name} is sent away, but only {self.ear.due} bytes are due to it")
+            if (link.client.attentive or link.client.steady) and not (
+                self.ear.being_told or world.leaps or world.stops or world.race
+            ):
+                raise Failure(f"{self.name} is sent away ({reason}), though it reads")
+
+    def check_overlooked(self, since: int, what: str) -> None:
+        """Something was there before the time for it ran out, and the system would have said so."""
+        world = self.model.world
+        seen = since < world.looks == world.looked.get(self.ear.link.fd)
+        if (seen or world.blind) and not (self.hub.options.max_rate or self.hub.pace.held):
+            raise Failure(f"{self.name}: the time ran out, though {what}")
