@@ -85,7 +85,6 @@ OUTBOX = [
              replace("self.due.appendleft", "self.due.append")),
     mutation("the rest of a partial send does not count", "chat.server.outbox:Outbox.sent", drop("self.due_size")),
     mutation("a message cut in two is not noticed", "chat.server.outbox:Outbox.sent", drop("self.cut")),
-    mutation("how much was sent is not counted", "chat.server.outbox:Outbox.sent", drop("self.taken")),
     mutation("a fork stands at the end", "chat.server.outbox:Outbox.fork",
              replace("self.place", "self.feed.seal()")),
 ]  # fmt: skip
@@ -100,9 +99,6 @@ MEMBER = [
     mutation("a handler is given everything at once", "chat.server.member:Member.receive", take("MOST", True)),
     mutation("the timeout of receive is ignored", "chat.server.member:Member.receive",
              replace("hub.kernel.clock() + timeout", "None")),
-    mutation("the timeout of receive begins anew with each part of a message", "chat.server.member:Member.receive",
-             put("deadline = None if timeout is None else hub.kernel.clock() + timeout",
-                 after="self.framer.receive_data(data)")),
     mutation("the unfinished rest is lost at the end of the stream", "chat.server.member:Member.receive",
              replace("self.framer.finish()", "[]")),
     mutation("a recv that would block ends the handler", "chat.server.member:Member.receive",
