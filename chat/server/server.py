@@ -169,6 +169,7 @@ class Server:
         member.task = self.kernel.spawn(self.serve(member), member.name)
         member.become(APART)  # only now: so its handler, which greets it, runs before spread()
         if refusal:
+            member.handled = True  # it has no handler
             member.dismiss(refusal)
 
     def refusal(self, host: str) -> str:
