@@ -25,7 +25,11 @@ class Loss(NamedTuple):
     missing: int | None
 
 
-Found = Union[Words, Loss]
+class Foreign:
+    """An entry that no server can have written."""
+
+
+Found = Union[Words, Loss, Foreign]
 NODES = 1000  # whose last numbers are remembered
 
 
@@ -104,10 +108,7 @@ class Incoming:
             self.claim, self.claimed = end[0], epoch
 
     def take(self, id: Id, fields: dict[bytes, bytes]) -> list[Found]:
-        """Step past this entry and return what it brings.
-
-        Raises Astray before it does, and ValueError, having done so, if no server can have written the entry.
-        """
+        """Step past this entry and return what it brings. Raises Astray before it does."""
         try:
             end = fields[b"epoch"], whole(fields[b"end"])
             if b"history" in fields:
@@ -115,8 +116,9 @@ class Incoming:
             else:
                 found = self.take_words(end, Words(fields[b"node"], whole(fields[b"number"]), fields[b"text"]))
         except (KeyError, ValueError):
+            found = self.nothing() if self.behind and self.last < id else []
             self.cursor = id
-            raise ValueError("no server has written this") from None
+            return [*found, Foreign()]
         self.cursor, self.sure = id, False
         return found
 

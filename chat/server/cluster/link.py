@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from .incoming import Incoming, Loss, parse_id
+from .incoming import Foreign, Incoming, Loss, parse_id
 from .outgoing import Outgoing
 
 TYPE_CHECKING = False
@@ -80,15 +80,9 @@ class Link:
 
     def take(self, id: bytes, fields: list[bytes]) -> None:
         """Lay an entry of the stream into the feed. Raises Astray."""
-        incoming, place = self.incoming, parse_id(id)
-        epoch = incoming.position[0]
-        try:
-            found = incoming.take(place, dict(zip(fields[::2], fields[1::2])))
-        except ValueError:
-            self.say("skipped an entry that no server has written")
-            return
-        self.lay(found)
-        if incoming.position[0] != epoch:
+        epoch = self.incoming.position[0]
+        self.lay(self.incoming.take(parse_id(id), dict(zip(fields[::2], fields[1::2]))))
+        if self.incoming.position[0] != epoch:
             self.outgoing.start_over()
 
     def take_nothing(self) -> None:
@@ -105,6 +99,8 @@ class Link:
                 line = f"{what.missing} messages were lost here" if what.missing else "Messages may have been lost here"
                 self.say(f"{line.lower()}: the stream was {'trimmed too soon' if what.missing else 'reset'}")
                 self.inform(f"* {line}.")
+            elif isinstance(what, Foreign):
+                self.say("skipped an entry that no server has written")
             elif what.node == self.node and (settled := self.outgoing.came_back(what.number)):
                 self.forget(settled[:-1])
                 self.lay_own(settled[-1], what.text)
