@@ -22,7 +22,7 @@ PICTURE = (  # one emoji, perhaps with a variation selector and a skin tone
     "[\xa9\xae\u203c\u2049\u2122\u2139\u2194-\u21aa\u231a-\u23ff\u24c2\u25aa-\u27bf\u2934\u2935\u2b05-\u2b55\u3030\u303d"
     "\u3297\u3299\U0001f000-\U0001f1e5\U0001f200-\U0001faff][\ufe0e\ufe0f]?[\U0001f3fb-\U0001f3ff]?"
 )
-EMOJI = f"[#*0-9]\ufe0f\u20e3|{PICTURE}(?:\u200d{PICTURE})*"  # a keycap, or what is joined from one or more
+EMOJI = f"[#*0-9]\ufe0f\u20e3|{PICTURE}(?:\u200d{PICTURE}){{0,9}}"  # a keycap, or what is joined from one or more
 
 
 def plain(data: bytes) -> bool:

@@ -21,6 +21,7 @@ RUN = re.compile(
     "([ -~\xa1-\xa8\xaa-\xac\xaf-\u02ff\u038e-\u03a1\u03a3-\u0482]+)"  # European letters
     "|([\u3041-\u3096\u30a1-\u30ff\u4e00-\u9fef\uac00-\ud7a3]+)"  # Kana, Han, Hangul
 )
+MARKS = 20  # on one character; more would be drawn over the rows above
 JOINED = re.compile(f"[\U0001f1e6-\U0001f1ff]{{2}}|{EMOJI}")  # a flag, or another emoji
 
 
@@ -40,7 +41,8 @@ def behind(text: str, place: int) -> int:
         return place
     found = JOINED.match(text, place) if text[place] > "~" or text[place + 1 : place + 2] == "\ufe0f" else None
     end = found.end() if found else place + 1
-    while end < len(text) and mark(text[end]) and text[place] not in "\t\n":
+    most = min(end + MARKS, len(text)) if text[place] not in "\t\n" else end
+    while end < most and mark(text[end]):
         end += 1
     return end
 

@@ -60,7 +60,7 @@ def unacknowledged(sock: socket.socket) -> int:
     try:
         count: int = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
         return count
-    except OSError:
+    except (OSError, ValueError):  # or the socket is closed
         return 0
 
 

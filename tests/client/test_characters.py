@@ -29,6 +29,7 @@ FAMILY = "👨\u200d👩\u200d👧"
         ("का", 1),
         ("a\u200b\u200db", 4),  # what is shown as an escape is a character of its own
         ("a\n\u0301\t\u0301", 5),
+        ("a" + "\u0301" * 100, 5),
     ],
 )
 def test_what_is_one_character(text: str, characters: int) -> None:
