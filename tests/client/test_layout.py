@@ -140,6 +140,15 @@ def test_what_has_changed_is_laid_out_as_if_it_were_new(
     assert (draft.rows[:known], places) == laid_out(text, columns)
 
 
+def test_a_character_may_grow_back_into_the_row_before() -> None:
+    """What was shown as an escape in the next row joins two emoji, once the second is there."""
+    draft = Draft()
+    for text in "xx👨\u200dx", "xx👨\u200d👩":
+        draft.update(text, 4)
+        known = draft.lay_out(10)
+    assert draft.rows[:known] == laid_out(text, 4)[0] == ["xx👨\u200d👩", ""]
+
+
 def test_a_key_costs_the_rows_that_it_changes() -> None:
     """In a million characters, at their end and at their beginning."""
     draft = Draft()
