@@ -20,7 +20,7 @@ from terminals import CLIENT, Tmux  # noqa: E402
 from chat.client.characters import split, width  # noqa: E402
 
 TARGET = Path(__file__).resolve().parent / "pictures" / "client.svg"
-COLUMNS, ROWS = 72, 15
+COLUMNS, ROWS = 72, 16
 CELL, LINE, SIZE, MARGIN = 8.4, 19, 14, 14  # pixels: a column, a row, the font, around it all
 GROUND, INK = "#16181d", "#d6d9de"
 PALETTE = {

@@ -15,6 +15,7 @@ COLOURS = 31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96  # to be read on dark a
 MOST = 1000  # names that are remembered
 LONGEST = 64  # characters of what is taken for a name
 WELCOME = re.compile(r"Welcome, (\S+?)[.,:!]( |$)")
+PRIVATE = re.compile(r"^\((\S+) to you\)")
 RENAMED = re.compile(r"\* (\S+) is now (\S+)")
 
 
@@ -43,7 +44,13 @@ class Speakers:
             sender = f"\x1b[{COLOURS[crc32(sender.encode()) % len(COLOURS)]}m{sender}\x1b[39m"
         if own:
             return f"\x1b[1m{sender}{colon}{said}\x1b[m" if self.colour else text
-        return self.mark(sender + colon, said)
+        called = self.calls(sender, said)
+        if not called:
+            return sender + colon + said
+        self.called = True
+        if not self.colour:
+            return f"! {text}"
+        return sender + colon + called.sub("\x1b[7m\\g<0>\x1b[27m", said)
 
     def meet(self, name: str) -> None:
         """Somebody has spoken."""
@@ -63,17 +70,16 @@ class Speakers:
                 del self.names[renamed[1]]
                 self.meet(renamed[2])
 
-    def mark(self, head: str, said: str) -> str:
-        """A line with our name marked, if somebody has named us in it."""
-        somebody = head or (said.startswith("* ") and said.split(" ")[1] in self.names)
-        if somebody and self.me:
-            marked, count = re.subn(
-                rf"(?<!\w){re.escape(self.me)}(?!\w)", "\x1b[7m\\g<0>\x1b[27m", said, flags=re.IGNORECASE
-            )
-            if count:
-                self.called = True
-                return head + marked if self.colour else f"! {head}{said}"
-        return head + said
+    def calls(self, sender: str, said: str) -> re.Pattern[str] | None:
+        """What names us in what somebody says, or does, or tells us alone; None if nothing does."""
+        if not sender and (private := PRIVATE.match(said)):
+            self.meet(private[1])
+            return PRIVATE
+        doer = said.removeprefix("* ").split(" ")[0]
+        if not self.me or not (sender or doer in self.names):
+            return None
+        name = re.compile(rf"(?<!\w){re.escape(self.me)}(?!\w)", re.IGNORECASE)
+        return name if name.search(said) else None
 
 
 def readable(line: bytes) -> str:

@@ -47,7 +47,17 @@ def test_a_line_that_names_me_is_marked() -> None:
     assert not marked(speakers, b"ann: a bobbin, a kebob")
     assert not marked(speakers, b"* bob is gone")
     assert marked(speakers, b"* ann waves to bob")
+    assert marked(speakers, b"ann waves to bob")
+    assert not marked(speakers, b"nobody waves to bob")
     assert "\x1b[7m" not in speakers.dress(b"bob: I, bob", True)
+
+
+def test_a_line_for_me_alone_is_marked() -> None:
+    speakers = Speakers(colour=True)
+    assert marked(speakers, b"(ann to you) psst")
+    assert not marked(speakers, b"(you to ann) yes?")
+    assert not marked(speakers, b"ben: (ann to you) psst")
+    assert [*speakers.names] == ["ann", "ben"]
 
 
 def test_a_name_is_learned_from_the_welcome_and_changes() -> None:
