@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import resource
 import shutil
 import signal
@@ -14,7 +16,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from chatting import HERE, PATIENCE, PREFIX, ROOT, SMALL, Chatsrv, Crowd, Start, check_journal, handler, linux
+from chatting import (
+    HERE,
+    PATIENCE,
+    PREFIX,
+    ROOT,
+    SMALL,
+    Chatsrv,
+    Crowd,
+    Start,
+    check_journal,
+    eventually,
+    handler,
+    linux,
+)
 
 TELLS = "another signal ends this at once"
 
@@ -104,7 +119,9 @@ def stuck(chatsrv: Start, crowd: Crowd) -> Callable[..., Chatsrv]:
 def test_several_signals_at_once_are_one(stuck: Callable[..., Chatsrv], crowd: Crowd) -> None:
     """A terminal, a shell and a supervisor may all send theirs: nobody loses anything by that."""
     server = stuck()
-    for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM:
+    server.process.send_signal(signal.SIGTERM)
+    eventually(lambda: not server.answers(), "the beginning of the end")
+    for number in signal.SIGHUP, signal.SIGINT, signal.SIGTERM:
         server.process.send_signal(number)
     slow = crowd.visitors[0]
     crowd.run(slow.to_the_end())
@@ -117,9 +134,9 @@ def test_several_signals_at_once_do_not_change_the_status() -> None:
     for _ in range(20):
         server = Chatsrv()
         try:
-            for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT:
-                server.process.send_signal(number)
-            assert server.process.wait(PATIENCE) == 0
+            while server.process.poll() is None:
+                server.process.send_signal(signal.SIGTERM)
+            assert server.process.returncode == 0
         finally:
             server.destroy()
 
@@ -195,6 +212,28 @@ def test_being_asked_often_is_answered_in_whole_and_does_not_delay_the_end(chats
     answers = [lines[start:end] for start, end in zip(starts, [*starts[1:], len(lines)])]
     assert all(any("bytes behind" in line for line in answer) for answer in answers[:-1])
     server.finish(complaint=None)
+
+
+@linux
+def test_being_asked_again_while_the_answer_waits_for_its_reader_is_answered_once(chatsrv: Start) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, 1031, 4096)  # F_SETPIPE_SZ
+    with open(reader, "rb", buffering=0) as answers:
+        into_it = "import os, sys; os.dup2(int(sys.argv[1]), 2); os.execvp(sys.argv[2], sys.argv[2:])"
+        server = chatsrv(through=[sys.executable, "-c", into_it, str(writer)], pass_fds=[writer])
+        os.close(writer)
+        clients = [server.client() for _ in range(30)]
+        for _ in range(5):
+            server.process.send_signal(signal.SIGUSR1)
+            clients[0].say("has it been asked?")  # after that, it has
+            clients[0].wait_for(b"has it been asked?")
+        told = b""
+        while not re.search(rb"^%s: \d+ bytes behind\n" % re.escape(clients[-1].name.encode()), told, re.MULTILINE):
+            told += answers.read(1 << 16)
+        assert server.end() == 0
+        told += answers.read()
+    assert told.count(b"chatsrv: 30 members") == 1 and b"Traceback" not in told
+    server.finish()
 
 
 def test_nobody_is_asked_in_vain_where_no_path_can_be_told(chatsrv: Start, tmp_path: Path) -> None:
