@@ -125,8 +125,10 @@ class Server:
             try:
                 yield from join(task, max(0.0, end - self.kernel.clock()))
             except TimedOut:
-                complain(f"chatsrv: the task {task.name} does not end")
+                if not task.error:  # else it is yet to be told: time has passed without it
+                    complain(f"chatsrv: the task {task.name} does not end")
                 self.kernel.drop(task)
+                self.hub.tasks.pop(task, None)  # it may not have begun
 
     def explain(self) -> str:
         """What every task waits for, and how far behind each member is."""
