@@ -500,7 +500,7 @@ def test_an_end_under_load_delivers_what_was_accepted(chatsrv: Start, crowd: Cro
     first, *others = (visitor.heard for visitor in [*visitors, *behind])
     check_oracle(first, {str(number): heard for number, heard in enumerate(others)})
     assert len({bytes(heard[-600:]) for heard in (first, *others)}) == 1
-    server.finish()
+    server.finish(complaint=None)  # on a slow machine, it says what takes time
     assert server.journal
     journal = server.journal.text()
     assert journal.count(" > <v") + left_out(journal) >= first.count(b"<v")
