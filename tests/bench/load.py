@@ -152,7 +152,7 @@ class Audience:
         self.count = count = job["clients"]
         self.rooms = rooms = job.get("rooms", 1)
         self.cycles = Cycles(wire, senders, job["size"], rooms)
-        says = [wire.filled(wire.choose, 0, room) for room in range(rooms)] if rooms > 1 else [wire.subscribe]
+        says = [wire.filled(wire.choose, 0, room) for room in range(rooms)] if "rooms" in job else [wire.subscribe]
         self.hearing = connect(job, count, says, wire.greeting)
         self.saying = connect(job, senders) if wire.apart else self.hearing[:senders]
         self.stuck = connect(job, job.get("stuck", 0), says, wire.greeting)  # these never read

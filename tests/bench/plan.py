@@ -54,6 +54,9 @@ FLOOD: dict[str, Any] = {
     "burst": 0,
 }
 ROOMS: dict[str, Any] = {"name": "rooms", "title": "10 rooms of 100 clients, 64 B", "rooms": 10, "handler": "rooms"}
+OTHER: dict[str, Any] = {
+    "name": "other", "title": "1000 clients in a room of `other`, 64 B", "rooms": 1, "handler": "rooms"
+}  # fmt: skip
 TELL: dict[str, Any] = {
     "name": "tell", "title": "one private line to each of 1,000 clients", "senders": 1, "burst": 1, "handler": "tell"
 }  # fmt: skip
@@ -126,6 +129,7 @@ def full_plan() -> list[Case]:
         fanout(100, ALL, seconds, **TALK),
         fanout(100, GREETERS, seconds, **JOURNAL),
         fanout(1000, [*GREETERS, "redis"], seconds, **ROOMS),
+        fanout(1000, OURS, seconds, **OTHER),
         fanout(1000, GREETERS, seconds, **TELL),
         fanout(100, ["chatsrv", "chatsrv-cluster"], seconds, **CLUSTER),
         stuck,
