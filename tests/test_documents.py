@@ -198,7 +198,7 @@ def test_all_others_serve_two_at_once(rung: Callable[..., Rung], number: int) ->
 
 
 @pytest.mark.parametrize("number", list(RUNGS)[1:])
-def test_who_sends_much_and_reads_nothing_ends_rung_2_only(rung: Callable[..., Rung], number: int) -> None:
+def test_a_client_that_sends_much_and_reads_nothing_ends_rung_2_only(rung: Callable[..., Rung], number: int) -> None:
     server = rung(number)
     greedy = server.client()
     data, sent = os.urandom(1 << 16) * 256, 0  # 16 MiB; the buffers between us hold less

@@ -213,7 +213,7 @@ def test_a_message_costs_one_arming_and_few_polls(world: World) -> None:
     assert calls["poll"] <= 4  # it is found, it is spread, nobody is ready, and one more of the test's own
 
 
-def test_who_publishes_message_by_message_is_one_who_talks(world: World) -> None:
+def test_a_member_that_publishes_message_by_message_counts_as_one_talker(world: World) -> None:
     world.join(1)
     room, hub = world.server.hub.first, world.server.hub
     (member,) = room.members
@@ -297,7 +297,7 @@ def test_publish_again_in_a_turn_makes_the_same_calls_for_two_as_for_two_hundred
     assert calls < 30
 
 
-def test_who_has_caught_up_costs_no_task_but_its_own(world: World) -> None:
+def test_a_member_that_has_caught_up_costs_no_task_but_its_own(world: World) -> None:
     before = len(world.kernel.tasks)
     world.join(50)
     assert len(world.kernel.tasks) == before + 50

@@ -51,11 +51,11 @@ def terminal() -> Iterator[int]:
 
 
 @needs_setpriv
-def test_hazard_28_a_terminal_of_another_user_takes_what_it_has_room_for(terminal: int) -> None:
+def test_hazard_30_a_terminal_of_another_user_takes_what_it_has_room_for(terminal: int) -> None:
     assert fill(terminal, *UNPRIVILEGED).endswith(" bytes, blocking: True")
 
 
-def test_hazard_28_a_socket_and_a_pipe_take_what_they_have_room_for() -> None:
+def test_hazard_30_a_socket_and_a_pipe_take_what_they_have_room_for() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert fill(theirs.fileno()).endswith(" bytes, blocking: True")
@@ -68,7 +68,7 @@ def test_hazard_28_a_socket_and_a_pipe_take_what_they_have_room_for() -> None:
 
 
 @needs_setpriv
-def test_hazard_28_a_server_whose_journal_goes_to_a_terminal_of_another_user(chatsrv: Start, terminal: int) -> None:
+def test_hazard_30_a_server_whose_journal_goes_to_a_terminal_of_another_user(chatsrv: Start, terminal: int) -> None:
     server = chatsrv(port=free_port(), stdout=terminal, through=UNPRIVILEGED)
     client = server.client()
     for _ in range(300):  # far more than the terminal has room for
@@ -78,7 +78,7 @@ def test_hazard_28_a_server_whose_journal_goes_to_a_terminal_of_another_user(cha
 
 
 @needs_setpriv
-def test_hazard_28_control_c_in_a_terminal_of_another_user(chatsrv: Start) -> None:
+def test_hazard_30_control_c_in_a_terminal_of_another_user(chatsrv: Start) -> None:
     server = chatsrv()
     with Pty(["sh", "-c", 'chmod 0 "$(tty)"; exec "$@"', "sh", *UNPRIVILEGED, *CLIENT, HERE, str(server.port)]) as pty:
         pty.wait_for("here.")

@@ -245,7 +245,7 @@ def test_what_was_said_before_a_reset_is_heard(chatsrv: Start) -> None:
     assert {client.line() for _ in range(300)} == {b"last words %d" % number for number in range(300)}
 
 
-def test_four_hundred_who_send_anything_and_end_anyhow(chatsrv: Start, crowd: Crowd) -> None:
+def test_four_hundred_clients_that_send_anything_and_end_anyhow(chatsrv: Start, crowd: Crowd) -> None:
     """Hazards 20, 24, 27, 30. The seed is in the failure's output."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
@@ -390,7 +390,7 @@ def test_frozen_clients(chatsrv: Start, crowd: Crowd, tmp_path: Path) -> None:
 
 
 @linux
-def test_a_reset_of_somebody_who_is_not_read_from_keeps_nobody_busy(chatsrv: Start) -> None:
+def test_a_reset_of_a_client_that_is_not_read_from_keeps_nobody_busy(chatsrv: Start) -> None:
     """Hazard 21: an error cannot be masked; a lasting registration reported it 266,168 times in 0.2 s."""
     server = chatsrv("--max-rate", "1024")
     client = server.client()
@@ -402,7 +402,7 @@ def test_a_reset_of_somebody_who_is_not_read_from_keeps_nobody_busy(chatsrv: Sta
     assert cpu_seconds(server.pid) - before < 0.1
 
 
-def test_who_is_sent_away_while_talking_still_learns_why(chatsrv: Start) -> None:
+def test_a_client_kicked_while_it_talks_still_learns_why(chatsrv: Start) -> None:
     """Hazard 27: closing with unread input sends a reset, which can destroy what was just sent."""
     server = chatsrv("--max-clients", "1")
     server.client()
@@ -506,7 +506,7 @@ def test_an_end_under_load_delivers_what_was_accepted(chatsrv: Start, crowd: Cro
     assert journal.count(" > <v") + left_out(journal) >= first.count(b"<v")
 
 
-def test_an_end_with_somebody_who_does_not_read(chatsrv: Start, crowd: Crowd) -> None:
+def test_the_server_ends_though_a_client_does_not_read(chatsrv: Start, crowd: Crowd) -> None:
     """Hazard 35: the others are not kept waiting, and everything is over after five seconds."""
     server = chatsrv("--quiet", "--stall-timeout", "off")
     reader, talker = crowd.enter(server.port, "reader", "talker")

@@ -52,7 +52,7 @@ def start(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
 # Pipes.
 
 
-def test_hazard_47_a_pipe_gets_greeting_and_echo(server: Chatsrv) -> None:
+def test_hazard_45_a_pipe_gets_greeting_and_echo(server: Chatsrv) -> None:
     assert run("127.0.0.1", server.port, prefix="echo hi |") == (0, f"{WELCOME}127.0.0.1: hi\n", "")
 
 
@@ -116,13 +116,13 @@ def test_a_stdin_that_cannot_be_read_is_said_in_one_line(server: Chatsrv) -> Non
     assert (status, complaints) == (1, "chatclient: cannot read stdin: bad file descriptor\n")
 
 
-def test_hazard_45_what_comes_is_shown_and_cannot_do_anything(server: Chatsrv) -> None:
+def test_hazard_43_what_comes_is_shown_and_cannot_do_anything(server: Chatsrv) -> None:
     bad = "a\x1b[31mb\x07\x9b\u202ec\td".encode() + b"\xff\r\n"
     _, out, _ = run("127.0.0.1", server.port, stdin=bad)
     assert out.splitlines()[1] == r"127.0.0.1: a\x1b[31mb\x07\x9b\u202ec" + "\td\\xff"
 
 
-def test_hazard_46_stdin_and_socket_do_not_starve_each_other(server: Chatsrv) -> None:
+def test_hazard_44_stdin_and_socket_do_not_starve_each_other(server: Chatsrv) -> None:
     count = 20000
     lines = "".join(f"line {number}\n" for number in range(count))
     status, out, complaints = run("127.0.0.1", server.port, stdin=lines)
@@ -130,7 +130,7 @@ def test_hazard_46_stdin_and_socket_do_not_starve_each_other(server: Chatsrv) ->
     assert out == WELCOME + "".join(f"127.0.0.1: line {number}\n" for number in range(count))
 
 
-def test_hazard_42_lines_come_while_stdin_is_open(server: Chatsrv) -> None:
+def test_hazard_40_lines_come_while_stdin_is_open(server: Chatsrv) -> None:
     with start("127.0.0.1", server.port) as client:
         assert client.stdin and client.stdout and client.stderr
         client.stdin.write(b"one\ntwo\n")

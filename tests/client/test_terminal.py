@@ -44,7 +44,7 @@ def tmux(server: Chatsrv) -> Iterator[Tmux]:
 # What one sees.
 
 
-def test_hazard_40_messages_do_not_tear_the_line(tmux: Tmux, other: Client) -> None:
+def test_hazard_38_messages_do_not_tear_the_line(tmux: Tmux, other: Client) -> None:
     tmux.write("a line that is long enough to need two rows of this screen, 你好")
     tmux.press("Left", "Left", "Left")
     typed = ["> a line that is long enough to need two rows of this screen", ", 你好"]
@@ -59,7 +59,7 @@ def test_hazard_40_messages_do_not_tear_the_line(tmux: Tmux, other: Client) -> N
     )
 
 
-def test_hazard_41_ones_own_message_is_shown_once(tmux: Tmux, other: Client) -> None:
+def test_hazard_39_ones_own_message_is_shown_once(tmux: Tmux, other: Client) -> None:
     tmux.write("mine")
     tmux.press("Enter")
     other.expect(b"127.0.0.1: mine")
@@ -81,7 +81,7 @@ def test_the_keys_of_a_real_terminal(tmux: Tmux) -> None:
     tmux.wait_for("> hi")
 
 
-def test_hazard_44_characters_not_bytes(tmux: Tmux) -> None:
+def test_hazard_42_characters_not_bytes(tmux: Tmux) -> None:
     tmux.write("a你e\u0301ö")
     tmux.wait_for("> a你e\u0301ö")
     assert tmux.cursor()[0] == 2 + 1 + 2 + 1 + 1
@@ -101,7 +101,7 @@ FAMILY = "👨\u200d👩\u200d👧"
 @pytest.mark.parametrize(
     "char", ["\ud7b0", "\u3248", "\u4dc0", "\u0600", "का", "☰", FAMILY, "❤\ufe0f", "1\ufe0f\u20e3", "👍🏽", "🇩🇪"]
 )
-def test_hazard_44_the_cursor_stands_behind_what_was_typed(tmux: Tmux, char: str) -> None:
+def test_hazard_42_the_cursor_stands_behind_what_was_typed(tmux: Tmux, char: str) -> None:
     """However wide this terminal thinks that it is."""
     for typed in f"你{char}", f"你{char}{char}":
         tmux.write(f"{typed}|")
@@ -111,7 +111,7 @@ def test_hazard_44_the_cursor_stands_behind_what_was_typed(tmux: Tmux, char: str
         tmux.wait_for(">")
 
 
-def test_hazard_44_a_joined_emoji_is_one_character(tmux: Tmux) -> None:
+def test_hazard_42_a_joined_emoji_is_one_character(tmux: Tmux) -> None:
     tmux.write(f"a{FAMILY}b")
     tmux.press("Left", "Left", "X", "Right", "Y")
     eventually(lambda: tmux.screen()[-1] == f"> aX{FAMILY}Yb")
@@ -120,7 +120,7 @@ def test_hazard_44_a_joined_emoji_is_one_character(tmux: Tmux) -> None:
     assert tmux.cursor()[0] == 6
 
 
-def test_hazard_44_emoji_to_the_edge_do_not_break_the_rows(tmux: Tmux, other: Client) -> None:
+def test_hazard_42_emoji_to_the_edge_do_not_break_the_rows(tmux: Tmux, other: Client) -> None:
     typed = "x" * 55 + FAMILY + "👍🏽" * 40 + "end"
     tmux.write(typed)
     eventually(lambda: tmux.screen()[-1].endswith("end"))
@@ -216,7 +216,7 @@ def test_the_prompt_counts_before_the_server_splits(tmux: Tmux) -> None:
     assert tmux.screen()[-1].endswith("yyy")
 
 
-def test_hazard_45_escapes_from_the_net_are_shown(tmux: Tmux, other: Client) -> None:
+def test_hazard_43_escapes_from_the_net_are_shown(tmux: Tmux, other: Client) -> None:
     other.send(b"\x1b[2J\x1b]0;title\x07 \xc2\x9b31m \xe2\x80\xaetxet\ttab \xff\r\n")
     tmux.wait_for(r"127.0.0.1: \x1b[2J\x1b]0;title\x07 \x9b31m \u202etxet   tab", r"  \xff", ">")
 
@@ -416,7 +416,7 @@ def crowd_of_megabytes(other: Client, megabytes: int) -> None:
             other.line()
 
 
-def test_who_does_not_look_costs_bounded_memory(server: Chatsrv, other: Client) -> None:
+def test_a_terminal_that_is_not_read_costs_bounded_memory(server: Chatsrv, other: Client) -> None:
     if not os.path.exists("/proc/self/statm"):
         pytest.skip("memory is read from /proc")
     with Pty([*CLIENT, HERE, str(server.port)]) as pty:
@@ -428,7 +428,7 @@ def test_who_does_not_look_costs_bounded_memory(server: Chatsrv, other: Client) 
         assert pty.process.wait(PATIENCE) == 128 + signal.SIGTERM  # although the terminal takes nothing
 
 
-def test_long_lines_for_who_does_not_look_cost_bounded_memory() -> None:
+def test_long_lines_for_a_terminal_that_is_not_read_cost_bounded_memory() -> None:
     """Lines as long as they can be, each byte of which is shown as an escape."""
     if not os.path.exists("/proc/self/statm"):
         pytest.skip("memory is read from /proc")
@@ -490,13 +490,13 @@ def pty(server: Chatsrv) -> Iterator[Pty]:
         yield pty
 
 
-def test_hazard_43_control_c(pty: Pty) -> None:
+def test_hazard_41_control_c(pty: Pty) -> None:
     pty.press("half a line\x03")
     assert pty.exit_status() == 130
     assert pty.restored()
 
 
-def test_hazard_43_control_d(pty: Pty) -> None:
+def test_hazard_41_control_d(pty: Pty) -> None:
     pty.press("all of a line\r\x04")
     assert pty.exit_status() == 0
     assert pty.restored()
@@ -504,7 +504,7 @@ def test_hazard_43_control_d(pty: Pty) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
-def test_hazard_43_signals(pty: Pty, number: signal.Signals) -> None:
+def test_hazard_41_signals(pty: Pty, number: signal.Signals) -> None:
     pty.press("half")
     pty.wait_for("> half")
     pty.process.send_signal(number)
@@ -513,7 +513,7 @@ def test_hazard_43_signals(pty: Pty, number: signal.Signals) -> None:
     assert pty.output.endswith(b"> half\r\x1b[6C\r\r\n\x1b[?2004l") or pty.output.endswith(b"\n\x1b[?2004l")
 
 
-def test_hazard_43_the_end_of_the_server(chatsrv: Callable[..., Chatsrv]) -> None:
+def test_hazard_41_the_end_of_the_server(chatsrv: Callable[..., Chatsrv]) -> None:
     server = chatsrv()
     with Pty([*CLIENT, HERE, str(server.port)]) as pty:
         pty.wait_for("here.")
@@ -523,7 +523,7 @@ def test_hazard_43_the_end_of_the_server(chatsrv: Callable[..., Chatsrv]) -> Non
         assert pty.output.endswith(b"\r\x1b[K\x1b[?2004lchatclient: the server has closed the connection\r\n")
 
 
-def test_hazard_43_an_exception(server: Chatsrv) -> None:
+def test_hazard_41_an_exception(server: Chatsrv) -> None:
     program = "from chat.client import conversation, main; conversation.Conversation.say = 1; main.main()"
     with Pty([sys.executable, "-c", program, HERE, str(server.port)], PYTHONPATH=str(ROOT)) as pty:
         pty.wait_for("here.")
@@ -534,7 +534,7 @@ def test_hazard_43_an_exception(server: Chatsrv) -> None:
         assert b"TypeError" in pty.output
 
 
-def test_hazard_43_refused() -> None:
+def test_hazard_41_refused() -> None:
     with Pty([*CLIENT, HERE, str(free_port())]) as pty:
         assert pty.exit_status() == 1
         assert pty.restored()
@@ -542,7 +542,7 @@ def test_hazard_43_refused() -> None:
         assert pty.output.count(b"\n") == 1
 
 
-def test_hazard_43_stopped_and_continued_from_outside(pty: Pty) -> None:
+def test_hazard_41_stopped_and_continued_from_outside(pty: Pty) -> None:
     pty.press("half")
     pty.wait_for("> half")
     pty.process.send_signal(signal.SIGSTOP)

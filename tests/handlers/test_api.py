@@ -83,7 +83,7 @@ def test_a_timeout_of_zero_asks_only_what_has_arrived(serve: Serve) -> None:
     client.expect(b"nothing")
 
 
-def test_the_end_is_told_once_and_whoever_asks_again_is_ended(serve: Serve) -> None:
+def test_the_end_is_told_once_and_a_handler_that_asks_again_is_ended(serve: Serve) -> None:
     server = serve("""
         def handle(member, room):
             member.tell("Welcome")
@@ -287,7 +287,7 @@ def test_in_no_room_one_hears_only_what_one_is_told(serve: Serve) -> None:
 # publish(), announce()
 
 
-def test_publish_spares_those_who_are_named(serve: Serve) -> None:
+def test_publish_spares_the_members_that_are_named(serve: Serve) -> None:
     server = serve(
         commands(
             "room.publish(member, 'before')",
@@ -393,7 +393,7 @@ def test_members_are_the_oldest_first_and_may_be_kicked_while_one_loops_over_the
         assert client.everything() == b"* You are disconnected: away with you.\n"
 
 
-def test_members_that_have_left_are_in_no_room_also_for_those_who_are_leaving(serve: Serve) -> None:
+def test_members_that_have_left_are_in_no_room_also_for_those_that_are_leaving(serve: Serve) -> None:
     server = serve("""
         def handle(member, room):
             member.tell("Welcome")

@@ -33,7 +33,7 @@ def test_rooms(chatsrv: Start) -> None:
     ann.wait_for(b"* ben has left blue")
 
 
-def test_login_lets_nobody_hear_who_does_not_know_the_password(chatsrv: Start, tmp_path: Path) -> None:
+def test_without_the_password_nobody_hears_anything(chatsrv: Start, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("sesame\n")
     server = gallery(chatsrv, "login", CHATSRV_PASSWORD_FILE=str(tmp_path / "password"))
     inside, outside = server.client(), server.client()

@@ -42,7 +42,9 @@ def serve(chatsrv: Start, tmp_path: Path) -> Callable[[str], Chatsrv]:
     return start
 
 
-def test_who_listens_on_after_its_end_of_stream_is_sent_away_like_anybody(serve: Callable[..., Chatsrv]) -> None:
+def test_a_member_that_listens_on_after_its_end_of_stream_is_disconnected_like_any_other(
+    serve: Callable[..., Chatsrv],
+) -> None:
     server = serve(
         "room.publish(member, messages)",
         "for other in list(room.members): b'out' in messages and other is not member and other.kick('out')",
@@ -57,7 +59,7 @@ def test_who_listens_on_after_its_end_of_stream_is_sent_away_like_anybody(serve:
     server.terminated("out")
 
 
-def test_who_lingers_after_its_end_of_stream_does_not_keep_the_server(serve: Callable[..., Chatsrv]) -> None:
+def test_a_member_that_lingers_after_its_end_of_stream_does_not_keep_the_server(serve: Callable[..., Chatsrv]) -> None:
     server = serve("pass", after="    yield from sleep(1000)\n")
     client = server.client()
     client.finish()

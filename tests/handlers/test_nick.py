@@ -109,7 +109,7 @@ def test_bytes_that_are_no_text_are_passed_on(server: Chatsrv) -> None:
 
 @linux
 @pytest.mark.parametrize("handler", ["nick", "rooms"])
-def test_one_asks_who_is_here_and_does_nothing_else(chatsrv: Start, crowd: Crowd, handler: str) -> None:
+def test_a_client_that_asks_for_the_names_and_does_nothing_else(chatsrv: Start, crowd: Crowd, handler: str) -> None:
     """A flood of questions is answered at the asker's cost: nobody waits for it, and it costs no memory."""
     server = chatsrv("--quiet", "--handler", f"chat.handlers.{handler}:{handler}")
     before = cpu_seconds(server.pid)

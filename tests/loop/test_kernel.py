@@ -270,7 +270,7 @@ def test_hazard_06_a_cancelled_task_leaves_its_wait_and_ends_everywhere(kernel: 
     assert steps[2:] == [b"for who waits now"]
 
 
-def test_hazard_06_closing_a_socket_fails_both_who_wait_on_it(kernel: Kernel, pair: Pair) -> None:
+def test_hazard_06_closing_a_socket_fails_both_of_its_waiters(kernel: Kernel, pair: Pair) -> None:
     near, _ = pair
     fill(near)
     seen: list[Any] = []
@@ -1322,7 +1322,7 @@ def test_waking_nobody_is_nothing_and_is_not_remembered(kernel: Kernel) -> None:
     assert task.outcome is None
 
 
-def test_wake_all_wakes_those_who_wait_now(kernel: Kernel) -> None:
+def test_wake_all_wakes_all_that_wait_now(kernel: Kernel) -> None:
     """Who waits again is not woken again, or this would have no end."""
     queue = WaitQueue()
     rounds: list[int] = []

@@ -147,7 +147,7 @@ class TestPoller:
         assert ready(poller, write_end.fileno()) & WRITE
 
     @pytest.mark.parametrize("want", [READ, WRITE, READ | WRITE])
-    def test_hazard_04_a_refused_connection_wakes_whoever_waits(self, poller: Poller, want: int) -> None:
+    def test_hazard_04_a_refused_connection_wakes_the_waiter(self, poller: Poller, want: int) -> None:
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))  # never listens
             with socket.socket() as sock:
@@ -443,7 +443,7 @@ class TestSelect:
         far.send(b"x")
         assert ready(poller, near.fileno()) == READ
 
-    def test_a_descriptor_closed_behind_its_back_is_reported_to_whoever_waits(self, pair: Pair) -> None:
+    def test_a_descriptor_closed_behind_its_back_is_reported_to_its_waiter(self, pair: Pair) -> None:
         near, far = pair
         poller = SelectPoller()
         number = os.dup(near.fileno())

@@ -112,7 +112,7 @@ def drain(sock: socket.socket) -> None:
 # accept
 
 
-def test_accept_returns_all_who_are_there(kernel: Kernel) -> None:
+def test_accept_returns_all_connections_that_are_there(kernel: Kernel) -> None:
     with Listener() as listener, Guests(listener, 5) as guests:
         accepted = result(kernel, accept(listener))
         assert guests.let_in(accepted) == guests.addresses
@@ -146,7 +146,7 @@ def test_accept_raises_what_went_wrong_and_may_be_called_again(kernel: Kernel, n
         assert guests.let_in(result(kernel, accept(listener))) == guests.addresses
 
 
-def test_accept_loses_nobody_who_came_before_the_error(kernel: Kernel) -> None:
+def test_accept_loses_no_connection_that_came_before_the_error(kernel: Kernel) -> None:
     with Listener(None, None, errno.EMFILE, errno.EMFILE) as listener, Guests(listener, 3) as guests:
         assert guests.let_in(result(kernel, accept(listener))) == guests.addresses[:2]
         with pytest.raises(OSError) as trouble:

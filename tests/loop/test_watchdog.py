@@ -205,7 +205,7 @@ run(idle())
     assert polls <= 4 and calls <= 4  # where there was time for seven ticks
 
 
-def test_who_handles_sigalrm_keeps_it(start: Start) -> None:
+def test_a_program_that_handles_sigalrm_keeps_it(start: Start) -> None:
     program = start(
         """
 signal.signal(signal.SIGALRM, lambda number, frame: print("mine", flush=True))

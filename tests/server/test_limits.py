@@ -25,7 +25,7 @@ def told(reason: str) -> bytes:
     return f"* You are disconnected: {reason}.\n".encode()
 
 
-def test_who_comes_when_it_is_full_is_told_and_closed(chatsrv: Start) -> None:
+def test_a_client_that_comes_when_the_server_is_full_is_told_and_closed(chatsrv: Start) -> None:
     server = chatsrv("--max-clients", "3")
     inside = [server.client() for _ in range(3)]
     for _ in range(20):
@@ -39,7 +39,7 @@ def test_who_comes_when_it_is_full_is_told_and_closed(chatsrv: Start) -> None:
         client.expect(PREFIX + b"room again")
 
 
-def test_who_is_refused_and_stays_is_closed_all_the_same(chatsrv: Start) -> None:
+def test_a_refused_client_that_stays_is_closed_all_the_same(chatsrv: Start) -> None:
     server = chatsrv("--max-clients", "1")
     server.client()
     server.clients.append(Client(server.port))  # neither reads nor closes
@@ -61,7 +61,7 @@ def test_one_address_gets_no_more_than_its_share(chatsrv: Start) -> None:
         client.expect(PREFIX + b"in")
 
 
-def test_who_says_nothing_is_sent_away_and_who_talks_is_not(chatsrv: Start, crowd: Crowd) -> None:
+def test_a_silent_client_is_disconnected_and_a_talking_one_is_not(chatsrv: Start, crowd: Crowd) -> None:
     server = chatsrv("--idle-timeout", "2")
     start = time.monotonic()
     silent, talker = crowd.enter(server.port, "silent", "talker")
@@ -76,7 +76,7 @@ def test_who_says_nothing_is_sent_away_and_who_talks_is_not(chatsrv: Start, crow
     check_oracle(talker.heard, {"silent": silent.heard}, {"talker": talker.said})
 
 
-def test_who_takes_nothing_is_dropped_and_the_others_notice_nothing(chatsrv: Start, crowd: Crowd) -> None:  # hazard 32
+def test_a_client_that_takes_nothing_is_disconnected_and_delays_nobody(chatsrv: Start, crowd: Crowd) -> None:
     server = chatsrv("--quiet", "--stall-timeout", "1", "--max-lag", "64M")
     observer, talker = crowd.enter(server.port, "observer", "talker")
     (stuck,) = crowd.enter(server.port, "stuck", buffer=SMALL)
@@ -90,7 +90,7 @@ def test_who_takes_nothing_is_dropped_and_the_others_notice_nothing(chatsrv: Sta
     assert 0 < heard["stuck"].count(b"\n") < 8000
 
 
-def test_who_falls_too_far_behind_is_told_and_dropped(chatsrv: Start, crowd: Crowd) -> None:  # hazard 33
+def test_a_client_that_falls_too_far_behind_is_told_and_disconnected(chatsrv: Start, crowd: Crowd) -> None:
     server = chatsrv("--quiet", "--max-lag", "1M")
     observer, talker = crowd.enter(server.port, "observer", "talker")
     wakes_up, stays_away = crowd.enter(server.port, "wakes up", "stays away", buffer=SMALL)
@@ -106,7 +106,7 @@ def test_who_falls_too_far_behind_is_told_and_dropped(chatsrv: Start, crowd: Cro
 
 
 @linux
-def test_a_hundred_who_are_stuck_cost_one_backlog(chatsrv: Start, crowd: Crowd) -> None:
+def test_a_hundred_stuck_clients_cost_one_backlog(chatsrv: Start, crowd: Crowd) -> None:
     server = chatsrv("--quiet", "--max-lag", "64M", "--stall-timeout", "off")
     observer, talker = crowd.enter(server.port, "observer", "talker")
     crowd.run(talker.talk(100), observer.listen_up_to(tagged("talker", 99)))
@@ -149,7 +149,7 @@ def test_a_flood_is_slowed_and_loses_nothing_and_delays_nobody(chatsrv: Start, c
     server.terminated("end of stream", 3)
 
 
-def test_a_paste_is_no_flood(chatsrv: Start) -> None:  # hazard 34
+def test_a_paste_is_no_flood(chatsrv: Start) -> None:
     server = chatsrv("--max-rate", "100k", "--no-prefix")
     client = server.client()
     lines = [b"line %d of what was pasted" % number for number in range(5000)]

@@ -144,7 +144,7 @@ def test_several_signals_at_once_do_not_change_the_status() -> None:
 
 def test_an_end_that_takes_time_says_what_it_waits_for_and_a_second_signal_ends_it(
     stuck: Callable[..., Chatsrv], crowd: Crowd
-) -> None:  # hazard 35
+) -> None:
     server = stuck()
     name = crowd.visitors[0].sock.getsockname()
     server.process.send_signal(signal.SIGINT)

@@ -235,7 +235,7 @@ def test_what_a_reset_leaves_unfinished_is_no_message(chatsrv: Start) -> None:
 # The journal.
 
 
-def test_the_journal_has_one_printable_line_per_message(chatsrv: Start) -> None:  # hazard 29
+def test_the_journal_has_one_printable_line_per_message(chatsrv: Start) -> None:
     server = chatsrv()
     client = server.client()
     name = client.name

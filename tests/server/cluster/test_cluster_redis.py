@@ -237,7 +237,7 @@ def test_a_node_has_read_what_redis_has_lost(two: Two) -> None:
     assert asker.entries()[2:] == [mark("epoch2", 1, "epoch1 1 1")]
 
 
-def test_ids_never_fall_for_those_who_wait(two: Two) -> None:
+def test_ids_never_fall_for_waiting_readers(two: Two) -> None:
     """If they would, an epoch begins, so that those who wait for higher ones can find out."""
     asker, _ = two
     asker.write(1)
