@@ -15,6 +15,12 @@ def gallery(chatsrv: Start, name: str, **environment: str) -> Chatsrv:
     return chatsrv("--handler", f"chat.handlers.{name}:{name}", env={**os.environ, **environment})
 
 
+def stranger(server: Chatsrv, source: str = "") -> Client:
+    """A client that may not be greeted."""
+    server.clients.append(Client(server.port, source=source))
+    return server.clients[-1]
+
+
 def test_rooms(chatsrv: Start) -> None:
     server = gallery(chatsrv, "rooms")
     ann, ben = server.client(), server.client()
@@ -74,14 +80,63 @@ def test_quiz(chatsrv: Start, tmp_path: Path) -> None:
     ann.wait_for(b"* Right, guest2!")
 
 
+def test_login_gives_fifteen_seconds_for_all_tries_together(chatsrv: Start, tmp_path: Path) -> None:
+    hurry = tmp_path / "hurry.py"
+    hurry.write_text("import chat.handlers.login as module\nmodule.PATIENCE = 0.2\nlogin = module.login\n")
+    server = chatsrv("--handler", f"{hurry}:login", env={**os.environ, "CHATSRV_PASSWORD": "sesame"})
+    assert server.client().everything().endswith(b"* You are disconnected: no password in 0.2 s.\n")
+    gone = server.client()
+    gone.finish()
+    assert gone.everything() == b"", "nothing but the question"
+
+
 def test_moderate(chatsrv: Start) -> None:
     server = gallery(chatsrv, "moderate", CHATSRV_MODERATOR="hush")
-    keeper, rowdy = server.client(), server.client()
+    keeper, rowdy = server.client(), server.client(source="127.0.0.2")
     rowdy.say("/kick guest1")
     rowdy.wait_for(b"* Commands: ")
-    keeper.say("/moderate hush", "/kick guest2 enough")
+    keeper.say("/moderate hush", "/kick nobody", "/mute guest2", "/ban guest1")
+    keeper.wait_for(b"* Nobody here has that name")
+    keeper.wait_for(b"* guest1 mutes guest2")
+    keeper.wait_for(b"* guest1 has the same address as you")
+    rowdy.say("hear me", "/me shouts", "/msg guest1 psst")
+    for _ in range(3):
+        rowdy.wait_for(b"* You are muted")
+    keeper.say("/unmute guest2", "go on")
+    rowdy.wait_for(b"guest1: go on")
+    rowdy.say("hear me now", "/quit")
+    keeper.wait_for(b"guest1: go on")
+    keeper.expect(b"guest2: hear me now", b"* guest2 is gone")
+
+
+def test_a_kicked_member_may_come_back_and_a_banned_one_may_not(chatsrv: Start) -> None:
+    server = gallery(chatsrv, "moderate", CHATSRV_MODERATOR="hush")
+    keeper = server.client()
+    keeper.say("/moderate hush")
+    rowdy = server.client(source="127.0.0.2")
+    keeper.wait_for(b"* guest2 is here")
+    keeper.say("/kick guest2 enough")
     assert rowdy.everything().endswith(b"* You are disconnected: sent away by guest1: enough.\n")
     keeper.wait_for(b"* guest2 is gone")
+    both = [server.client(source="127.0.0.2") for _ in range(2)]
+    keeper.wait_for(b"* guest4 is here")
+    keeper.say("/ban guest3 for good", "/unban nobody")
+    keeper.wait_for(b"* /unban 127.0.0.2 takes that back")
+    for one in [*both, stranger(server, "127.0.0.2")]:
+        assert b"* You are disconnected: " in one.everything()
+    assert keeper.wait_for(b"* Banned: ") == b"* Banned: 127.0.0.2"
+    keeper.say("/unban 127.0.0.2")
+    assert keeper.wait_for(b"* Banned: ") == b"* Banned: nobody"
+    server.client(source="127.0.0.2")
+
+
+def test_three_wrong_passwords_of_a_moderator_are_enough(chatsrv: Start) -> None:
+    server = gallery(chatsrv, "moderate", CHATSRV_MODERATOR="hush")
+    guesser = server.client()
+    guesser.say("/moderate a", "/moderate b", "/moderate c")
+    heard = guesser.everything()
+    assert heard.count(b"* That is not the password\n") <= 3
+    assert heard.endswith(b"* You are disconnected: 3 wrong passwords.\n")
 
 
 def test_bridge_passes_on_both_ways_and_comes_back(chatsrv: Start) -> None:
@@ -144,6 +199,66 @@ def test_irc_as_clients_speak_it(chatsrv: Start) -> None:
     ben.wait_for(b" 404 ")
     ben.command("JOIN #tea", "QUIT :gone")
     assert b"QUIT" in ann.wait_for(b"QUIT")
+
+
+def test_irc_from_the_first_line_to_the_welcome(chatsrv: Start) -> None:
+    server = gallery(chatsrv, "irc")
+    new, ann = stranger(server), User(server, "ann")
+    new.send(b"JOIN #tea\r\nUSER\r\nCAP LS 302\r\nNICK 9\r\nNICK ANN\r\nNICK new\r\nUSER n 0 * :N\r\n\r\nPING :x\r\n")
+    for answer in b" 451 ", b" 461 ", b" CAP * LS :", b" 432 ", b" 433 ", b" PONG ":
+        new.wait_for(answer)
+    new.send(b"CAP REQ :sasl\r\nCAP END\r\nUSER n 0 * :N\r\n")
+    for answer in b" CAP new NAK :sasl", b" 001 new ", b" 422 new ", b" 462 new ":
+        new.wait_for(answer)
+    new.send(b":new LUSERS\nISON ann nobody\nUSERHOST ann\nMODE new\nMODE nobody\nWHOIS nobody\nWHO ann\n")
+    for answer in b" 251 new :There are 2 ", b" 303 new :ann\r", b" 302 new :ann=+ann@127.0.0.1\r", b" 221 new :+\r":
+        new.wait_for(answer)
+    for answer in b" 401 new nobody ", b" 401 new nobody ", b" 352 new * ann 127.0.0.1 ":
+        new.wait_for(answer)
+    ann.command("QUIT")
+    assert ann.everything().endswith(b"ERROR :Closing link (Quit: )\r\n")
+
+
+def test_irc_says_what_cannot_be_done(chatsrv: Start) -> None:
+    ann = User(gallery(chatsrv, "irc"), "ann")
+    lines = {
+        "JOIN tea": b" 403 ann tea ",
+        "PART #tea": b" 403 ann #tea ",
+        "TOPIC #tea": b" 403 ann #tea ",
+        "PRIVMSG": b" 411 ann ",
+        "PRIVMSG ann": b" 412 ann ",
+        "PRIVMSG nobody :hello": b" 401 ann nobody ",
+        "PRIVMSG #tea :hello": b" 404 ann #tea ",
+        "JOIN #mine\r\nTOPIC #mine": b" 331 ann #mine ",
+        "MODE #mine +b": b" 368 ann #mine ",
+        "MODE #mine +o ann": b" 482 ann #mine ",
+        "JOIN " + ",".join(f"#{number}" for number in range(20)): b" 405 ann #19 ",
+        "JOIN 0": b" PART #18 ",
+        "NICK": b" 461 ann NICK ",
+    }
+    for line, answer in lines.items():
+        ann.command(line)
+        ann.wait_for(answer)
+
+
+def test_a_topic_is_shown_to_those_who_come(chatsrv: Start) -> None:
+    server = gallery(chatsrv, "irc")
+    ann, ben = User(server, "ann"), User(server, "ben")
+    ann.command("JOIN #tea", "TOPIC #tea :Earl Grey", "TOPIC #tea")
+    ann.wait_for(b" 332 ann #tea :Earl Grey")
+    ben.command("TOPIC #tea", "JOIN #tea")
+    ben.wait_for(b" 442 ben #tea ")
+    ben.wait_for(b" 332 ben #tea :Earl Grey")
+    assert b" 333 ben #tea ann " in ben.wait_for(b" 333 ")
+    ann.command("WHOIS ben")
+    ann.wait_for(b" 319 ann ben :#tea")
+
+
+def test_a_connection_that_does_not_say_who_it_is_does_not_stay(chatsrv: Start, tmp_path: Path) -> None:
+    hurry = tmp_path / "hurry.py"
+    hurry.write_text("import chat.handlers.irc as module\nmodule.PATIENCE = 0.2\nirc = module.irc\n")
+    server = chatsrv("--handler", f"{hurry}:irc")
+    assert stranger(server).everything() == b"ERROR :No NICK and USER in 0.2 seconds\r\n"
 
 
 def test_irc_with_irssi(chatsrv: Start, tmp_path: Path) -> None:
