@@ -1,8 +1,9 @@
 """README.md and NOTES.md: what they show is run, what they name exists.
 
-Each fenced block says by its language what happens to it here: `python` is a program (a rung of the ladder, or a
-handler), `pycon` a session with the interpreter, `sh` commands, `console` a command and what it prints, `text` is
-something else; what a program prints has a test of its own.
+Each fenced block says by its language what happens to it here: `python` is a program, whose name is in its first line
+(README.md's is a handler); `python FILE` an excerpt from that file; `pycon` a session with the interpreter; `sh` is
+commands; `console` commands and what they print; `diff` a change that makes a test fail; `text` is something else. What
+a program does has a test of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,20 +38,21 @@ if TYPE_CHECKING:
     from types import FrameType
 
 TEXT = {name: (ROOT / name).read_text() for name in ("README.md", "NOTES.md")}
-KINDS = ("python", "pycon", "sh", "console", "text", "ini")
+KINDS = ("python", "pycon", "sh", "console", "diff", "text", "ini")
 
 
 class Block(NamedTuple):
     document: str
     line: int
     kind: str
+    source: str
     text: str
 
 
 def blocks() -> Iterator[Block]:
     for document, text in TEXT.items():
-        for match in re.finditer(r"^```(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE):
-            yield Block(document, text.count("\n", 0, match.start()) + 2, match[1], match[2])
+        for match in re.finditer(r"^```(\w*) ?(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE):
+            yield Block(document, text.count("\n", 0, match.start()) + 2, *match.groups())
 
 
 def section(document: str, heading: str) -> str:
@@ -62,8 +64,13 @@ def section(document: str, heading: str) -> str:
 
 
 BLOCKS = list(blocks())
-RUNGS = dict(enumerate((block.text for block in BLOCKS if block[::2] == ("NOTES.md", "python")), 1))
-HANDLERS = [block.text for block in BLOCKS if block[::2] == ("README.md", "python")]
+PROGRAMS = {
+    re.findall(r"# (\w+\.py)\n", block.text)[0]: block.text
+    for block in BLOCKS
+    if block.document == "NOTES.md" and block.kind == "python" and not block.source
+}
+RUNGS = [name[:-3] for name in PROGRAMS if name.startswith("rung")]
+HANDLERS = [block.text for block in BLOCKS if block.document == "README.md" and block.kind == "python"]
 
 
 # Both documents.
@@ -71,8 +78,18 @@ HANDLERS = [block.text for block in BLOCKS if block[::2] == ("README.md", "pytho
 
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
     assert [block for block in BLOCKS if block.kind not in KINDS] == []
-    assert len(RUNGS) == len(re.findall(r"^### Rung \d", TEXT["NOTES.md"], re.MULTILINE)) == 7
+    assert RUNGS == ["rung1", "rung2", "rung3", "rung4", "rung5", "rung5half", "rung6", "rung7"]
+    assert len(RUNGS) == len(re.findall(r"^### Rung \d", TEXT["NOTES.md"], re.MULTILINE))
     assert len(HANDLERS) == 1
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.source], ids=lambda block: str(block.line))
+def test_an_excerpt_is_what_the_file_has(block: Block) -> None:
+    text = (ROOT / block.source).read_text()
+    at = 0
+    for part in block.text.split("...\n"):
+        assert part in text[at:], f"{block.source} has no such lines, or not there:\n{part}"
+        at += text[at:].index(part) + len(part)
 
 
 @pytest.mark.parametrize("document", TEXT)
@@ -80,7 +97,7 @@ def test_sessions_print_what_they_say(document: str) -> None:
     names: dict[str, object] = {}
     runner = doctest.DocTestRunner(verbose=False)
     for block in BLOCKS:
-        if block[::2] == (document, "pycon"):
+        if (block.document, block.kind) == (document, "pycon"):
             session = doctest.DocTestParser().get_doctest(block.text, names, document, document, block.line)
             runner.run(session, clear_globs=False)
             names = session.globs
@@ -113,24 +130,45 @@ def test_links_lead_somewhere(document: str) -> None:
 
 
 STINGY = """
-import runpy, socket, sys
+import socket
 send = socket.socket.send
 socket.socket.send = lambda sock, data: send(sock, data[:100])
+"""  # a system whose buffers are nearly full
+FICKLE = """
+import socket
+false_alarms = set()
+def fickle(call):
+    def tried(sock, *arguments):
+        if (sock, call) not in false_alarms:
+            false_alarms.add((sock, call))
+            raise BlockingIOError("a false alarm")
+        return call(sock, *arguments)
+    return tried
+socket.socket.accept, socket.socket.recv = fickle(socket.socket.accept), fickle(socket.socket.recv)
+"""  # a system that once says "ready" of each socket when it is not
+RUN = """
+import runpy, sys
+sys.argv[:1] = []
 sys.path.insert(0, ".")
-runpy.run_path(sys.argv[1], run_name="__main__")
-"""  # the program in its argument, on a system whose buffers are nearly full
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""  # the program in its argument
+
+
+def save_programs(directory: Path) -> None:
+    """All of them, since they may import one another."""
+    for name, text in PROGRAMS.items():
+        (directory / name).write_text(text)
 
 
 class Rung:
-    """One program of the ladder as a process, with all of them beside it, since they may import one another."""
+    """One program of the ladder as a process; `before` is run first, in the same process."""
 
-    def __init__(self, number: int, directory: Path, stack: ExitStack, *python: str) -> None:
-        for rung, text in RUNGS.items():
-            (directory / f"rung{rung}.py").write_text(text)
+    def __init__(self, name: str, directory: Path, stack: ExitStack, before: str = "pass", *arguments: str) -> None:
+        save_programs(directory)
         self.stack = stack
         self.process = stack.enter_context(
             subprocess.Popen(
-                [sys.executable, *python, f"rung{number}.py"],
+                [sys.executable, "-c", f"{before}\n{RUN}", f"{name}.py", *arguments],
                 cwd=directory,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdout=subprocess.PIPE,
@@ -167,7 +205,7 @@ class Rung:
 @pytest.fixture
 def rung(tmp_path: Path) -> Iterator[Callable[..., Rung]]:
     with ExitStack() as stack:
-        yield lambda number, *python: Rung(number, tmp_path, stack, *python)
+        yield lambda name, *more: Rung(name, tmp_path, stack, *more)
 
 
 def echoes(client: Client, text: bytes) -> bool:
@@ -176,7 +214,7 @@ def echoes(client: Client, text: bytes) -> bool:
 
 
 def test_rung_1_serves_one_after_the_other(rung: Callable[..., Rung]) -> None:
-    server = rung(1)
+    server = rung("rung1")
     one, two = server.client(), server.client()
     assert echoes(one, b"first")
     two.say(b"second")
@@ -186,31 +224,31 @@ def test_rung_1_serves_one_after_the_other(rung: Callable[..., Rung]) -> None:
     assert two.line() == b"second"
 
 
-@pytest.mark.parametrize("number", list(RUNGS)[1:])
-def test_all_others_serve_two_at_once(rung: Callable[..., Rung], number: int) -> None:
-    server = rung(number)
+@pytest.mark.parametrize("name", RUNGS[1:])
+def test_all_others_serve_two_at_once(rung: Callable[..., Rung], name: str) -> None:
+    server = rung(name)
     one, two = server.client(), server.client()
     assert echoes(one, b"first") and echoes(two, b"second") and echoes(one, b"again")
     two.finish()
     assert two.everything() == b"", "when the client ends its stream, so does the server"
     if sys.platform == "linux":
-        assert server.sleeps() == (number not in (2, 4)), "only the rungs 2 and 4 ask all the time"
+        assert server.sleeps() == (name not in ("rung2", "rung4")), "only the rungs 2 and 4 ask all the time"
 
 
-@pytest.mark.parametrize("number", list(RUNGS)[1:])
-def test_a_client_that_sends_much_and_reads_nothing_ends_rung_2_only(rung: Callable[..., Rung], number: int) -> None:
-    server = rung(number)
+@pytest.mark.parametrize("name", RUNGS[1:])
+def test_a_client_that_sends_much_and_reads_nothing_ends_rung_2_only(rung: Callable[..., Rung], name: str) -> None:
+    server = rung(name)
     greedy = server.client()
     data, sent = os.urandom(1 << 16) * 256, 0  # 16 MiB; the buffers between us hold less
-    wait = PATIENCE if number == 2 else 0.05  # rung 2 takes everything, until it dies
+    wait = PATIENCE if name == "rung2" else 0.05  # rung 2 takes everything, until it dies
     try:
         while sent < len(data) and select.select([], [greedy.sock], [], wait)[1]:
             greedy.sock.setblocking(False)
             sent += greedy.sock.send(data[sent : sent + (1 << 20)])
     except ConnectionError:
-        assert number == 2
+        assert name == "rung2"
     greedy.sock.settimeout(PATIENCE)
-    if number == 2:
+    if name == "rung2":
         assert "BlockingIOError" in server.dying_words()
         return
     assert echoes(server.client(), b"nobody waits for it")
@@ -220,26 +258,87 @@ def test_a_client_that_sends_much_and_reads_nothing_ends_rung_2_only(rung: Calla
     assert back == data[:sent]
 
 
-@pytest.mark.parametrize("number", list(RUNGS)[1:])
-def test_what_a_send_did_not_take_is_lost_by_rung_2_only(rung: Callable[..., Rung], number: int) -> None:
-    client = rung(number, "-c", STINGY).client()
+@pytest.mark.parametrize("name", RUNGS[1:])
+def test_what_a_send_did_not_take_is_lost_by_rung_2_only(rung: Callable[..., Rung], name: str) -> None:
+    client = rung(name, STINGY).client()
     client.say(b"x" * 1000)
     client.finish()
-    assert len(client.everything()) == (1001 if number > 2 else 100)
+    assert len(client.everything()) == (100 if name == "rung2" else 1001)
 
 
-@pytest.mark.parametrize("number", RUNGS)
-def test_a_reset_ends_all_but_rung_7(rung: Callable[..., Rung], number: int) -> None:
-    server = rung(number)
+@pytest.mark.parametrize("name", RUNGS)
+def test_a_false_alarm_ends_the_rungs_that_believe_it(rung: Callable[..., Rung], name: str) -> None:
+    server = rung(name, FICKLE)
+    client = server.client()
+    if name in ("rung1", "rung3", "rung5"):
+        assert "BlockingIOError" in server.dying_words()
+    else:
+        assert echoes(client, b"wait, try, and wait again")
+
+
+@pytest.mark.parametrize("name", RUNGS)
+def test_a_reset_ends_all_but_rung_7(rung: Callable[..., Rung], name: str) -> None:
+    server = rung(name)
     rude = server.client()
     assert echoes(rude, b"I am off")
     rude.reset()
-    if number < 7:
+    if name < "rung7":
         assert "ConnectionResetError" in server.dying_words()
     else:
         server.errors.expect("ConnectionResetError")
         assert "task echo" in server.errors.text()
         assert echoes(server.client(), b"still there")
+
+
+def test_the_relay_copies_both_ways_and_passes_every_end_on(rung: Callable[..., Rung]) -> None:
+    server = rung("rung7")
+    relay = rung("relay", "pass", str(server.port))
+    polite, rude, other = relay.client(), relay.client(), relay.client()
+    assert echoes(polite, b"there and back") and echoes(rude, b"here, too")
+    polite.finish()
+    assert polite.everything() == b""
+    rude.reset()
+    assert echoes(other, b"still there")
+    server.process.kill()
+    with suppress(ConnectionResetError):
+        assert other.everything() == b""
+    assert relay.errors.text() == ""
+
+
+# NOTES.md: the exercises.
+
+
+def test_programs_print_what_they_say(tmp_path: Path) -> None:
+    save_programs(tmp_path)
+    for block in BLOCKS:
+        if block.document == "NOTES.md" and block.kind == "console":
+            for command, output in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block.text, re.MULTILINE):
+                program, *arguments = shlex.split(command)
+                assert program == "python3"
+                done = subprocess.run(
+                    [sys.executable, *arguments], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE,
+                )  # fmt: skip
+                assert (done.stdout, done.returncode) == (output, 0), command
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in BLOCKS if block.kind == "diff"], ids=lambda block: str(block.line)
+)
+def test_a_change_makes_the_test_fail_that_is_named(block: Block, tmp_path: Path) -> None:
+    head, *lines = block.text.splitlines()
+    path, test = head.split(", ")
+    before, after = ("".join(line[1:] + "\n" for line in lines if line[0] == sign) for sign in "-+")
+    for folder in "loop", "chat", "tests":
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    file = tmp_path / path.strip()
+    assert before in file.read_text(), "the notes change what is not there any more"
+    file.write_text(file.read_text().replace(before, after))
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--timeout=2", "tests/loop/test_kernel.py"]
+    command += ["-k", f"{test} and plain"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert f"{test}[plain] _" in done.stdout and "\n1 failed, " in done.stdout, done.stdout
 
 
 # NOTES.md: the rest.
@@ -249,19 +348,22 @@ def test_no_word_is_used_before_it_is_explained() -> None:
     prose = re.sub(r"^```(?:.*\n)*?```$|^#.*$|`[^`]*`|\[[^]]*\]\([^)]*\)", " ", TEXT["NOTES.md"], flags=re.MULTILINE)
     prose = re.sub(r"\s+", " ", prose)
     words = (
-        "generator", "descriptor", "readiness", "task", "trap", "kernel", "turn", "coroutine", "undo", "wait queue",
-        "poller", "message", "member", "feed", "outbox", "segment", "journal", "handler",
+        "callback", "generator", "descriptor", "readiness", "task", "trap", "kernel", "ready queue", "turn",
+        "coroutine", "undo", "wait queue", "poller", "message", "member", "feed", "outbox", "segment", "journal",
+        "handler", "node", "seed", "offset", "epoch",
     )  # fmt: skip
+    glossary = section("NOTES.md", "## 13. Glossary")
     for word in words:
         first = re.search(rf"\b(?<!in ){word}s?\b", prose, re.IGNORECASE)
         assert first, f"{word} is not explained"
+        assert re.search(rf"^\| (.*, )?{word}(, .*)? \|", glossary, re.MULTILINE), f"{word} is not in the glossary"
         around = prose[max(0, first.start() - 60) : first.end() + 20]
         bold = prose[first.start() - 2 : first.end() + 2] == f"**{word}**"
         assert bold, f"{word!r} is used before it is explained: {around}"
 
 
 def test_the_house_names_every_file() -> None:
-    house = section("NOTES.md", "## 2. The house")
+    house = section("NOTES.md", "## 3. The house")
     files = {path.relative_to(ROOT).as_posix() for floor in ("loop", "chat") for path in ROOT.glob(f"{floor}/**/*.py")}
     for path in files:
         if path.endswith("__init__.py") or path.startswith("chat/handlers/"):
@@ -312,7 +414,7 @@ def test_one_messages_way_is_the_order_of_the_calls() -> None:
         for client in (ann, ben):
             client.expect(b"127.0.0.1: hi")
 
-    way = re.findall(r"`((?:loop|chat)/[\w/.]*):(?:\w+\.)?(\w+)`", section("NOTES.md", "## 3. One message's way"))
+    way = re.findall(r"`((?:loop|chat)/[\w/.]*):(?:\w+\.)?(\w+)`", section("NOTES.md", "## 4. One message's way"))
     assert len(way) > 15
     at = 0
     for path, name in way:
@@ -326,12 +428,20 @@ def turn_until_heard(kernel: Kernel, client: Client) -> None:
         kernel.turn()
 
 
-def test_the_hazards_have_the_tests_that_are_named() -> None:
+def test_the_hazards_are_numbered_and_have_the_tests_that_are_named() -> None:
     tests = "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
-    numbers = re.findall(r"^\*\*(\d+)\. ", section("NOTES.md", "## 6. What bit, and how it is handled"), re.MULTILINE)
-    assert numbers
-    for number in numbers:
-        assert f"def test_hazard_{int(number):02}_" in tests, f"no test is named after hazard {number}"
+    numbers = []
+    for number, text in re.findall(r"^\*\*(\d+)\. ((?:.+\n)*)", section("NOTES.md", "## 7. Hazards"), re.MULTILINE):
+        numbers.append(int(number))
+        names = re.findall(r"`(test_\w+)`", text)
+        assert names, f"no test is named for hazard {number}"
+        for name in names:
+            assert f"def {name}(" in tests, f"hazard {number}: there is no {name}"
+            cited = re.match(r"test_hazard_(\d+)", name)
+            assert not cited or int(cited[1]) == numbers[-1], f"hazard {number} names a test of another one: {name}"
+    assert numbers == list(range(1, len(numbers) + 1))
+    numbered = {int(number) for number in re.findall(r"def test_hazard_(\d+)_", tests)}
+    assert numbered <= set(numbers), "tests are named after hazards that the notes don't have"
 
 
 # README.md
@@ -399,7 +509,7 @@ def test_nc_in_three_lines(chatsrv: Start) -> None:
 
 @needs_nc
 def test_a_command_prints_what_it_says(chatsrv: Start) -> None:
-    consoles = [block.text for block in BLOCKS if block.kind == "console"]
+    consoles = [block.text for block in BLOCKS if block.document == "README.md" and block.kind == "console"]
     assert consoles
     for console in consoles:
         command, _, output = console.partition("\n")
