@@ -309,6 +309,7 @@ def test_a_line_without_an_end_is_shown_before_memory_ends() -> None:
             assert 1 < shown.count(b"\n") <= 5
             client.stdin.close()
             sender.join(PATIENCE)
+            assert peer.recv(1) == b""  # it has told the end of its input
             peer.close()
             client.stdout.read()
             assert client.wait(PATIENCE) == 0

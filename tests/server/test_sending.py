@@ -86,6 +86,7 @@ def test_many_that_leave_at_once_keep_what_is_due_to_them_once(chatsrv: Start, c
         talker.listen()
     crowd.until(lambda: all(talker.heard.count(b"\n") >= 300_000 for talker in talkers), timeout=60)
     assert memory(server.pid) - before < 60 * MIB
+    server.finish(complaint=None)  # on a busy machine, one round of sending takes long enough to be told
 
 
 def test_a_flood_that_grows_on_its_way_sends_no_reader_away(chatsrv: Start, crowd: Crowd, tmp_path: Path) -> None:
