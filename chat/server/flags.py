@@ -27,34 +27,45 @@ class Options:
 
 
 def make_parser() -> Parser:
-    parser = Parser("chatsrv", "A chat server: what one client says in a line, all clients hear.")
+    parser = Parser(
+        "chatsrv",
+        "A chat server: each line that one client sends, all clients see.",
+        epilog="BYTES may end in k, M or G. For SECONDS, off means no limit.",
+    )
     flag = parser.add_argument
-    flag("--host", metavar="ADDRESS", help="listen on this address only (default: on all)")
-    flag("--port", metavar="N", type=whole(0, 65535), help="default: 3100; 0 picks a free one")
-    flag("--no-prefix", dest="prefix", action="store_false", default=True, help="no sender's address before messages")
-    flag("--quiet", action="store_true", default=False, help="leave the messages' texts out of the journal on stdout")
-    flag("--timestamps", action="store_true", default=False, help="the local time before each line of the journal")
-    flag("--handler", metavar="WHERE:FUNCTION", help="what a conversation is: a function in a module or a .py file")
+    flag("--host", metavar="ADDRESS", help="listen on this address only (default: all addresses)")
+    flag("--port", metavar="N", type=whole(0, 65535), help="port to listen on (default: 3100; 0 picks a free one)")
+    flag("--no-prefix", dest="prefix", action="store_false", default=True,
+         help="send messages without their sender's address")  # fmt: skip
+    flag("--quiet", action="store_true", default=False, help="leave the text of messages out of the journal on stdout")
+    flag("--timestamps", action="store_true", default=False, help="put the local time before each line of the journal")
+    flag("--handler", metavar="WHERE:FUNCTION",
+         help="run this handler for each client: a function in a module or a .py file")  # fmt: skip
     flag("--max-lag", metavar="BYTES", type=whole(1024, 1 << 40, "bytes"),
-         help="disconnect a client that falls further behind (default: 16M; k, M, G may follow a number)")  # fmt: skip
+         help="disconnect a client that falls further behind than this (default: 16M)")  # fmt: skip
     flag("--stall-timeout", metavar="SECONDS", type=seconds,
-         help="disconnect a client that accepts nothing for so long while something is due to it (default: 60; "
-         "off)")  # fmt: skip
+         help="disconnect a client that accepts no data for this long while output is pending "
+         "(default: 60)")  # fmt: skip
     flag("--idle-timeout", metavar="SECONDS", type=seconds,
-         help="disconnect a client that says nothing for so long (default: off)")  # fmt: skip
-    flag("--max-clients", metavar="N", type=whole(1, 1 << 20), help="default: as many as descriptors allow")
-    flag("--max-per-ip", metavar="N", type=whole(0, 1 << 20), help="clients from one address (default: any number)")
+         help="disconnect a client that says nothing for this long (default: off)")  # fmt: skip
+    flag("--max-clients", metavar="N", type=whole(1, 1 << 20),
+         help="accept at most N clients (default: as many as descriptors allow)")  # fmt: skip
+    flag("--max-per-ip", metavar="N", type=whole(0, 1 << 20),
+         help="accept at most N clients from one address (default: any number)")  # fmt: skip
     flag("--max-rate", metavar="BYTES", type=whole(0, 1 << 40, "bytes"),
-         help="read at most so much a second from each client; a faster one has to wait (default: off)")  # fmt: skip
-    flag("--cluster", metavar="URL", help="share one chat with other servers, through a Redis 6.2 or newer (needs "
-         "hiredis): redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] with ?stream=NAME&maxlen=ENTRIES after it if you "
+         help="read at most this much a second from each client, which slows a faster one down "
+         "(default: any amount)")  # fmt: skip
+    flag("--cluster", metavar="URL",
+         help="share one chat with other servers through a Redis 6.2 or newer (needs hiredis): "
+         "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] with ?stream=NAME&maxlen=ENTRIES after it if you "
          "like")  # fmt: skip
     flag("--cluster-wait", action="store_true", default=False,
          help="start even if Redis cannot be reached yet, and wait for it")  # fmt: skip
     flag("--share-port", action="store_true", default=False,
-         help="let other servers of this machine listen there too, for a cluster")  # fmt: skip
-    flag("--trace", metavar="FILE[,SECONDS]", type=file_and_seconds, help="write a timeline of what all tasks did (in "
-         "the last SECONDS) at the end and after SIGUSR2, for ui.perfetto.dev")  # fmt: skip
+         help="let other servers on this machine listen on the same port, for a cluster")  # fmt: skip
+    flag("--trace", metavar="FILE[,SECONDS]", type=file_and_seconds,
+         help="write a timeline of all tasks (in the last SECONDS) at the end and after SIGUSR2, for "
+         "ui.perfetto.dev")  # fmt: skip
     flag("--version", action="version", version=f"chatsrv {VERSION}")
     return parser
 
