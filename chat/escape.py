@@ -8,8 +8,6 @@ selectors in it, and may be joined from several by U+200D. There they change wha
 
 from __future__ import annotations
 
-import re
-
 PLAIN = bytes(range(0x20, 0x7F))
 SPACES = {*"\xa0\u1680\u202f\u205f\u3000", *map(chr, range(0x2000, 0x200B))}
 UNSEEN = {
@@ -41,6 +39,8 @@ def harmless(text: str) -> str:
         return text
     if not any(joiner in text for joiner in JOINERS):
         return text.translate(ESCAPES)
+    import re  # only now: most text does without it
+
     parts = re.split(f"({EMOJI})", text)  # every other one is an emoji
     for place, part in enumerate(parts):
         if place % 2 == 0 or not part.replace("\u200d", "").isprintable():

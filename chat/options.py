@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
-
-from .escape import harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, NoReturn
+    from typing import Any, Callable
 
 VERSION = "1.0"
 
@@ -24,41 +20,42 @@ def occupy_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-class Formatter(argparse.HelpFormatter):
-    """argparse's own, without shutil, whose import takes a seventh of the time to start; and no word is cut in two."""
-
-    def __init__(self, prog: str) -> None:
-        try:
-            columns = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
-        except (OSError, ValueError):
-            columns = 0
-        super().__init__(prog, width=(columns if columns > 0 else 80) - 2)
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        import textwrap  # only now, as argparse does
-
-        return textwrap.wrap(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
+UNDERSTOOD = {"action", "default", "dest", "help", "metavar", "type"}
 
 
-class Parser(argparse.ArgumentParser):
-    """Complains in one line. No flag can be abbreviated: a new one might make another's abbreviation mean two."""
+class Flags:
+    """Understands nearly all command lines, without argparse: `--switch`, `--flag value` and `--flag=value`."""
 
-    def __init__(self, prog: str, description: str, **more: Any) -> None:
-        super().__init__(prog, description=description, **{"allow_abbrev": False, "formatter_class": Formatter, **more})
+    def __init__(self) -> None:
+        self.about: dict[str, dict[str, Any]] = {}
 
-    def error(self, message: str) -> NoReturn:
-        """One line instead of the usage and a line."""
-        self.exit(2, f"{self.prog}: {harmless(message)} (see --help)\n")
+    def add_argument(self, flag: str, **about: Any) -> None:
+        """As argparse's."""
+        self.about[flag] = about
 
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """End the program. What cannot be written, as to a full disk, is no reason for a traceback."""
-        try:
-            if sys.stdout:
-                sys.stdout.flush()
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python tries again at its end
-            status, message = 1, f"{self.prog}: cannot write to stdout: {(error.strerror or '').lower()}\n"
-        super().exit(status, message)
+    def understand(self, words: list[str], options: object) -> bool:
+        """Set what the flags say; False if only argparse can understand or explain it."""
+        rest = iter(words)
+        for word in rest:
+            flag, given, text = word.partition("=")
+            about = self.about.get(flag)
+            if about is None or not about.keys() <= UNDERSTOOD:
+                return False
+            action = about.get("action", "store")
+            if action == "store":
+                text = text if given else next(rest, "-")
+                if text.startswith("-"):
+                    return False
+                try:
+                    value = about.get("type", str)(text)
+                except Exception:
+                    return False
+            elif action in ("store_true", "store_false") and not given:
+                value = action == "store_true"
+            else:
+                return False
+            setattr(options, about.get("dest", flag[2:].replace("-", "_")), value)
+        return True
 
 
 UNITS = {"k": 10, "m": 20, "g": 30}  # powers of two
@@ -76,7 +73,7 @@ def whole(least: int, most: int, unit: str = "") -> Callable[[str], int]:
             hint = f"a whole number of {unit} from {least} to {most >> 30}G; k, M or G may follow it, as in 64k or 16M"
         else:
             hint = f"a whole number from {least} to {most}"
-        raise argparse.ArgumentTypeError(f"{text!r} is not {hint}")
+        raise mistake(f"{text!r} is not {hint}")
 
     return parse
 
@@ -88,5 +85,12 @@ def seconds(text: str) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, nor off")
+        raise mistake(f"{text!r} is not a number of seconds, nor off")
     return value or None
+
+
+def mistake(text: str) -> Exception:
+    """What argparse shows as it is."""
+    import argparse
+
+    return argparse.ArgumentTypeError(text)

@@ -9,7 +9,8 @@ import socket
 import sys
 
 from ..escape import harmless
-from ..options import VERSION, Parser, occupy_standard_descriptors, seconds, whole
+from ..options import VERSION, occupy_standard_descriptors, seconds, whole
+from ..usage import Parser
 from .client import Client
 from .display import why
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from ..options import VERSION, Parser, seconds, whole
+import sys
+
+from ..options import VERSION, Flags, seconds, whole
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from ..usage import Parser
 
 
 class Options:
@@ -26,13 +34,8 @@ class Options:
     trace: tuple[str, float] | None = None  # a file, and how many seconds of what has happened are written to it
 
 
-def make_parser() -> Parser:
-    parser = Parser(
-        "chatsrv",
-        "A chat server: each line that one client sends, all clients see.",
-        epilog="BYTES may end in k, M or G. For SECONDS, off means no limit.",
-    )
-    flag = parser.add_argument
+def declare(flag: Callable[..., Any]) -> None:
+    """Hand each flag to `flag`, in the words of argparse's add_argument."""
     flag("--host", metavar="ADDRESS", help="listen on this address only (default: all addresses)")
     flag("--port", metavar="N", type=whole(0, 65535), help="port to listen on (default: 3100; 0 picks a free one)")
     flag("--no-prefix", dest="prefix", action="store_false", default=True,
@@ -67,12 +70,26 @@ def make_parser() -> Parser:
          help="write a timeline of all tasks (in the last SECONDS) at the end and after SIGUSR2, for "
          "ui.perfetto.dev")  # fmt: skip
     flag("--version", action="version", version=f"chatsrv {VERSION}")
+
+
+def make_parser() -> Parser:
+    from ..usage import Parser  # only now: hardly anybody needs to be told
+
+    parser = Parser(
+        "chatsrv",
+        "A chat server: each line that one client sends, all clients see.",
+        epilog="BYTES may end in k, M or G. For SECONDS, off means no limit.",
+    )
+    declare(parser.add_argument)
     return parser
 
 
 def parse(arguments: list[str] | None = None) -> Options:
     """The options in `arguments` (None: the command line's). A mistake ends the program: status 2 and one line."""
-    return make_parser().parse_args(arguments, namespace=Options())
+    words = sys.argv[1:] if arguments is None else arguments
+    flags, options = Flags(), Options()
+    declare(flags.add_argument)
+    return options if flags.understand(words, options) else make_parser().parse_args(words, namespace=Options())
 
 
 def file_and_seconds(text: str) -> tuple[str, float]:
