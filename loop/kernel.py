@@ -1,4 +1,4 @@
-"""The kernel: who runs next, and who waits for what.
+"""The kernel: which task runs next, and what each of them waits for.
 
 A turn asks the poller which descriptors are ready, looks whose time has run out, and lets each task that is ready take
 one step: to its next trap. The kernel carries the trap out, by noting what the task waits for, and goes on to the next
@@ -24,7 +24,7 @@ from .traps import Coroutine, Park, ReadWait, Sleep, WriteWait, guess
 class Kernel:
     """Runs tasks. `poller` and `clock` (seconds, monotonic) are where the world comes in; tests bring their own.
 
-    Not for signal handlers and threads: what they change is noticed when the poller returns for another reason.
+    Not to be called from signal handlers or other threads: the poller would not notice before it returns anyway.
     """
 
     def __init__(self, poller: Poller | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,8 +32,8 @@ class Kernel:
         self.clock = clock
         self.tasks: dict[Task, None] = {}  # all that have not ended, oldest first
         self.ready: deque[Task] = deque()
-        # The tasks that wait to read or write a descriptor. Every entry is armed: a report disarms both directions of
-        # its descriptor, so whoever is left is armed again.
+        # The tasks that wait to read or write a descriptor. Every entry is armed. A report disarms both directions of
+        # its descriptor, so the task that is left is armed again.
         self.readers: dict[int, Task] = {}
         self.writers: dict[int, Task] = {}
         self.timers: list[tuple[float, int, Task]] = []  # a heap; the serial keeps equal times from comparing tasks
@@ -61,9 +61,9 @@ class Kernel:
         return task
 
     def close(self, sock: socket) -> None:
-        """Close a socket somebody may wait on: whoever waits gets Closed. The only way such a socket is closed.
+        """Close a socket that tasks may wait for; those get Closed. Nothing else may close such a socket.
 
-        A descriptor's number is used again at once, so its waiters and its arming must be gone before it is.
+        The system uses a descriptor's number again at once. So its waiters and its arming must be gone before.
         """
         fd = sock.fileno()
         if fd >= 0:
@@ -74,7 +74,7 @@ class Kernel:
         try:
             sock.close()
         except OSError:
-            pass  # a complaint about what was sent before; the descriptor is gone all the same
+            pass  # about what was sent before; the descriptor is closed all the same
 
     def drop(self, task: Task) -> None:
         """End a task that cancel() does not end. The only place where a waiting coroutine is closed."""
@@ -110,8 +110,8 @@ class Kernel:
     def turn(self) -> None:
         """Collect all readiness, move what is due, then run one step of each task that is ready by now.
 
-        Those that the world wakes run first: a task that another task has woken then finds all that this turn brings.
-        What becomes ready meanwhile runs in the next turn: nobody keeps the others from the poller.
+        Tasks that the world wakes run before tasks that other tasks have woken, so the latter find all that this turn
+        brings. A task that becomes ready meanwhile runs in the next turn, so none can keep the others from the poller.
         """
         readers, writers, ready = self.readers, self.writers, self.ready
         ready_before = len(ready)
@@ -163,7 +163,7 @@ class Kernel:
                 task.timer = None
                 self.ready.append(task)
         finally:
-            error = None  # its traceback refers to this frame: in a circle, a dead task's locals would outlive it
+            error = None  # its traceback refers to this frame: in such a circle, a dead task's locals would live on
 
     def fail(self, task: Task, error: BaseException) -> None:
         """End a task that has raised. An Exception is reported, Cancelled is not; anything else comes out of run()."""
@@ -200,7 +200,7 @@ class Kernel:
         self.rearm(task.trap.fd)
 
     def rearm(self, fd: int) -> None:
-        """Arm for whoever is left; whoever cannot be armed is told."""
+        """Arm a descriptor for the tasks that still wait for it. If that fails, they are told."""
         try:
             self.poller.arm(fd, (READ if fd in self.readers else 0) | (WRITE if fd in self.writers else 0))
         except (OSError, ValueError) as error:  # no memory, or the descriptor or the poller is closed
@@ -214,8 +214,8 @@ class Kernel:
     def set_timer(self, task: Task, timeout: float) -> None:
         """Let the task's trap run out in `timeout` seconds.
 
-        A timer counts as long as it is its task's. Most never go off: their task is woken before and has another one,
-        or none. They stay where they are until it is their turn, or until there are too many of them.
+        Most timers never go off, because their task is woken before. Such a timer is not searched for in the heap: it
+        counts no more, since it is not its task's `timer` any longer, and goes when its time or a cleaning has come.
         """
         if not timeout >= 0:
             raise ValueError(f"a timeout is a number of seconds, not {timeout}")  # NaN would block the heap
@@ -223,9 +223,9 @@ class Kernel:
         heappush(self.timers, task.timer)
 
     def expire(self, now: float) -> None:
-        """Answer the traps whose time had run out before the poll, which then had no time to wait, and really looked.
+        """Answer the traps whose time had run out before the poll. That poll did not wait, and reported all there was.
 
-        So whoever was answered while this process stood still (stopped, or in a long step) is not taken for silent.
+        So a task whose answer came while this process stood still (stopped, or in a long step) does not time out.
         """
         if len(self.timers) > 2 * len(self.tasks) + 100:
             self.timers = [timer for timer in self.timers if timer[2].timer is timer]

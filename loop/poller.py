@@ -6,8 +6,8 @@ registration that outlives its descriptor because a duplicate of it is still ope
 good. The price is one system call a wait.
 
 Ready means "do not expect to wait", which an error or a hang-up fulfils for both directions: the next recv or send
-tells what it is. Files and devices like /dev/null are always ready: select says so, the other two pollers keep apart,
-in `always`, what their system refuses or gets wrong.
+tells what it is. Files and devices like /dev/null are always ready. select says so; the other two pollers keep what
+their system refuses or gets wrong in `always`.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class SelectPoller:
         writers = [fd for fd, want in self.armed.items() if want & WRITE]
         try:
             readable, writable, _ = select.select(readers, writers, [], timeout)
-        except OSError:  # one was closed behind our back: whoever waits for it learns that from its next call
+        except OSError:  # one was closed behind our back: its task will learn that from its next call
             readable = writable = [fd for fd in self.armed if not is_open(fd)]
         found = [(fd, READ) for fd in readable] + [(fd, WRITE) for fd in writable]
         for fd, _ in found:
@@ -165,7 +165,7 @@ def is_open(fd: int) -> bool:
 
 
 def default_poller() -> Poller:
-    """The best this system has. A forked child finds it closed: else what it disarmed would be disarmed here, too."""
+    """The best this system has. It is closed in a forked child, which would otherwise disarm descriptors here, too."""
     if hasattr(select, "epoll"):
         poller = EpollPoller()
         os.register_at_fork(after_in_child=poller.close)

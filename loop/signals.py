@@ -2,8 +2,8 @@
 
 A Python signal handler runs between two instructions of the main program, and a poll that it interrupts goes on waiting
 (PEP 475). So the interpreter is told to write to a socket as well when a signal comes, and a task that reads from it is
-woken like by any other input. It does so for each signal that somebody handles, and in a forked child, too; which
-signals have come to this process, of those that were asked for, is what the handler notes.
+woken as by any other input. The interpreter does so for every signal that has a handler, even in a forked child. Which
+of the wanted signals have really come to this process, the handler notes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .traps import Coroutine
 class Signals:
     """Catches the signals `numbers` from now until close(). Only in the main thread, and one such object at a time.
 
-    A signal that is ignored stays ignored: whoever started the program, like nohup, wants it so.
+    A signal that is ignored stays ignored: nohup, or what else started the program, wants it so.
     """
 
     def __init__(self, *numbers: int) -> None:
@@ -65,7 +65,7 @@ class Signals:
         self.reader.close()
         self.writer.close()
 
-    # In a forked child signals do what they did before. What comes during the fork has to wait for its end.
+    # In a forked child, signals do what they did before. A signal that comes during the fork has to wait for its end.
 
     def hold(self) -> None:
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.before)

@@ -5,7 +5,8 @@ is a hint: the data may be gone again, the connection may have been reset, so ea
 says it would block after all.
 
 `recv` and `accept` wait first, because the peer decides how much comes: a peer that always has more would otherwise
-never let go. `send` tries first, because there is room nearly always: mind that a loop that only sends may never pause.
+never let go. `send` tries first, because there is nearly always room. So beware: a loop that only sends may never
+pause.
 
 Sockets must be non-blocking. Timeouts are in seconds, None for none, and raise TimedOut; each wait has its own, so a
 false readiness begins it anew. A call that fails raises OSError as usual.
@@ -26,7 +27,7 @@ PLAIN = bytes(range(32, 256))  # what a terminal shows as it is; a newline becom
 def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[socket.socket, Any]]]:
     """COROUTINE. Returns what accept(2) gives for each connection that is there, at least one, at most `most`.
 
-    64 a turn, so that a rush of connections does not keep those who are in from talking.
+    So many a turn, lest a rush of connections should hold up those that are in already.
     """
     accepted: list[tuple[socket.socket, Any]] = []
     while not accepted:
@@ -52,7 +53,7 @@ def connect(sock: socket.socket, address: Any, timeout: float | None = None) -> 
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise OSError(error, os.strerror(error))
-    if sock.getsockname()[:2] == address[:2]:  # TCP does that at a port of ours where nobody listens
+    if sock.getsockname()[:2] == address[:2]:  # TCP may connect a socket to itself, if nobody listens at a local port
         raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 
 
@@ -81,7 +82,7 @@ def send(sock: socket.socket, data: bytes | memoryview, timeout: float | None = 
 
 
 def read(file: Source, most: int, timeout: float | None = None) -> Coroutine[bytes]:
-    """COROUTINE. os.read, once, when there is something: a blocking descriptor does not block. b"" at its end."""
+    """COROUTINE. Calls os.read once, when there is something, so it does not block. Returns b"" at the end."""
     while True:
         yield ReadWait(file, timeout)
         try:
@@ -91,7 +92,7 @@ def read(file: Source, most: int, timeout: float | None = None) -> Coroutine[byt
 
 
 def write(fd: int, data: bytes) -> Coroutine[None]:
-    """COROUTINE. write_some until all of `data` is written, each time when there is room."""
+    """COROUTINE. Writes all of `data`, whenever there is room, as write_some does."""
     rest = memoryview(data)
     while rest:
         yield WriteWait(fd)
@@ -104,7 +105,7 @@ def write_some(fd: int, data: bytes | memoryview) -> int:
     For stdout and stderr: they are shared, so O_NONBLOCK would hit others. A pipe with room takes PIPE_BUF bytes. A
     terminal may have room for one, and then takes one character or, on Linux, a short text without control characters.
     """
-    if not select.select([], [fd], [], 0)[1]:  # since it was writable, another task may have used the room
+    if not select.select([], [fd], [], 0)[1]:  # another task may have used the room meanwhile
         return 0
     size = select.PIPE_BUF
     if os.isatty(fd):

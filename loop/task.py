@@ -81,10 +81,10 @@ class Task:
             self.error = Cancelled()
 
     def abandon(self) -> None:
-        """Close the coroutine and let go of it, whatever that raises, and though it may wait again. For Kernel.drop."""
-        hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None  # for the coroutines it has called
+        """Close the coroutine, whatever it raises and even if it tries to wait again. Only Kernel.drop calls this."""
+        hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None  # inner coroutines may raise
         try:
-            for _ in range(10):  # a caller within may take it for a failure of what it called, and go on
+            for _ in range(10):  # an outer coroutine may catch what comes out of an inner one, and go on
                 try:
                     self.coroutine.close()
                     break

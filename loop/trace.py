@@ -57,7 +57,7 @@ class Step:
 
 
 class ReadyQueue(deque[Task]):
-    """Where each task passes that is woken, whoever wakes it."""
+    """Every task that is woken passes through here."""
 
     def __init__(self, notice: Callable[[Task], None]) -> None:
         self.notice = notice

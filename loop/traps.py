@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from types import GeneratorType
 
-TYPE_CHECKING = False  # as type checkers see it, True; to import typing takes longer than to import all of loop/
+# Type checkers take this for True. To import typing takes longer than to import all of loop/ (NOTES.md, chapter 12).
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any as Any
     from typing import Protocol as Protocol
@@ -67,7 +68,7 @@ class Sleep:
 
 
 class Park:
-    """Until another task wakes this one, which finds it in `tasks`: those of a wait queue, or a task's joiners."""
+    """Until another task wakes this one. It is in `tasks` meanwhile: those of a wait queue, or a task's joiners."""
 
     __slots__ = ("tasks", "timeout", "woken")
 

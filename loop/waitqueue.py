@@ -11,8 +11,8 @@ from .traps import Coroutine, Park
 class WaitQueue:
     """Tasks waiting for something to come true, first come, first woken.
 
-    Waking is a hint, like readiness: between the wake-up and its turn, somebody else may have taken what there was.
-    So a waiter checks in a loop, with no pause between the check and the wait:
+    Waking is a hint, like readiness. Between the wake-up and the waiter's step, another task may have taken what there
+    was. So a waiter checks in a loop, with no pause between the check and the wait:
 
         while not ready():
             yield from queue.wait()
@@ -21,12 +21,12 @@ class WaitQueue:
     __slots__ = ("tasks",)
 
     def __init__(self) -> None:
-        self.tasks: OrderedDict[Task, None] = OrderedDict()  # the first of a dict is found past all that have left it
+        self.tasks: OrderedDict[Task, None] = OrderedDict()  # finds its first fast; a dict walks past removed ones
 
     def wait(self, timeout: float | None = None) -> Coroutine[None]:
         """COROUTINE. Returns once woken; raises TimedOut after `timeout` seconds (None: never).
 
-        A task that ends after it was woken has not made use of it: the next one is woken in its place.
+        If the waiter is ended after it was woken, its wake-up goes to the next one.
         """
         park = Park(self.tasks, timeout)
         try:
@@ -37,13 +37,13 @@ class WaitQueue:
             raise
 
     def wake(self) -> None:
-        """Wake the one that waits longest. Nobody there: nothing happens."""
+        """Wake the task that has waited longest, if there is one."""
         for task in self.tasks:
             task.trap.woken = True
             return task.wake()
 
     def wake_all(self) -> None:
-        """Wake everybody who waits here now."""
+        """Wake all tasks that wait here now."""
         for task in list(self.tasks):
             task.wake()
 

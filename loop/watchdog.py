@@ -1,4 +1,4 @@
-"""Tells of a step that takes too long, while it lasts.
+"""Reports a step that takes too long, while it lasts.
 
 A task that computes, or blocks in a system call, keeps everybody waiting, and the kernel, too. Signal handlers still
 run: while the program is busy, SIGALRM ticks twice a second, and a tick in the same step as the one before has found a
