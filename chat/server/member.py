@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
     from .room import Hub, Room, Text
+    from .wire import Wire
 
 MOST = 1000  # messages that one receive() returns: so that no step of a handler takes long
 KICKED = 1.0  # seconds for the handler of a member that was kicked to end
@@ -48,19 +49,20 @@ class Member:
 
     __slots__ = (
         "name", "host", "prefix", "room", "__dict__",
-        "hub", "socket", "task",
+        "hub", "socket", "wire", "task",
         "framer", "unread", "heard_at", "paid", "receiving", "peer_ended", "end_told", "refused",
         "sending", "outbox", "writer", "sent_all",
         "reason", "kicked", "failure", "handled",
     )  # fmt: skip
 
-    def __init__(self, sock: socket.socket, host: str, port: int, hub: Hub) -> None:
+    def __init__(self, sock: socket.socket, host: str, port: int, hub: Hub, wire: Wire | None = None) -> None:
         self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.host = host
         self.prefix = f"{host}: ".encode() if hub.options.prefix else b""
         self.room: Room | None = None
         self.hub = hub
         self.socket = sock
+        self.wire = wire  # what its bytes go through; None: the socket alone
         self.task: Task  # runs its handler
         # The receiving side.
         self.framer = Framer()
@@ -72,7 +74,7 @@ class Member:
         self.end_told = False  # its handler knows that there is nothing to come
         self.refused = False  # its handler has asked for messages when there could not be any more
         # The sending side.
-        self.sending = ""  # its state; become(APART) begins
+        self.sending = ""  # its state; become(APART) begins, after the handshake if there is one
         self.outbox = Outbox(hub.nowhere.feed)
         self.writer: Task | None = None  # deliver()
         self.sent_all: WaitQueue | None = None  # once it leaves: where its task waits for everything to be sent
@@ -104,7 +106,7 @@ class Member:
         self.receiving = True
         try:
             while True:
-                if hub.timed or deadline is not None or self.failure:
+                if hub.timed or deadline is not None or self.failure or self.wire:
                     yield from self.wait(deadline)
                 else:
                     yield from readable(self.socket)  # not recv(): how much may be read is certain only then
@@ -191,6 +193,9 @@ class Member:
                 yield from sleep(max(0.0, deadline - clock()))
                 raise TimedOut("no message came in time")
             yield from sleep(early)
+        if self.wire and self.wire.pending:
+            yield from sleep(0)
+            return
         until = deadline
         if idle_timeout is not None and (until is None or self.heard_at + idle_timeout < until):
             until = self.heard_at + idle_timeout
@@ -240,7 +245,7 @@ class Member:
     def read(self, most: int) -> bytes:
         """Receive at most so many bytes; b"" at the end of the stream. Raises OSError if the connection has failed."""
         try:
-            data = self.socket.recv(most)
+            data = (self.wire or self.socket).recv(most)
             if data or self.failure in PASSING:
                 return data
         except BlockingIOError:
@@ -248,6 +253,9 @@ class Member:
                 raise
         except OSError as error:
             self.failure = error.strerror or str(error)
+        finally:
+            if self.wire and self.wire.unsent:
+                self.stand_apart()  # so that spread() sees to it
         raise ConnectionError(self.failure)  # from the system, or what a send has met: it is told only once
 
     def refuse(self) -> Coroutine[None]:
@@ -276,7 +284,7 @@ class Member:
         if state == TOGETHER:
             assert self.outbox.empty and self.outbox.place is room.outbox.place and not self.writer
             self.outbox = room.outbox
-            room.together[self] = self.socket.send
+            room.together[self] = (self.wire or self.socket).send
         elif state == APART:
             if self.outbox is room.outbox:
                 self.outbox = room.outbox.fork()
@@ -316,7 +324,7 @@ class Member:
     def leave(self) -> None:
         """What is due is still sent, and nothing after it."""
         self.depart()
-        if self.outbox.feed and not self.outbox.lag:
+        if self.outbox.feed and not self.outbox.lag and not (self.wire and self.wire.unsent):
             self.become(OVER)
         elif self.outbox.feed:
             self.stand_apart()

@@ -59,7 +59,7 @@ def send_to_all(room: Room) -> None:
             member.lose(what)
         else:
             member.stand_apart()
-            member.outbox.sent(news, what if isinstance(what, int) else 0)
+            member.outbox.sent(news, what if isinstance(what, int) else taken(what))
             fall_behind(member)
 
 
@@ -76,14 +76,19 @@ def send_to_one(member: Member) -> None:
 
 def send_due(member: Member, most: int) -> bool:
     """Send about so many bytes of what is due to one member, in one call; returns whether nothing is left."""
-    outbox = member.outbox
-    if piece := outbox.take(most):
+    outbox, wire = member.outbox, member.wire
+    if (piece := outbox.take(most)) or (wire and wire.unsent):
         try:
-            sent = member.socket.send(piece)
-        except BlockingIOError:
-            sent = 0
+            sent = (wire or member.socket).send(piece)
+        except BlockingIOError as wait:
+            sent = taken(wait)
         outbox.sent(piece, sent)
-    return outbox.empty
+    return outbox.empty and not (wire and wire.unsent)
+
+
+def taken(wait: BlockingIOError) -> int:
+    """How many bytes a wire has taken that then had to wait; of a socket's own error, 0."""
+    return getattr(wait, "characters_written", 0)
 
 
 def fall_behind(member: Member) -> None:
@@ -94,10 +99,10 @@ def fall_behind(member: Member) -> None:
 
 def deliver(member: Member) -> Coroutine[None]:
     """COROUTINE. The writer of a member that is behind, until it has caught up or got its last."""
-    outbox = member.outbox
+    outbox, wire = member.outbox, member.wire
     stall_timeout = member.hub.options.stall_timeout
     try:
-        while not outbox.empty:
+        while not outbox.empty or (wire and wire.unsent):
             try:
                 yield from writable(member.socket, stall_timeout)
             except TimedOut:

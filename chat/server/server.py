@@ -15,6 +15,7 @@ from .journal import Journal
 from .member import APART, OVER, Member
 from .room import Hub
 from .sending import spread
+from .wire import finish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
     from .loading import Handler, Start
+    from .wire import Wire
 
+HANDSHAKE = 10.0  # seconds until a wire has to be ready
 FAREWELL = 5.0  # seconds for what is still due to a member that ends
 LINGER = 1.0  # seconds for a peer to take our FIN and send its own
 RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: close sends RST instead of FIN
@@ -38,7 +41,8 @@ PASSING = set(
 class Server:
     """A chat on `listeners`, non-blocking listening sockets; whatever else it uses comes from accepting on them.
 
-    `handler` is run for each member, and `start` once, when the server starts.
+    `handler` is run for each member, and `start` once, when the server starts. `wires` makes a member's wire of its
+    socket; a listener that is not in it is for plain connections.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Server:
         options: Options,
         handler: Handler = chat,
         start: Start | None = None,
+        wires: dict[socket.socket, Callable[[socket.socket], Wire]] | None = None,
     ) -> None:
         self.kernel = kernel
         self.listeners = listeners
@@ -56,6 +61,7 @@ class Server:
         self.options = options
         self.handler = handler
         self.start = start
+        self.wires = wires or {}
         self.hub = Hub(kernel, options, journal)
         self.hub.insist = self.insist
         self.connections: dict[Member, bool] = {}  # whether it was admitted, oldest first
@@ -144,10 +150,11 @@ class Server:
     def admit(self, listener: socket.socket) -> Coroutine[None]:
         """COROUTINE. Accepts whoever comes, for as long as the server runs. No OSError ends this."""
         tell_at = 0.0
+        make_wire = self.wires.get(listener)
         while True:
             try:
                 for sock, address in (yield from accept(listener)):
-                    self.let_in(sock, address)
+                    self.let_in(sock, address, make_wire(sock) if make_wire else None)
             except OSError as error:
                 if errno.errorcode.get(error.errno or 0) in PASSING:
                     continue
@@ -156,12 +163,12 @@ class Server:
                     tell_at = self.kernel.clock() + 60
                 yield from sleep(0.1)  # we are out of something; the connection stays in the backlog, and readable
 
-    def let_in(self, sock: socket.socket, address: Any) -> None:
+    def let_in(self, sock: socket.socket, address: Any, wire: Wire | None = None) -> None:
         """Make a member of a new connection, or refuse it."""
         host, port = address[0], address[1]  # getpeername fails after an early reset
         if host.startswith("::ffff:"):
             host = host[7:]
-        member = Member(sock, host, port, self.hub)
+        member = Member(sock, host, port, self.hub, wire)
         self.journal.say(member.name, "accepted connection")
         refusal = self.refusal(host)
         self.connections[member] = not refusal
@@ -169,7 +176,8 @@ class Server:
             self.admitted += 1
             self.per_host[host] = self.per_host.get(host, 0) + 1
         member.task = self.kernel.spawn(self.serve(member), member.name)
-        member.become(APART)  # only now: so its handler, which greets it, runs before spread()
+        if not wire:
+            member.become(APART)  # only now: so its handler, which greets it, runs before spread()
         if refusal:
             member.handled = True  # it has no handler
             member.dismiss(refusal)
@@ -187,6 +195,8 @@ class Server:
     def serve(self, member: Member) -> Coroutine[None]:
         """COROUTINE. One connection, from accepted to terminated, however it ends."""
         try:
+            if member.wire and not (yield from self.shake_hands(member, member.wire)):
+                return
             try:
                 if self.connections[member] and not member.kicked:
                     member.enter(self.hub.first)
@@ -211,6 +221,29 @@ class Server:
         finally:
             self.close(member)
 
+    def shake_hands(self, member: Member, wire: Wire) -> Coroutine[bool]:
+        """COROUTINE. Run the wire's handshake; returns whether there is a peer now that can be sent to."""
+        try:
+            why = yield from wire.handshake(self.countdown(HANDSHAKE))
+        except TimedOut:
+            why = f"no handshake within {HANDSHAKE:g} s"
+        except Cancelled:
+            why = "kicked"  # and there is a reason already
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+        except Exception:
+            report(f"the handshake of {member.name} failed")
+            why = "its handshake failed"
+        else:
+            if not why:
+                member.become(APART)
+                return True
+        member.handled = True
+        member.reason = member.reason or why
+        if not member.kicked:
+            yield from self.linger(member)  # so that the peer gets what it was told
+        return False
+
     def see_off(self, member: Member) -> Coroutine[None]:
         """COROUTINE. Deliver what is due, say FIN, and read to the peer's own end.
 
@@ -229,10 +262,20 @@ class Server:
             while member.sending != OVER:
                 member.sent_all = member.sent_all or WaitQueue()
                 yield from member.sent_all.wait(max(0.0, end - self.kernel.clock()))
-            if member.peer_ended or member.failure:
+            if member.failure:
                 return
-            member.socket.shutdown(socket.SHUT_WR)
-            end = self.kernel.clock() + LINGER
+            if member.wire:
+                yield from finish(member.wire, member.socket, member.reason, self.countdown(LINGER))
+            if not member.peer_ended:
+                yield from self.linger(member)
+        except TimedOut:
+            pass
+
+    def linger(self, member: Member) -> Coroutine[None]:
+        """COROUTINE. Say FIN, and read to the peer's own, for LINGER at most."""
+        member.socket.shutdown(socket.SHUT_WR)
+        end = self.kernel.clock() + LINGER
+        try:
             while (left := end - self.kernel.clock()) > 0 and (yield from recv(member.socket, 1 << 16, left)):
                 pass
         except TimedOut:
@@ -246,7 +289,7 @@ class Server:
         if member not in self.connections:
             return
         admitted = self.connections.pop(member)
-        if member.outbox.lag or member.failure:
+        if member.outbox.lag or member.failure or (member.wire and member.wire.unsent):
             try:
                 member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             except OSError:
@@ -262,6 +305,11 @@ class Server:
                 del self.per_host[member.host]
         if self.stopping:
             self.change.wake_all()
+
+    def countdown(self, seconds: float) -> Callable[[], float]:
+        """What tells how many of so many seconds are left."""
+        end = self.kernel.clock() + seconds
+        return lambda: max(0.0, end - self.kernel.clock())
 
     # Handlers that do not end.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from chat.server.room import Hub, Text
+    from chat.server.wire import Wire
     from loop.traps import Coroutine
 
     from .network import Socket
@@ -105,8 +106,8 @@ class Model:
             raise Failure(f"there is already a room {name!r}, and somebody in it")
         return Room(self, hub, name)
 
-    def member(self, sock: Any, host: str, port: int, hub: Hub) -> Member:
-        return Member(self, sock, host, port, hub)
+    def member(self, sock: Any, host: str, port: int, hub: Hub, wire: Wire | None) -> Member:
+        return Member(self, sock, host, port, hub, wire)
 
 
 class Room(chat.server.room.Room):
@@ -143,9 +144,9 @@ class Room(chat.server.room.Room):
 class Member(chat.server.member.Member):
     """A member as it is, with a book."""
 
-    def __init__(self, model: Model, sock: Any, host: str, port: int, hub: Hub) -> None:
+    def __init__(self, model: Model, sock: Any, host: str, port: int, hub: Hub, wire: Wire | None) -> None:
         self.model = model
-        super().__init__(sock, host, port, hub)
+        super().__init__(sock, host, port, hub, wire)
         self.ear = model.ears[self.name] = Ear(sock, self.name)
 
     # What it hears.
