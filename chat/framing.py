@@ -3,8 +3,8 @@
 Messages are separated by b"\\n"; one b"\\r" before it belongs to the separator, which is what telnet sends. A message
 has at most LIMIT bytes, separator not counted; a longer one is sent on in parts, each as soon as it is full.
 
-However the stream is cut into pieces on its way, the same messages come out. So where the next byte could still change
-what a full part is, that byte is waited for.
+However the stream is cut into pieces on its way, the same messages come out. So if the next byte could still change
+where a part ends, the part waits for that byte.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ LIMIT = 1024  # bytes, from the assignment
 class Framer:
     """One stream's framing. Between two calls it holds at most LIMIT + 2 bytes, so an endless line costs nothing.
 
-    The two are of a character that begins in the last place of a part and has not ended yet.
+    The two extra bytes belong to a UTF-8 character that begins at a part's last byte and is not complete yet.
     """
 
     __slots__ = ("rest", "filled")
 
     def __init__(self) -> None:
         self.rest = b""  # of a message that is not complete yet
-        self.filled = False  # the line's bytes so far have gone as full parts: a separator now is theirs
+        self.filled = False  # all of the line so far went out as full parts: a separator now ends the last one
 
     def receive_data(self, data: bytes) -> list[bytes]:
-        """Take what has arrived; return the messages that are complete by it, without their separators."""
+        """Take what has arrived. Return the messages that are now complete, without their separators."""
         if self.rest:
             if b"\n" not in data and len(self.rest) + len(data) < LIMIT:
                 self.rest += data  # only what is new was searched: a line that drips in costs no more than a whole one
@@ -58,7 +58,7 @@ class Framer:
 
 
 def too_long(text: bytes, most: int) -> bool:
-    """Whether a line of `text` has more than `most` bytes. Looks at one newline in `most` bytes only."""
+    """Whether a line of `text` has more than `most` bytes. Looks at only one newline in `most` bytes."""
     start = 0
     while len(text) - start > most:
         start = text.rfind(b"\n", start, start + most + 1) + 1

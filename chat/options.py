@@ -12,7 +12,7 @@ VERSION = "1.0"
 
 
 def occupy_standard_descriptors() -> None:
-    """Open /dev/null where 0, 1 or 2 is closed: a socket would get that number, and what is meant for stdout."""
+    """Open /dev/null where 0, 1 or 2 is closed. Otherwise a socket would get that number, and the journal."""
     for fd in 0, 1, 2:
         try:
             os.fstat(fd)

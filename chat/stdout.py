@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Shared:
-    """A descriptor that others have, too. It is non-blocking only while write() runs, so that they don't notice."""
+    """A descriptor shared with other processes. It is non-blocking only while write() runs, so they do not notice."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -38,14 +38,14 @@ class Shared:
             os.set_blocking(self.fd, self.blocking)
 
     def close(self) -> None:
-        """It belongs to others, and stays open."""
+        """Do nothing: the descriptor belongs to others."""
 
 
 def standard_output() -> tuple[Output, int]:
     """stdout: something to write to, and how much may be written at once without ever waiting in write(2).
 
     Files take everything. Pipes and terminals are opened anew to make them non-blocking, because O_NONBLOCK on
-    descriptor 1 itself would also hit the shell and whoever else shares it. Where that is not possible, as for a
+    descriptor 1 itself would also hit the shell and all others that share it. Where that is not possible, as for a
     terminal of another user, a pipe that is ready surely takes PIPE_BUF bytes; nothing else promises as much.
     """
     kind = os.fstat(1).st_mode

@@ -1,4 +1,4 @@
-"""A connection to the server, and how one learns that nobody is at its other end any more."""
+"""A connection to the server, and how to notice that nobody is at its other end any more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The talk with the server: connect, send what is said, show what comes, and again if the connection is lost."""
+"""The talk with the server: connect, send what is said, show what comes, and connect again if that is lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PIECE = 64 << 10  # bytes sent or received at once
 class Conversation:
     """With the server at one of `addresses`, tried in turn. What ends the client raises SystemExit.
 
-    `spawn` makes a task of a coroutine. `hasty`: somebody waits for the end after end(), and says farewell() himself.
+    `spawn` makes a task of a coroutine. With `hasty`, the caller runs farewell() itself after end().
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class Conversation:
         self.hasty = hasty
         self.socket: socket.socket | None = None
         self.outgoing = Outgoing()
-        self.news = WaitQueue()  # here wait those for whom `outgoing` has to change
-        self.sent = WaitQueue()  # here waits who looks whether what was sent is confirmed
-        self.hurry = WaitQueue()  # here, in vain or not, the pause before another attempt to connect
+        self.news = WaitQueue()  # tasks wait here for a change of `outgoing`
+        self.sent = WaitQueue()  # watch() waits here until something is sent
+        self.hurry = WaitQueue()  # the pause between two attempts to connect; waking it ends the pause
 
     def run(self) -> Coroutine[None]:
         """COROUTINE. Connects and shows what comes, again and again with --reconnect."""

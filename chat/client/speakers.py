@@ -1,4 +1,4 @@
-"""Who says a line, and how it is shown: a colour for each sender, one's own lines in bold, and one's name marked.
+"""The sender of a line, and how it is shown: a colour for each sender, one's own lines in bold, and one's name marked.
 
 One's own name is what stands before one's own messages when they come back. Until then it is what the server's welcome
 says, and when the server says that it has changed, it has.

@@ -46,7 +46,7 @@ class Terminal:
         try:
             mode = termios.tcgetattr(0)
         except termios.error:
-            return  # the terminal is gone; whoever reads it will learn that
+            return  # the terminal is gone; the next read will notice
         self.before = self.before or [*mode[:6], list(mode[6])]
         mode[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
         mode[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)

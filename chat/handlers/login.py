@@ -26,7 +26,7 @@ PAUSE = 1.0  # seconds after a wrong one, so that guessing takes long
 
 
 def login(member: Member, room: Room) -> Coroutine[None]:
-    """COROUTINE. Who knows the password is in the chat."""
+    """COROUTINE. Lets a member that knows the password into the chat."""
     member.enter(None)
     member.tell("Welcome. What is the password?")
     said = yield from let_in(member)

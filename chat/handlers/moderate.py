@@ -1,7 +1,7 @@
 """Chat under nicknames, where somebody keeps order: /kick, /ban, /unban, /mute, /unmute.
 
-Whoever says /moderate PASSWORD may do this. The password stands in the environment, in CHATSRV_MODERATOR, or in a file
-whose path is in CHATSRV_MODERATOR_FILE. Banned and muted are addresses: a name would soon be another one.
+A member that says /moderate PASSWORD may do this. The password is in the environment, in CHATSRV_MODERATOR, or in a
+file whose path is in CHATSRV_MODERATOR_FILE. Bans and mutes are for addresses, because names are easily changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A quiz, under nicknames: whoever is first to say the answer has a point. There are ten seconds for each question."""
+"""A quiz, under nicknames: the first to say the answer gets a point. There are ten seconds for each question."""
 
 from __future__ import annotations
 

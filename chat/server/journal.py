@@ -1,8 +1,8 @@
 """The log on stdout, as one more slow reader.
 
-A paused pager or a full pipe must not stop the chat, so lines are queued, and one writer hands them on as fast as they
-are taken. When too many are waiting, new ones are counted instead of kept, and the count is told as soon as there is
-room. If nobody reads any more (`./chatsrv | head -1`), or the disk is full, the chat goes on without its journal.
+A paused pager or a full pipe must not stop the chat. So lines are queued, and one task writes them as fast as they are
+taken. When too many are waiting, new ones are counted instead of kept, and as soon as there is room a line says how
+many. If nobody reads any more (`./chatsrv | head -1`), or the disk is full, the chat goes on without its journal.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Journal:
         self.rest = memoryview(b"")  # what is being written, and comes before `waiting`
         self.missing = 0  # how many lines it says are missing
         self.size = 0  # bytes in all that
-        self.lost = 0  # lines that were dropped, and nothing has said so
+        self.lost = 0  # lines that were dropped and not reported yet
         self.torn = False  # what has been written ends within a line
         self.failed = False
         self.closed = False  # for good
@@ -86,7 +86,7 @@ class Journal:
         self.news.wake()
 
     def write(self) -> Coroutine[None]:
-        """COROUTINE. The journal's one writer; ends when nobody can read it any more."""
+        """COROUTINE. The journal's only writer. Ends when nobody can read the journal any more."""
         while not self.closed:
             while not self.size:
                 self.written.wake_all()
@@ -96,7 +96,7 @@ class Journal:
             except OSError as error:
                 if error.errno == errno.EBADF:
                     self.fail(error)
-                yield from sleep(PAUSE)  # out of memory, it may be: no reason to lose anything
+                yield from sleep(PAUSE)  # perhaps out of memory: no reason to lose anything
             else:
                 self.put()
         self.waiting.clear()

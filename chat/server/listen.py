@@ -47,7 +47,7 @@ def socket_of(fd: int) -> socket.socket:
 
 
 def objection_to(listener: socket.socket) -> str:
-    """Why this cannot be listened on; empty if it can."""
+    """Why this socket cannot be listened on; empty if it can."""
     if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
         return "is not a TCP socket"
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -58,7 +58,7 @@ def objection_to(listener: socket.socket) -> str:
 def listen(host: str | None, port: int, share: bool = False) -> list[socket.socket]:
     """Listening sockets on `host` (None: on everything, IPv6 and IPv4 in one where the system can). Raises OSError.
 
-    With `share`, other processes may listen there too, and the system deals connections out among them.
+    With `share`, other processes may listen there too, and the system distributes connections among them.
     """
     if host is not None:
         return [opened(*resolve(host, port), share)]
@@ -102,11 +102,11 @@ def resolve(host: str, port: int) -> tuple[int, Any]:
 
 
 def prepare(listener: socket.socket, patience: float | None) -> None:
-    """Set up a listening socket. The sockets accepted on it inherit this, which saves the calls for each of them.
+    """Set up a listening socket. Accepted sockets inherit these options, which saves the calls for each of them.
 
     A peer that acknowledges nothing for `patience` seconds (None: as long as TCP tries) loses its connection, and so
-    does one that answers no probe. With TCP_USER_TIMEOUT, Linux does not count unanswered probes: the first one after
-    that time is one too many. So the first comes early enough to leave time for PROBES of them.
+    does one that answers no probe. With TCP_USER_TIMEOUT, Linux does not count unanswered probes, but gives up at the
+    first one after that time. So the first probe comes early enough to leave time for PROBES of them.
     """
     listener.setblocking(False)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -124,7 +124,7 @@ def prepare(listener: socket.socket, patience: float | None) -> None:
 
 
 def describe(listeners: list[socket.socket]) -> str:
-    """Where they listen, in words. The last one is a port."""
+    """Where these sockets listen, in words. The last word is a port."""
     places, ports = [], []
     private = True
     for listener in listeners:

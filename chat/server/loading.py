@@ -1,4 +1,4 @@
-"""Finding the handler that --handler names, and looking for mistakes in it before anybody meets them."""
+"""Finding the handler that --handler names, and looking for mistakes in it before a client meets them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def load_handler(where: str) -> tuple[Handler, Start | None]:
     """Load the handler that `FILE_OR_MODULE:FUNCTION` names; returns it and the `start` of its module, or None.
 
-    Complains of mistakes in the module that Python would pass over in silence. Raises ValueError, with a line for the
+    Reports mistakes in the module that Python would silently ignore. Raises ValueError, with a line for the
     user, if what is named cannot be a handler.
     """
     place, _, name = where.rpartition(":")
@@ -54,7 +54,7 @@ def load_module(place: str) -> ModuleType:
     """Import a module, by its name or the path of its file; modules in the same folder can be imported by it."""
     try:
         if not place.endswith(".py"):
-            sys.path.append("")  # modules beside the user, as with `python -m`
+            sys.path.append("")  # modules in the current directory, as with `python -m`
             return importlib.import_module(place)
         path = os.path.abspath(place)
         folder, name = os.path.split(path[:-3])

@@ -85,11 +85,11 @@ def find_handler(where: str) -> tuple[Handler, Start | None]:
 
 
 def warn(options: Options, handed_over: list[socket.socket]) -> None:
-    """Tell of flags that do not do what they seem to do."""
+    """Warn about flags that do not do what they seem to do."""
     if handed_over:
         ports = [listener.getsockname()[1] for listener in handed_over]
         if options.host is not None or ("port" in vars(options) and options.port not in (0, *ports)):
-            complain("chatsrv: --host and --port do not count: the listening sockets were handed over (LISTEN_FDS)")
+            complain("chatsrv: --host and --port are ignored: the listening sockets were handed over (LISTEN_FDS)")
     elif options.share_port and not options.cluster:
         complain("chatsrv: --share-port without --cluster: servers that share a port are separate chats")
 
@@ -164,7 +164,7 @@ def join_cluster(server: Server, url: str, wait: bool) -> int:
 
 
 def abandon(server: Server) -> None:
-    """End at once, but tell the journal of everybody who is still there, and finish it if its reader is quick."""
+    """End at once, but let the journal say so of every member, and finish it if its reader is quick."""
     for member in list(server.connections):
         member.reason = member.reason or "the server is ending"
         server.close(member)
@@ -172,9 +172,9 @@ def abandon(server: Server) -> None:
 
 
 def obey(signals: Signals, server: Server) -> Coroutine[None]:
-    """COROUTINE. The first signal that ends begins the orderly end; one that comes SAME later ends at once.
+    """COROUTINE. Obeys signals: the first of ENDING begins the orderly end; one that comes SAME later ends at once.
 
-    SIGUSR1 asks what all wait for. While that is being told, it is not told again.
+    SIGUSR1 asks what all tasks wait for. While that is being answered, it is not answered again.
     """
     kernel = server.kernel
     begun = kernel.clock()
@@ -194,7 +194,7 @@ def obey(signals: Signals, server: Server) -> Coroutine[None]:
 
 
 def explain(server: Server) -> Coroutine[None]:
-    """COROUTINE. Tell on stderr what all wait for."""
+    """COROUTINE. Writes to stderr what all tasks wait for."""
     try:
         yield from write(2, server.explain().encode("utf-8", "backslashreplace"))
     except OSError:
@@ -202,7 +202,7 @@ def explain(server: Server) -> Coroutine[None]:
 
 
 def tell_what_takes_time(server: Server) -> Coroutine[None]:
-    """COROUTINE. Tell on stderr what the end waits for, if it takes LONG."""
+    """COROUTINE. Says on stderr what the end waits for, if it takes LONG."""
     yield from sleep(LONG)
     names = [member.name for member in server.connections]
     whom = f" to {', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}" if names else ""

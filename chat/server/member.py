@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns: so that no step of a handler takes long
 KICKED = 1.0  # seconds for the handler of a member that was kicked to end
 LOST = 10.0  # seconds for the handler of one that can't be sent to, to read what its peer had said
-# What a send fails with though the peer may have more to say: the end of its stream is then a true one
+# Why a send may fail although the connection has not: then the end of the peer's stream is really its end
 PASSING = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS))]
-HELD = 1.0  # seconds after which a member that is not read is looked after
-MUCH = 64 << 10  # bytes of prefixes that may go out for what one receive() returns
+HELD = 1.0  # seconds between two looks at a member that is not read from
+MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
 
 # The states of a member's sending side. Only become() changes it.
-TOGETHER = "together"  # it stands where its room stands and shares the room's outbox; spread() sends to it
-APART = "apart"  # it has an outbox of its own, to which spread() sees in its next round
+TOGETHER = "together"  # it has caught up and shares its room's outbox; spread() sends to it
+APART = "apart"  # it has an outbox of its own, which spread() sends in its next round
 BEHIND = "behind"  # it does not take what it is sent: a task of its own, deliver(), writes what is in its outbox
 OVER = "over"  # nothing is sent to it any more
 
@@ -68,11 +68,11 @@ class Member:
         self.framer = Framer()
         self.unread = NOTHING  # messages that have arrived and were not returned yet
         self.heard_at = hub.kernel.clock() if hub.timed else 0.0  # for --idle-timeout
-        self.paid = 0.0  # the time up to which its --max-rate is used
+        self.paid = 0.0  # the time up to which it has used up its --max-rate
         self.receiving = False  # its handler is in receive()
         self.peer_ended = False
         self.end_told = False  # its handler knows that there is nothing to come
-        self.refused = False  # its handler has asked for messages when there could not be any more
+        self.refused = False  # its handler has asked for messages after the end
         # The sending side.
         self.sending = ""  # its state; become(APART) begins, after the handshake if there is one
         self.outbox = Outbox(hub.nowhere.feed)
@@ -109,7 +109,7 @@ class Member:
                 if hub.timed or deadline is not None or self.failure or self.wire:
                     yield from self.wait(deadline)
                 else:
-                    yield from readable(self.socket)  # not recv(): how much may be read is certain only then
+                    yield from readable(self.socket)  # not recv(): how much may be read is decided only after the wait
                 if hub.pace.held:
                     yield from self.be_held(deadline)
                 try:
@@ -127,7 +127,7 @@ class Member:
                     self.account(len(data) + prefixes)
                 if messages:
                     return messages if len(messages) < MOST and prefixes < MUCH else self.portion(messages)
-        except OSError as error:  # the connection has failed, or there is no memory to wait for it
+        except OSError as error:  # the connection has failed, or the system had no memory for the wait
             self.failure = self.failure or error.strerror or str(error)
             self.end_told = True
             raise
@@ -135,7 +135,7 @@ class Member:
             self.receiving = False
 
     def tell(self, line: Text) -> None:
-        """Send a line to this member alone: after what was published before, before what is published later."""
+        """Send a line to this member alone, after what was published before and ahead of what is published later."""
         text = encoded(line) + b"\n"
         if self.outbox.feed is None:
             return
@@ -152,7 +152,7 @@ class Member:
             self.kick(f"more than {self.hub.options.max_lag} bytes behind")
 
     def kick(self, reason: str, keep: bool = False) -> None:
-        """Send the member away: its handler is ended, and it is told why, instead of all that was due to it.
+        """Disconnect the member: cancel its handler, and tell it why, instead of all that was due to it.
 
         With `keep`, after all that was due.
         """
@@ -163,7 +163,7 @@ class Member:
             self.hub.insist(self, KICKED)
 
     def enter(self, room: Room | None) -> None:
-        """Hear that room from now on; None: hear only what tell() says. What was due is due before."""
+        """Hear that room from now on; None: hear only what tell() says. What was already due comes first."""
         if self.outbox.feed is None:
             return
         self.stand_apart()
@@ -184,8 +184,8 @@ class Member:
     def wait(self, deadline: float | None) -> Coroutine[None]:
         """COROUTINE. Returns when there may be something to read, and --max-rate allows it. Raises TimedOut.
 
-        --max-rate is kept on average; the first second's worth after a silence is free: a paste is no flood. A member
-        that says nothing for --idle-timeout is kicked here.
+        --max-rate is kept on average. After a silence the first second's worth is free, because a paste is no flood. A
+        member that says nothing for --idle-timeout is kicked here.
         """
         clock, idle_timeout = self.hub.kernel.clock, self.hub.options.idle_timeout
         if (early := self.paid - clock()) > 0:
@@ -200,7 +200,7 @@ class Member:
         if idle_timeout is not None and (until is None or self.heard_at + idle_timeout < until):
             until = self.heard_at + idle_timeout
         if self.failure:
-            until = 0.0  # whatever comes is there
+            until = 0.0  # all that will ever come is there
         try:
             yield from readable(self.socket, None if until is None else max(0.0, until - clock()))
         except TimedOut:
@@ -214,7 +214,7 @@ class Member:
     def be_held(self, deadline: float | None) -> Coroutine[None]:
         """COROUTINE. Returns when members may be read again. Raises TimedOut, and OSError if the connection has failed.
 
-        A reset is found meanwhile, and the end of a stream if there is nothing unread before it.
+        Meanwhile it notices a reset, and the end of the stream if nothing unread comes before it.
         """
         pace, clock = self.hub.pace, self.hub.kernel.clock
         while pace.held:
@@ -231,7 +231,7 @@ class Member:
                     return
 
     def account(self, size: int) -> None:
-        """The member has said something now that goes out as so many bytes."""
+        """Note that the member has said something now, which goes out as `size` bytes."""
         self.heard_at = self.hub.kernel.clock()
         if max_rate := self.hub.options.max_rate:
             self.paid = max(self.paid, self.heard_at - 1) + size / max_rate
@@ -256,12 +256,12 @@ class Member:
         finally:
             if self.wire and self.wire.unsent:
                 self.stand_apart()  # so that spread() sees to it
-        raise ConnectionError(self.failure)  # from the system, or what a send has met: it is told only once
+        raise ConnectionError(self.failure)  # the system tells only once, so perhaps a send has met it
 
     def refuse(self) -> Coroutine[None]:
-        """COROUTINE. The handler asks for messages though there cannot be any more: end it.
+        """COROUTINE. Ends a handler that asks for messages after the end.
 
-        If it does not let itself be ended, the second time it waits here until it is dropped.
+        One that ignores that and asks again waits here until it is dropped.
         """
         if not self.refused:
             self.refused = True
@@ -309,7 +309,7 @@ class Member:
             self.become(APART)
 
     def dismiss(self, reason: str, keep: bool = False) -> None:
-        """Note why the member ends and tell it so, instead of all that is due to it or (`keep`) after it; no more."""
+        """Note why the member ends, and make a line that says so its last, instead of what is due or (`keep`) after it."""
         if self.reason:
             return
         self.reason = reason
@@ -322,7 +322,7 @@ class Member:
             self.outbox.close(None if keep else last)
 
     def leave(self) -> None:
-        """What is due is still sent, and nothing after it."""
+        """Send what is due, and nothing after it."""
         self.depart()
         if self.outbox.feed and not self.outbox.lag and not (self.wire and self.wire.unsent):
             self.become(OVER)
@@ -331,14 +331,14 @@ class Member:
             self.outbox.close()
 
     def depart(self) -> None:
-        """It is in no room any more."""
+        """Take the member out of its room."""
         if self.room and self in self.room.present:
             del self.room.present[self]
             if self.hub.cluster:
                 self.hub.cluster.leave(self.room, self)
 
     def lose(self, error: OSError) -> None:
-        """A send has failed: nothing more is sent. What the peer had said is still there to be read, up to the end."""
+        """A send has failed: send no more. What the peer has said can still be read, up to the end."""
         self.failure = error.strerror or str(error)
         self.become(OVER)
         self.hub.insist(self, LOST)

@@ -1,11 +1,11 @@
-"""What is due to whom, and in which order. Plain objects: no sockets, no tasks.
+"""What is due to each member, and in which order. Plain objects: no sockets, no tasks.
 
-What all in a room are to hear is laid down once, in one order, in the room's feed. The feed is a chain of segments, of
-which the last one is still open; *sealing* closes it. A place in the feed is a segment: the first one that was not read
-yet. So a place is always between two messages, and whoever needs one can have the feed sealed.
+All that is said in a room is appended once, in one order, to the room's feed. The feed is a chain of segments, of which
+the last one is still open; *sealing* closes it. A place in the feed is a segment: the first one that was not read yet.
+So a place always lies between two messages. To get one for this moment, seal the feed.
 
-A segment knows only the next one. So nothing but the readers behind a segment keeps it alive: what all have read is
-freed by itself, and readers that are far behind share what they have yet to read.
+A segment refers only to the next one. So it is kept alive only by readers that have not passed it yet: what all have
+read is freed by itself, and readers that are far behind share what they have yet to read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Piece = Union[bytes, bytearray, memoryview]
 
 OVERHEAD = 130  # bytes a segment takes beside its data: itself, its data's header, its number (CPython, 64 bits)
-MERGE = 16 << 10  # bytes up to which a line is added to the one before it, instead of becoming a piece of its own
+MERGE = 16 << 10  # bytes of lines for one reader that are put together into one piece
 NEWLINE = ord("\n")
 
 
@@ -62,7 +62,7 @@ class Feed:
 
 
 class Outbox:
-    """What is due to one reader: the pieces in `due`, then the feed from `place` on. Closed, it has no feed any more.
+    """What is due to one reader: the pieces in `due`, then the feed from `place` on. A closed one has no feed.
 
     Several readers that stand at the same place and have nothing of their own can share one.
     """
@@ -70,7 +70,7 @@ class Outbox:
     __slots__ = ("feed", "place", "due", "due_size", "taken", "cut")
 
     def __init__(self, feed: Feed) -> None:
-        """At first, nothing is due of what `feed` has."""
+        """At first nothing is due. Only what is appended to `feed` from now on will be."""
         self.feed: Feed | None = feed
         self.place = feed.seal()
         self.due: deque[Piece] = deque()
@@ -85,13 +85,13 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is due of what is sealed."""
+        """Whether nothing is due, apart from what the feed has not sealed yet."""
         return not self.due and (self.feed is None or self.place is self.feed.last)
 
     # What comes in.
 
     def tell(self, line: bytes) -> None:
-        """Add a line for this reader alone: after all that was appended to the feed before, before all that follows."""
+        """Add a line for this reader alone, between what the feed has by now and what will be appended to it."""
         self.freeze()
         if self.due and isinstance(self.due[-1], bytearray) and len(self.due[-1]) < MERGE:
             self.due[-1] += line
@@ -100,17 +100,17 @@ class Outbox:
             self.add(bytearray(line))
 
     def enter(self, feed: Feed) -> None:
-        """Follow another feed from now on; what is due of the one before stays due."""
+        """Follow another feed from now on. What is due from the old one stays due."""
         self.freeze()
         self.feed, self.place = feed, feed.seal()
 
     def skip(self) -> None:
-        """Leave out what the feed has now from `place` on."""
+        """Leave out what the feed has by now."""
         if self.feed:
             self.place = self.feed.seal()
 
     def freeze(self) -> None:
-        """Take what is due of the feed over into `due`: the feed's own bytes, not a copy."""
+        """Move what is due from the feed into `due`. It stays the feed's own bytes, not a copy."""
         if self.feed:
             end = self.feed.seal()
             while self.place is not end:
@@ -118,7 +118,7 @@ class Outbox:
                 self.place = self.place.next
 
     def close(self, last: bytes | None = None) -> None:
-        """Nothing is added after this. With `last`, that comes instead of all that is due, but for a message begun."""
+        """Add nothing from now on. `last` replaces all that is due, except the rest of a message that has begun."""
         if last is None:
             self.freeze()
         else:
@@ -137,9 +137,9 @@ class Outbox:
     # What goes out.
 
     def take(self, enough: int) -> Piece:
-        """Return what comes next, whole pieces until there are `enough` bytes of them; b"" if nothing is due.
+        """Return what comes next: whole pieces, until they have `enough` bytes; b"" if nothing is due.
 
-        Whatever is not sent of it has to be given back, by sent().
+        The caller has to report by sent() how much of it was sent.
         """
         pieces: list[Piece] = []
         while enough > 0:
@@ -156,7 +156,7 @@ class Outbox:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def sent(self, piece: Piece, count: int) -> None:
-        """Of what was taken, `count` bytes were sent. The rest is due again, before everything else."""
+        """Of `piece`, which was taken, `count` bytes were sent. The rest is due again, before everything else."""
         self.taken += count
         if count:
             self.cut = piece[count - 1] != NEWLINE
@@ -165,7 +165,7 @@ class Outbox:
             self.due_size += len(piece) - count + OVERHEAD
 
     def fork(self) -> Outbox:
-        """Another one at the same place in the feed, with nothing of its own: for a reader that shared this one."""
+        """Another outbox at the same place in the feed, for a reader that has shared this one so far."""
         other = Outbox.__new__(Outbox)
         other.feed, other.place = self.feed, self.place
         other.due, other.due_size, other.taken, other.cut = deque(), 0, 0, False

@@ -1,4 +1,4 @@
-"""How much may be read: so much that nobody is overrun that reads, and nobody waits for one that does not."""
+"""How much may be read from members. None that keeps reading is overrun; none waits for one that does not read."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
         def kick(self, reason: str) -> None: ...
 
 
-RECEIVE = 32 << 10  # bytes: at most so much is taken from one socket at once; with 64 KiB, fan-out was slower
-TURN = 1 << 20  # bytes: about so much is taken from all of them before it is sent on
-LEAST = 1024  # bytes that may be taken in any case
+RECEIVE = 32 << 10  # bytes taken from one socket at once, at most; with 64 KiB, fan-out was slower
+TURN = 1 << 20  # bytes taken from all sockets together before they are sent on, about
+LEAST = 1024  # bytes that may always be taken
 GRACE = 0.2  # seconds that a member which is too far behind has to show that it reads
 ENOUGH = 256 << 10  # bytes that it has to take in that time
 
 
 class Pace:
-    """Who talks shares a turn's worth; who is behind by more than --max-lag reads fast, or is sent away."""
+    """Divides what may be read in a turn among the talking members, and kicks those that are too far behind."""
 
     def __init__(self, options: Options, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -41,37 +41,37 @@ class Pace:
         self.gathered = 0  # bytes published since the last spreading
         self.talking: set[object] = set()  # members that have published since then
         self.unchecked = 0  # bytes published since somebody looked how far behind members are
-        self.behind: dict[Reader, tuple[float, int]] = {}  # since when by half of --max-lag, and what it had taken then
+        self.behind: dict[Reader, tuple[float, int]] = {}  # since when by half of --max-lag; bytes taken by then
         self.overrun = False  # one of them is too far behind, and may be reading
         self.full = False  # the cluster takes no more
-        self.held = False  # for one of these reasons, nobody is read from
-        self.released = WaitQueue()  # here wait those that are to be read from
+        self.held = False  # for one of these reasons, no member is read from
+        self.released = WaitQueue()  # members wait here until they may be read from
         self.stop = WaitQueue()
 
     def share(self) -> int:
         """How many bytes a member may take from its socket now.
 
-        A turn's worth is shared: as many as talked in the last turn will talk in this one, and nobody gets more than
-        what is left of it. Else a thousand members that talk at once would put everybody --max-lag behind in one turn.
+        A turn's worth is shared. We expect as many talkers as in the last turn, and give none more than what is left.
+        Otherwise a thousand members that talk at once would put all others --max-lag behind in a single turn.
         """
         left = self.turn - self.gathered
         return self.most if self.most <= left else min(self.most, max(LEAST, left))
 
     def gather(self, size: int) -> None:
-        """So many bytes were published. Look at those that are behind once in a while: publishing touches no member."""
+        """Note that `size` bytes were published. Look at members only once in a while: that would cost too much."""
         self.gathered += size
         self.unchecked += size + OVERHEAD
         if self.unchecked >= self.max_lag // 16:
             self.look()
 
     def start_turn(self) -> None:
-        """What was gathered is being sent: count anew."""
+        """Start counting again, since what was gathered is now being sent."""
         self.most = min(self.ceiling, max(LEAST, self.turn // (len(self.talking) or 1)))
         self.talking.clear()
         self.gathered = 0
 
     def look(self) -> None:
-        """Kick those that are more than --max-lag behind and do not read; notice those that may be reading."""
+        """Kick members that are more than --max-lag behind and do not read. If one still reads, set `overrun`."""
         self.unchecked = 0
         self.overrun = False
         now = self.clock()
@@ -91,13 +91,13 @@ class Pace:
         self.hold()
 
     def hold(self) -> None:
-        """Let nobody be read from, or go on, as the reasons say."""
+        """Stop reading from members, or go on, as `overrun` and `full` say."""
         self.held = self.overrun or self.full
         if not self.held:
             self.released.wake_all()
 
     def keep(self) -> Coroutine[None]:
-        """COROUTINE. While somebody is overrun, looks again soon."""
+        """COROUTINE. While a member is overrun, looks again soon."""
         while True:
             while not self.overrun:
                 yield from self.stop.wait()

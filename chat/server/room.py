@@ -1,4 +1,4 @@
-"""Who hears whom: rooms, each with a feed of its own, and what all rooms of a server share."""
+"""Rooms, each with members and a feed of its own, and what all rooms of a server share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Text = Union[bytes, str]
 
     class Hearer(Protocol):
-        """What a room knows of its members."""
+        """What a room needs to know of a member."""
 
         name: str
         prefix: Any
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         def stand_apart(self) -> None: ...
 
     class Cluster(Protocol):
-        """Other servers: what is said here goes through them into the feed."""
+        """The way through other servers that each message takes into the feed."""
 
         def publish(self, room: Room, text: bytes, member: Any, but: Collection[Any]) -> None: ...
         def tell(self, member: Any, line: bytes) -> bool: ...
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         def explain(self) -> list[str]: ...
 
 
-FIRST = "lobby"  # the room that everybody is in at first
+FIRST = "lobby"  # the room in which every member begins
 
 
 class Hub:
@@ -59,12 +59,12 @@ class Hub:
         self.journal = journal
         self.cluster: Cluster | None = None
         self.first = Room(self, FIRST)
-        self.nowhere = Room(self, "")  # here are the members that are in no room
-        self.rooms: WeakValueDictionary[str, Room] | None = None  # the other ones: gone when nobody refers to them
+        self.nowhere = Room(self, "")  # for members that are in no room
+        self.rooms: WeakValueDictionary[str, Room] | None = None  # the others, while anything refers to them
         self.tasks: dict[Task, None] = {}  # those that handlers have spawned
         self.insist: Callable[[Any, float], None]  # end a member's handler if it has not ended in so many seconds
         # What spread() has to do, and where it waits for it.
-        self.changed: dict[Room, None] = {}  # rooms in whose feeds is something new
+        self.changed: dict[Room, None] = {}  # rooms with something new in their feeds
         self.apart: dict[Any, None] = {}  # members in that state
         self.news = WaitQueue()
         # How much may be read.
@@ -100,13 +100,13 @@ class Room:
 
     @property
     def members(self) -> list[Any]:
-        """Those in this room whose handler runs, oldest first. A list of its own, which stays as it is."""
+        """The members of this room whose handler runs, oldest first. The list is a copy."""
         return list(self.present)
 
     def publish(self, member: Hearer, messages: Text | Iterable[Text], but: Collection[Hearer] = ()) -> None:
         """Send one message or several, without newlines, to all in the room except `but`, with the member's prefix.
 
-        All of them, in this order and with nothing between them. One of over 1024 bytes goes in parts. Raises
+        They stay in this order, with no other messages in between. A message over 1024 bytes is split. Raises
         ValueError if there is a newline in a message.
         """
         if member.kicked:
@@ -114,7 +114,7 @@ class Room:
         self.lay_down(member, member.name, member.prefix, messages, but)
 
     def announce(self, line: Text) -> None:
-        """Send all in the room a line that nobody said, without a prefix. A newline in it becomes a space."""
+        """Send a line to all in the room, without a prefix. A newline in it becomes a space."""
         self.lay_down(None, "room", b"", [encoded(line).replace(b"\n", b" ")], ())
 
     def other(self, name: str) -> Room:
@@ -157,7 +157,7 @@ class Room:
             self.append(text, but)
 
     def append(self, text: bytes, but: Collection[Hearer] = ()) -> None:
-        """Lay whole messages, with their newlines, into the feed, for all but some."""
+        """Append whole messages, with their newlines, to the feed, for all members except `but`."""
         spared = [member for member in but if member in self.present] if but else ()
         for member in spared:
             member.stand_apart()
@@ -171,7 +171,7 @@ class Room:
 
 
 def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes], bytes]:
-    """Messages as they are published: as a list, each at most LIMIT bytes, and as one text with prefixes and newlines.
+    """Prepare messages: return them as a list, each at most LIMIT bytes, and as one text with prefixes and newlines.
 
     Raises ValueError if there is a newline in one of them.
     """

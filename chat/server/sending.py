@@ -1,7 +1,7 @@
-"""The only code that sends to members. One writer a socket, and it sends once a turn.
+"""The only code that sends to members. Each socket has one writer, which sends at most once a turn.
 
-spread() is the writer of all that keep up; a member that does not take what it is sent has a writer of its own,
-deliver(), until it has caught up.
+spread() is the writer of all members that keep up. A member that does not take all that it is sent has a writer of its
+own, deliver(), until it has caught up.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from .member import Member
     from .room import Hub, Room
 
-BATCH = 64 << 10  # bytes that a member that is behind is sent at once
+BATCH = 64 << 10  # bytes that are sent at once to a member that is behind
 
 
 def spread(hub: Hub) -> Coroutine[None]:
-    """COROUTINE. Once a turn in which something was said or told, sends it.
+    """COROUTINE. Sends what is new, once a turn.
 
-    Tasks that readiness has woken run before it, so what they say is sent with the rest.
+    Members that have something to read run before it in each turn, so what they say is sent with the rest.
     """
     while True:
         while not (hub.changed or hub.apart):
@@ -40,14 +40,14 @@ def spread(hub: Hub) -> Coroutine[None]:
 
 
 def send_to_all(room: Room) -> None:
-    """Send what is new in a room to all that stand together: the same bytes, in one call for each."""
+    """Send what is new in a room to all members that are TOGETHER: the same bytes, in one call for each."""
     room.feed.seal()
     if not room.together:
         room.outbox.skip()
         return
     news = room.outbox.take(sys.maxsize)
     size = len(news)
-    failed: list[tuple[Member, OSError | int]] = []  # seen to later: the dict must not change meanwhile
+    failed: list[tuple[Member, OSError | int]] = []  # for later: the dict must not change meanwhile
     for member, send in room.together.items():
         try:
             if (sent := send(news)) != size:
@@ -64,9 +64,9 @@ def send_to_all(room: Room) -> None:
 
 
 def send_to_one(member: Member) -> None:
-    """Send what is due to a member that stands apart; where nothing is left, it joins the others again."""
+    """Send what is due to a member that is APART. If nothing is left, it is together with the others again."""
     try:
-        if send_due(member, sys.maxsize):  # all of it: else a member that is told much would fall behind
+        if send_due(member, sys.maxsize):  # all of it, or a member that is told much would fall behind
             member.become(TOGETHER if member.outbox.feed else OVER)
         else:
             fall_behind(member)
@@ -75,7 +75,7 @@ def send_to_one(member: Member) -> None:
 
 
 def send_due(member: Member, most: int) -> bool:
-    """Send about so many bytes of what is due to one member, in one call; returns whether nothing is left."""
+    """Send about `most` bytes of what is due to one member, in one call. Return whether nothing is left."""
     outbox, wire = member.outbox, member.wire
     if (piece := outbox.take(most)) or (wire and wire.unsent):
         try:
@@ -98,7 +98,7 @@ def fall_behind(member: Member) -> None:
 
 
 def deliver(member: Member) -> Coroutine[None]:
-    """COROUTINE. The writer of a member that is behind, until it has caught up or got its last."""
+    """COROUTINE. The writer of a member that is behind, until all is sent."""
     outbox, wire = member.outbox, member.wire
     stall_timeout = member.hub.options.stall_timeout
     try:
@@ -106,11 +106,11 @@ def deliver(member: Member) -> Coroutine[None]:
             try:
                 yield from writable(member.socket, stall_timeout)
             except TimedOut:
-                member.kick(f"took nothing for {stall_timeout:g} s")  # so that it is due its reason
+                member.kick(f"took nothing for {stall_timeout:g} s")  # now its last line is due
                 continue
             send_due(member, BATCH)
         member.writer = None
-        member.become(APART if outbox.feed else OVER)  # where spread() sees whether it stands where the others do
+        member.become(APART if outbox.feed else OVER)  # spread() will see whether it has caught up
     except OSError as error:
         member.writer = None
         member.lose(error)

@@ -1,4 +1,4 @@
-"""Admission, each connection's way from accepted to terminated, and the orderly end."""
+"""Admission, the life of a connection from accepted to terminated, and the orderly end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PASSING = set(
 
 
 class Server:
-    """A chat on `listeners`, non-blocking listening sockets; whatever else it uses comes from accepting on them.
+    """A chat on `listeners`, non-blocking listening sockets. It opens nothing but what it accepts on them.
 
     `handler` is run for each member, and `start` once, when the server starts. `wires` makes a member's wire of its
     socket; a listener that is not in it is for plain connections.
@@ -64,7 +64,7 @@ class Server:
         self.wires = wires or {}
         self.hub = Hub(kernel, options, journal)
         self.hub.insist = self.insist
-        self.connections: dict[Member, bool] = {}  # whether it was admitted, oldest first
+        self.connections: dict[Member, bool] = {}  # oldest first; whether it was admitted
         self.admitted = 0
         self.per_host: dict[str, int] = {}
         self.stopping = False
@@ -74,7 +74,7 @@ class Server:
         self.impatience = WaitQueue()
 
     def run(self) -> Coroutine[None]:
-        """COROUTINE. The whole life of the server; ends after stop(), when everybody is gone and everything written."""
+        """COROUTINE. The whole life of the server. Ends after stop(), when all members are gone and all is written."""
         kernel, hub = self.kernel, self.hub
         writers = [self.spawn("journal", self.journal.write), self.spawn("spread", partial(spread, hub))]
         helpers = [self.spawn("accept", partial(self.admit, listener)) for listener in self.listeners]
@@ -131,7 +131,7 @@ class Server:
             try:
                 yield from join(task, max(0.0, end - self.kernel.clock()))
             except TimedOut:
-                if not task.error:  # else it is yet to be told: time has passed without it
+                if not task.error:  # else Cancelled is still to be raised: the process stood still
                     complain(f"chatsrv: the task {task.name} does not end")
                 self.kernel.drop(task)
                 self.hub.tasks.pop(task, None)  # it may not have begun
@@ -148,7 +148,7 @@ class Server:
     # Admission.
 
     def admit(self, listener: socket.socket) -> Coroutine[None]:
-        """COROUTINE. Accepts whoever comes, for as long as the server runs. No OSError ends this."""
+        """COROUTINE. Accepts connections for as long as the server runs. No OSError ends this."""
         tell_at = 0.0
         make_wire = self.wires.get(listener)
         while True:
@@ -183,7 +183,7 @@ class Server:
             member.dismiss(refusal)
 
     def refusal(self, host: str) -> str:
-        """Why nobody from `host` can come in now; empty if somebody can."""
+        """Why a client from `host` is refused now; empty if it is not."""
         if self.options.max_clients is not None and self.admitted >= self.options.max_clients:
             return "the server is full"
         if self.options.max_per_ip and self.per_host.get(host, 0) >= self.options.max_per_ip:
@@ -207,7 +207,7 @@ class Server:
                 pass  # it was kicked, or its handler went on after the end
             except (Exception, SystemExit) as error:
                 if member.handled:
-                    return  # it was dropped, and this is what it says to that
+                    return  # it was dropped, and has answered that with an exception
                 if not (isinstance(error, OSError) and member.end_told):  # else it is the connection's
                     report(f"the handler of {member.name} failed")
                     member.dismiss("its handler failed", keep=True)
@@ -249,7 +249,7 @@ class Server:
 
         Closing a socket with something unread in it makes TCP send a reset, which can destroy what was just sent.
         """
-        if member.task.error:  # it was kicked while it ran, by its own last words perhaps, and is yet to be told so
+        if member.task.error:  # it was kicked in its own last step, and Cancelled is still to be raised
             try:
                 yield from sleep(0)
             except Cancelled:
@@ -284,7 +284,7 @@ class Server:
     def close(self, member: Member) -> None:
         """Close the connection, and take the member off all lists.
 
-        With a reset if something could not be delivered: a FIN would make what the peer has got look whole.
+        If something could not be delivered, use a reset: after a FIN, what the peer has got would look complete.
         """
         if member not in self.connections:
             return
@@ -319,7 +319,7 @@ class Server:
         self.impatience.wake()
 
     def see_handlers_end(self) -> Coroutine[None]:
-        """COROUTINE. Kicks members that can't be sent to and are still there, and drops those that were kicked."""
+        """COROUTINE. Kicks members that are still there although nothing can be sent to them; drops kicked ones."""
         while True:
             first = min((moment for moment, _ in self.overdue), default=None)
             try:
@@ -333,7 +333,7 @@ class Server:
             for member in due:
                 if member.handled:
                     continue
-                if member.task.error:  # it is yet to be told: time has passed without it
+                if member.task.error:  # Cancelled is still to be raised: the process stood still
                     self.insist(member, 0.0)
                 elif member.kicked or member.refused:
                     self.drop(member)
@@ -344,7 +344,7 @@ class Server:
 
     def drop(self, member: Member) -> None:
         """End a member whose handler does not let itself be ended."""
-        if not (member.handled or member.task.error):  # else it is yet to be told
+        if not (member.handled or member.task.error):  # else Cancelled is still to be raised
             complain(f"chatsrv: the handler of {member.name} does not end; it was dropped")
         member.handled = True
         ended = "end of stream" if member.peer_ended else member.failure.lower()

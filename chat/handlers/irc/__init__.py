@@ -2,7 +2,7 @@
 
     ./chatsrv --handler chat.handlers.irc:irc --port 6667
 
-This is what clients need of RFC 1459 and RFC 2812. There are no operators: all who are in a channel may set its topic.
+This is what clients need of RFC 1459 and RFC 2812. There are no operators: every user in a channel may set its topic.
 
 `network.py` has users and channels, and how they are told something; `commands.py` and `queries.py` have what they say.
 """

@@ -24,7 +24,7 @@ SUPPORTED = (
 )
 
 
-# Who one is.
+# Names.
 
 
 def cap(user: User, what: str, *rest: str) -> None:
@@ -129,7 +129,7 @@ def part(user: User, names: str, why: str = "", *_: str) -> None:
 
 
 def own(user: User, name: str) -> Channel | None:
-    """The channel of that name if the user is in it, who is told otherwise."""
+    """The channel of that name if the user is in it; if not, the user is told so."""
     channel = user.network.channel(name)
     if not channel:
         user.reply(403, name, "No such channel")

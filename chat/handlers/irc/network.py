@@ -1,7 +1,7 @@
 """Users and channels of an IRC network that is one server, and how they are told something.
 
 A member hears one room. In one channel, a user hears the channel's room: a thousand of them cost what they cost in the
-plain chat. In several channels, or none, a user hears no room, and each line is told to it. Whoever is in a channel
+plain chat. In several channels, or none, a user hears no room, and each line is told to it. A user in a channel
 sees the same lines in the same order, because each goes to all of them before the next.
 """
 

@@ -83,7 +83,7 @@ def lay(session: Session, connection: Connection, link: Link, entries: list[Any]
             link.checked = session.kernel.clock()
         if hub.pace.gathered >= hub.pace.turn:
             yield from sleep(0)  # let it be sent
-            while hub.pace.overrun:  # there may be much to catch up on: nobody is sent away for that who reads
+            while hub.pace.overrun:  # while catching up, no member that reads is kicked
                 yield from sleep(PAUSE)
 
 

@@ -120,7 +120,7 @@ class Link:
                 note.go_on()
 
     def settle(self) -> None:
-        """Take leave of what was lost on its way."""
+        """Forget what was lost on its way."""
         self.forget(self.outgoing.passed(self.incoming.position))
         if not self.outgoing.entries:
             self.since.clear()

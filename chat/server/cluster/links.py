@@ -86,7 +86,7 @@ class Links:
         return True
 
     def settle(self) -> None:
-        """Take leave of what has come back."""
+        """Forget what has come back."""
         for link in list(self.unwritten):
             link.settle()
             if not link.outgoing.entries:
@@ -97,7 +97,7 @@ class Links:
         self.progress.wake_all()
 
     def hold(self) -> None:
-        """Keep the members from being read, or not any more."""
+        """Stop reading from members, or go on, depending on how much has not come back."""
         self.hub.pace.full = self.size > self.bound
         self.hub.pace.hold()
 

@@ -88,7 +88,7 @@ class Cluster:
             pass
 
     def finish(self, timeout: float) -> Coroutine[None]:
-        """COROUTINE. Like returned(), and no member is read from any more. Whoever waits waits no longer than that."""
+        """COROUTINE. Like returned(), but no member is read from any more, and all other waits end with this one."""
         self.links.bound = -1
         self.links.hold()
         yield from self.returned(timeout)

@@ -28,7 +28,7 @@ class Entry:
         self.text = bytearray()
         self.position: Position | None = None  # up to its end; None: it is to be written
         self.notes: list[tuple[int, Any]] = []
-        self.talkers: dict[Any, int] = {}  # who has said something in it, and up to where; None: nobody, but the room
+        self.talkers: dict[Any, int] = {}  # up to where each member's words in it go; None: the room's announcements
 
     @property
     def messages(self) -> int:

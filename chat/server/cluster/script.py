@@ -2,8 +2,8 @@
 
 Beside the stream, Redis keeps its *position*: how many messages were ever written (the offset) and in which epoch. An
 entry has the position up to its end, so a node that has read up to one position knows at the next entry whether
-something is missing in between, and how many messages that is, whatever ids the entries have and whoever else writes
-to the stream.
+something is missing in between, and how many messages that is, whatever ids the entries have and whatever others
+write to the stream.
 
 An *epoch* begins with an entry of its own, a mark, wherever history may not be one: with a new stream; when another
 process has become the Redis (it may have started from an older file, or have been a copy that was behind); when the

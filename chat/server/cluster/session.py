@@ -78,7 +78,7 @@ class Session:
             raise self.trouble or error from None
 
     def close(self) -> None:
-        """Close both connections and end the writer. Who waits for one of them is woken with an error."""
+        """Close both connections and end the writer. Tasks that wait for one of them are woken with an error."""
         if self.writer:
             self.writer.cancel()
         for connection in self.connections:
