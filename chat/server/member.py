@@ -309,7 +309,7 @@ class Member:
             self.become(APART)
 
     def dismiss(self, reason: str, keep: bool = False) -> None:
-        """Note why the member ends, and make a line that says so its last, instead of what is due or (`keep`) after it."""
+        """Note why the member ends. A line that says so is its last: instead of what is due or (`keep`) after it."""
         if self.reason:
             return
         self.reason = reason

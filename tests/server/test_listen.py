@@ -113,7 +113,7 @@ def test_flags_that_do_not_count_are_told() -> None:
             try:
                 assert server.port == listener.getsockname()[1]
                 (line,) = server.complaints.expect("the listening sockets were handed over")
-                assert line.startswith("chatsrv: --host and --port do not count")
+                assert line.startswith("chatsrv: --host and --port are ignored")
                 assert server.end() == 0
             finally:
                 server.destroy()
