@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from chatting import Chatsrv, Crowd
@@ -14,16 +16,19 @@ import chat.server.outbox
 from loop import Kernel
 from loop.trace import TracedKernel
 
+if TYPE_CHECKING:
+    from cluster.real import Stage
+
 Pair = tuple[socket.socket, socket.socket]
 
 
 # Files and tests that --fast leaves out: they start many programs, wait for what takes its time, or try very much.
 SLOW = set(
-    "test_bench test_client test_cluster test_cluster_world test_documents test_faults test_install test_limits "
-    "test_listen test_main test_sending test_simulation test_speed_guards test_stdout test_terminal test_watchdog "
-    "test_world test_a_very_long_chain_is_freed_without_recursion test_any_cut_of_any_stream "
-    "test_any_operations_in_any_order_over_many_outboxes test_each_code_point_is_shown_or_an_escape "
-    "test_the_cost_is_linear test_write_never_waits_for_a_terminal".split()
+    "test_bench test_client test_cluster test_cluster_losses test_cluster_world test_documents "
+    "test_faults test_install test_limits test_listen test_main test_sending test_simulation test_speed_guards "
+    "test_stdout test_terminal test_watchdog test_world test_a_very_long_chain_is_freed_without_recursion "
+    "test_any_cut_of_any_stream test_any_operations_in_any_order_over_many_outboxes "
+    "test_each_code_point_is_shown_or_an_escape test_the_cost_is_linear test_write_never_waits_for_a_terminal".split()
 )
 
 
@@ -120,6 +125,18 @@ def chatsrv(no_descriptor_is_left: None) -> Iterator[Callable[..., Chatsrv]]:
             server.destroy()
             for client in server.clients:
                 client.close()
+
+
+@pytest.fixture
+def stage(tmp_path: Path, no_descriptor_is_left: None) -> Iterator[Stage]:
+    """A Redis, and what it takes to have nodes and clients."""
+    from cluster.real import Stage
+
+    stage = Stage(tmp_path)
+    try:
+        yield stage
+    finally:
+        stage.close()
 
 
 @pytest.fixture(scope="module")

@@ -199,6 +199,22 @@ class Client:
         except OSError:
             assert self.ended
 
+    def type(self, text: str) -> Coroutine[None]:
+        """COROUTINE. One line, as it is."""
+        yield from send(self.sock, text.encode() + b"\n", PATIENCE)
+
+    def lines(self) -> list[str]:
+        """The whole lines it has heard, without addresses before them, but with names."""
+        return [line.replace(f"{HERE}: ", "", 1) for line in self.heard.decode().split("\n")[:-1]]
+
+    def hears_itself(self) -> bool:
+        """Whether it has heard the last that it has said."""
+        return f"<{self.name} {self.said - 1}>".encode() in self.heard
+
+    def has_lost(self) -> bool:
+        """Whether it was told of a loss."""
+        return b"lost here" in self.heard
+
     def chatter(self, count: int, pause: float, at_once: int = 1, padding: int = 0) -> Coroutine[None]:
         """COROUTINE. Say something again and again."""
         for _ in range(count):
@@ -216,7 +232,10 @@ class Client:
 
 
 class Proxy:
-    """Between nodes and Redis. `delay` is in seconds; what passes is handed on in pieces of `piece` bytes."""
+    """Between nodes and Redis. `delay` is in seconds; what passes is handed on in pieces of `piece` bytes.
+
+    So `piece / delay` bytes a second pass on each connection, in each direction.
+    """
 
     def __init__(self, kernel: Kernel, port: int) -> None:
         self.kernel = kernel
@@ -229,6 +248,8 @@ class Proxy:
         self.open = True
         self.cut_after: int | None = None  # bytes from Redis after which all is cut
         self.cuts = 0
+        self.deaf = False  # nodes that follow hear nothing
+        self.followers: set[socket.socket] = set()
         self.socks: dict[socket.socket, None] = {}
         kernel.spawn(self.admit(), "proxy")
 
@@ -261,6 +282,10 @@ class Proxy:
             while data := (yield from recv(source, self.piece)):
                 if self.delay:
                     yield from sleep(self.delay)
+                if b"-follows" in data and not answers:
+                    self.followers.add(source)
+                while self.deaf and target in self.followers:
+                    yield from sleep(0.005)
                 if answers and self.cut_after is not None:
                     self.cut_after -= len(data)
                     if self.cut_after <= 0:

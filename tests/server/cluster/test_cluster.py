@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,17 +23,6 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
 SEED = int(os.environ.get("SEED", "1"))
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    before = set(os.listdir("/dev/fd"))
-    stage = Stage(tmp_path)
-    try:
-        yield stage
-    finally:
-        stage.close()
-    assert set(os.listdir("/dev/fd")) <= before, "the test has left descriptors open"
 
 
 def run_chatsrv(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
