@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 help:
 	@echo "make run        the server on port 3100 (FLAGS='--port 4000 ...' for more)"
-	@echo "make test       the tests: pytest, and the assignment's own (python test.py)"
+	@echo "make test       all tests: pytest, and test.py, which tries a server from outside"
 	@echo "                FAST=1 leaves out what takes long; JOBS=2 run at the same time"
 	@echo "make check      ruff, mypy --strict, then make test"
 	@echo "make coverage   which lines and branches of loop/ and chat/ the tests reach"

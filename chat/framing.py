@@ -9,7 +9,7 @@ where a part ends, the part waits for that byte.
 
 from __future__ import annotations
 
-LIMIT = 1024  # bytes, from the assignment
+LIMIT = 1024  # bytes
 
 
 class Framer:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import importlib
 import os
 import re
 import select
@@ -528,6 +529,13 @@ def test_the_journal_looks_like_this(chatsrv: Start) -> None:
     log = server.journal.text()
     (shown,) = (block.text for block in BLOCKS if "accepted connection" in block.text)
     assert re.sub(r"\d{4,}", "PORT", shown) == re.sub(r"\d{4,}", "PORT", log)
+
+
+def test_names_for_type_hints_can_be_imported() -> None:
+    (names,) = re.findall(r"For type hints there are (.*?)\.\n", TEXT["README.md"], re.DOTALL)
+    for path in re.findall(r"`([\w.]+)`", names):
+        module, _, name = path.rpartition(".")
+        assert isinstance(getattr(importlib.import_module(module), name), type)
 
 
 def test_the_nickname_handler(chatsrv: Start, tmp_path: Path) -> None:

@@ -1,19 +1,17 @@
-"""The assignment's chat."""
+"""The default handler: a chat."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from loop.traps import Coroutine
+from loop import Coroutine
 
-    from ..server.member import Member
-    from ..server.room import Room
+from ..server.member import Member
+from ..server.room import Room
 
 GREETING = "Welcome to the chat: each line you send goes to everybody here."
 
 
 def chat(member: Member, room: Room) -> Coroutine[None]:
-    """COROUTINE. What one says, all hear."""
+    """COROUTINE. Publishes each line that the member says."""
     member.tell(GREETING)
     while messages := (yield from member.receive()):
         room.publish(member, messages)

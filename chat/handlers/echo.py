@@ -1,17 +1,15 @@
-"""The smallest handler: everybody talks to themselves."""
+"""The smallest handler: each member hears only itself."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from loop.traps import Coroutine
+from loop import Coroutine
 
-    from ..server.member import Member
-    from ..server.room import Room
+from ..server.member import Member
+from ..server.room import Room
 
 
 def echo(member: Member, room: Room) -> Coroutine[None]:
-    """COROUTINE. What one says, one hears."""
+    """COROUTINE. Sends each line back to the member that said it."""
     member.tell("Welcome to the echo: nobody else hears you.")
     while messages := (yield from member.receive()):
         for message in messages:

@@ -1,6 +1,6 @@
 """A chat with a password: three tries and 15 seconds to say it, and nothing is heard before.
 
-The password stands in the environment, in CHATSRV_PASSWORD, or in a file whose path is in CHATSRV_PASSWORD_FILE.
+The password is in the environment, in CHATSRV_PASSWORD, or in a file whose path is in CHATSRV_PASSWORD_FILE.
 """
 
 from __future__ import annotations
@@ -8,16 +8,11 @@ from __future__ import annotations
 from hmac import compare_digest
 from time import monotonic
 
-from loop import TimedOut, sleep
+from loop import Coroutine, TimedOut, sleep
 
+from ..server.member import Member
+from ..server.room import Room
 from .secret import secret
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from loop.traps import Coroutine
-
-    from ..server.member import Member
-    from ..server.room import Room
 
 PASSWORD = secret("CHATSRV_PASSWORD")
 TRIES = 3
