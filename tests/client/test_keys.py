@@ -173,7 +173,7 @@ pieces = st.one_of(
 
 
 @given(st.lists(pieces, max_size=8).map("".join), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_where_the_input_is_cut_makes_no_difference(text: str, draw: st.DataObject) -> None:
     data = text.encode("utf-8", "surrogatepass")
     whole, pieces = Keyboard(), Keyboard()

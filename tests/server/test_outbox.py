@@ -58,7 +58,7 @@ class Reader:
 
 
 @given(st.lists(OPERATION, max_size=80))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_operations_in_any_order_over_many_outboxes(operations: list[tuple[Any, ...]]) -> None:
     feeds = [Feed(), Feed()]
     readers = [Reader(Outbox(feed), number, []) for number, feed in enumerate(feeds)]

@@ -403,7 +403,7 @@ commands = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(commands, max_size=25))
 def test_both_answer_alike(redis_port: int, asked: Pieces) -> None:
     one, other = FakeAsker(FakeRedis(time.time)), RealAsker(redis_port)

@@ -272,7 +272,7 @@ def test_accidents(hundred: int) -> None:
             raise AssertionError(f"seed {seed}") from error
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["flush", "forget", "scripts", "cut", "trim", "fail over"]), st.integers(0, 60)),
