@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from chatting import HERE, PREFIX, Chatsrv, Client, Start, eventually
+from chatting import HERE, PATIENCE, PREFIX, Chatsrv, Client, Start, eventually
 from terminals import Tmux
 
 
@@ -294,7 +295,7 @@ def test_irc_with_weechat(chatsrv: Start, tmp_path: Path) -> None:
         f"/server add t {HERE}/{server.port} -notls -nicks=wee; /set irc.server.t.tls off; "
         "/set irc.server.t.autojoin #tea; /set logger.file.flush_delay 0; /connect t"
     )
-    tmux = Tmux(f"weechat-headless --stdout -d {tmp_path}/weechat -r '{commands}'")
+    weechat = subprocess.Popen(["weechat-headless", "--stdout", "-d", tmp_path / "weechat", "-r", commands])
     try:
         ben.wait_for(b":wee!")
         ben.command("PRIVMSG #tea :hello to weechat")
@@ -303,5 +304,6 @@ def test_irc_with_weechat(chatsrv: Start, tmp_path: Path) -> None:
             lambda: any("hello to weechat" in path.read_text() for path in log.glob("*tea*")), "weechat's log", 15
         )
     finally:
-        tmux.call("kill-server")
+        weechat.terminate()
+        weechat.wait(PATIENCE)
     server.finish()
