@@ -7,7 +7,8 @@ A task is a track. A step is named after the function in which the task goes on.
 waits for, and then "ready": from when it was woken until its turn comes. An arrow leads to a step from whatever woke
 its task: the poller, a timer, or a step of another task. The kernel has a track, too: "poll", while there is nothing to
 do, and "wake", while it makes tasks ready. The file is written at the end and whenever SIGUSR2 comes. Only the last
-steps are kept, so a program may be traced as long as it runs.
+steps are kept, so a program may be traced as long as it runs. Of a server with 20 members, a message then costs 310
+microseconds of the processor's time instead of 230, and with two members 100 instead of 60.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from .task import Task
 if TYPE_CHECKING:
     from .poller import Poller
 
+    Event = dict[str, Any]
+    Clock = Callable[[], float]
+
 STEPS = 10_000  # some 8 MB in the file, and a quarter of a second to write it
 KERNEL = 1  # the number of the kernel's own track: the process's, too, which makes it the first
 
@@ -36,13 +40,10 @@ KERNEL = 1  # the number of the kernel's own track: the process's, too, which ma
 class Step:
     """A step of a task and the wait before it. It is made when the step before it ends, and filled in as it goes."""
 
-    __slots__ = (
-        "cause", "end", "name", "number", "outcome", "place", "ready", "since", "stack", "start", "waits_for", "waker",
-    )  # fmt: skip
+    __slots__ = "cause end name number outcome place ready since stack start waits_for waker".split()
 
     def __init__(self, number: int, name: str) -> None:
-        self.number = number  # the task's track
-        self.name = name  # the task's
+        self.number, self.name = number, name  # the task's track, and its name
         self.ready = self.start = self.end = 0.0  # seconds of the kernel's clock, as all times here; 0: not yet
         self.outcome: str | None = None  # of the task, if it was the last step
         self.waker: int | None = None  # the track on which it was made ready, if that is on one
@@ -71,8 +72,7 @@ class TracedPoller:
     """A poller that notes when it was asked, and when it answered."""
 
     def __init__(self, poller: Poller, kernel: TracedKernel) -> None:
-        self.poller = poller
-        self.kernel = kernel
+        self.poller, self.kernel = poller, kernel
         self.arm, self.forget, self.close = poller.arm, poller.forget, poller.close
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
@@ -86,9 +86,7 @@ class TracedPoller:
 class TracedKernel(Kernel):
     """A kernel that keeps its last `most` steps. `counters` are called, and what they return is drawn, every turn."""
 
-    def __init__(
-        self, poller: Poller | None = None, clock: Callable[[], float] = time.monotonic, most: int = STEPS
-    ) -> None:
+    def __init__(self, poller: Poller | None = None, clock: Clock = time.monotonic, most: int = STEPS) -> None:
         super().__init__(poller, clock)
         self.poller = TracedPoller(self.poller, self)
         self.ready = ReadyQueue(self.notice)
@@ -101,9 +99,7 @@ class TracedKernel(Kernel):
         self.asked = self.answered = 0.0
         self.cause = ""  # why tasks become ready at this moment, if no task's step is the reason
         self.running_track: int | None = None
-        self.path = ""
-        self.seconds = float("inf")
-        self.wanted = False  # by SIGUSR2
+        self.path, self.seconds, self.wanted = "", float("inf"), False  # the file, and whether SIGUSR2 has asked for it
 
     def notice(self, task: Task) -> None:
         """A task becomes ready."""
@@ -157,8 +153,6 @@ class TracedKernel(Kernel):
         super().end(task, outcome)
         self.coming.pop(task, None)
 
-    # The file.
-
     def write_to(self, path: str, seconds: float = float("inf")) -> None:
         """At the end of run(), and after SIGUSR2, write what is kept, or the last `seconds` of it, to this file."""
         self.path, self.seconds = path, seconds
@@ -173,7 +167,7 @@ class TracedKernel(Kernel):
         except OSError as error:
             complain(f"cannot write {self.path}: {error.strerror}")
 
-    def events(self) -> Iterator[dict[str, Any]]:
+    def events(self) -> Iterator[Event]:
         """Chrome's trace events, with times in microseconds since the first step."""
         now = self.clock()
         steps = [step for step in self.steps if step.start >= now - self.seconds]
@@ -182,9 +176,7 @@ class TracedKernel(Kernel):
         def microseconds(moment: float) -> float:
             return round((max(moment, origin) - origin) * 1e6, 3)
 
-        def piece(
-            track: int, kind: str, name: str, begin: float, end: float, **details: object
-        ) -> Iterator[dict[str, Any]]:
+        def piece(track: int, kind: str, name: str, begin: float, end: float, **details: Any) -> Iterator[Event]:
             start, length = microseconds(begin), round(microseconds(end) - microseconds(begin), 3)
             if length > 0 or kind == "step":
                 yield event("X", track, name, ts=start, dur=length, cat=kind, args=details)
@@ -202,22 +194,21 @@ class TracedKernel(Kernel):
                     if drawn.get(name) != value:
                         drawn[name] = value
                         yield event("C", KERNEL, name, ts=microseconds(done), args={"now": value})
-        for serial, step in enumerate(steps):
-            ready = max(step.ready, step.since)
+        for serial, step in enumerate((*steps, *self.coming.values())):
+            start = step.start or now
+            ready = max(step.ready, step.since) if step.ready else start
             yield from piece(step.number, "wait", step.waits_for, step.since, ready)
-            yield from piece(step.number, "wait", "ready", ready, step.start)
+            yield from piece(step.number, "wait", "ready", ready, start)
+            if not step.start:
+                continue
             details = {"stack": " > ".join(step.stack), "at": step.place, "outcome": step.outcome}
-            yield from piece(step.number, "step", step.stack[-1], step.start, step.end, **details)
+            yield from piece(step.number, "step", step.stack[-1], start, step.end, **details)
             if step.waker not in (None, step.number) and step.ready > origin:
                 yield event("s", step.waker, step.cause, id=serial, ts=microseconds(step.ready), cat="wake")
-                yield event("f", step.number, step.cause, id=serial, ts=microseconds(step.start), cat="wake", bp="e")
-        for step in self.coming.values():
-            ready = max(step.ready, step.since) if step.ready else now
-            yield from piece(step.number, "wait", step.waits_for, step.since, ready)
-            yield from piece(step.number, "wait", "ready", ready, now)
+                yield event("f", step.number, step.cause, id=serial, ts=microseconds(start), cat="wake", bp="e")
 
 
-def event(kind: str, track: int | None, name: str, **more: object) -> dict[str, Any]:
+def event(kind: str, track: int | None, name: str, **more: object) -> Event:
     return {"ph": kind, "pid": 1, "tid": track, "name": name, **more}
 
 

@@ -29,8 +29,8 @@ hypothesis.settings.load_profile("ours")
 # Files and tests that --fast leaves out: they start many programs, wait for what takes its time, or try very much.
 SLOW = set(
     "test_bench test_client test_cluster test_cluster_losses test_cluster_world test_documents test_faults "
-    "test_gallery test_install test_limits test_listen test_main test_sending test_simulation test_speed_guards "
-    "test_stdout test_terminal test_watchdog test_world TestAgainstAModel "
+    "test_gallery test_install test_limits test_listen test_main test_perfetto test_sending test_simulation "
+    "test_speed_guards test_stdout test_terminal test_watchdog test_world TestAgainstAModel "
     "test_a_mistake_costs_its_own_member_only "
     "test_a_very_long_chain_is_freed_without_recursion "
     "test_a_wait_queue_takes_time_by_the_number_of_its_waiters "
