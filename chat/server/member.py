@@ -51,7 +51,7 @@ class Member:
         "name", "host", "prefix", "room", "__dict__",
         "hub", "socket", "wire", "task",
         "framer", "unread", "heard_at", "paid", "receiving", "peer_ended", "end_told", "refused",
-        "sending", "outbox", "writer", "sent_all",
+        "sending", "outbox", "writer", "drained",
         "reason", "kicked", "failure", "handled",
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ class Member:
         self.sending = ""  # its state; become(APART) begins, after the handshake if there is one
         self.outbox = Outbox(hub.nowhere.feed)
         self.writer: Task | None = None  # deliver()
-        self.sent_all: WaitQueue | None = None  # once it leaves: where its task waits for everything to be sent
+        self.drained: WaitQueue | None = None  # where its task waits for what is due to be sent
         # Its end.
         self.reason = ""  # why it ends, once that is certain
         self.kicked = False
@@ -95,14 +95,16 @@ class Member:
         """
         if self.kicked or self.end_told:
             yield from self.refuse()
+        hub = self.hub
+        deadline = None if timeout is None else hub.kernel.clock() + timeout
         if self.unread:
             yield from sleep(0)
+            if hub.pace.held or self.sending == BEHIND:
+                yield from self.be_held(deadline)
             return self.portion(self.unread)
         if self.peer_ended:
             self.end_told = True
             return []
-        hub = self.hub
-        deadline = None if timeout is None else hub.kernel.clock() + timeout
         self.receiving = True
         try:
             while True:
@@ -110,7 +112,7 @@ class Member:
                     yield from self.wait(deadline)
                 else:
                     yield from readable(self.socket)  # not recv(): how much may be read is decided only after the wait
-                if hub.pace.held:
+                if hub.pace.held or self.sending == BEHIND:
                     yield from self.be_held(deadline)
                 try:
                     data = self.read(hub.pace.share())
@@ -212,19 +214,22 @@ class Member:
             yield from sleep(0)  # here the handler ends
 
     def be_held(self, deadline: float | None) -> Coroutine[None]:
-        """COROUTINE. Returns when members may be read again. Raises TimedOut, and OSError if the connection has failed.
+        """COROUTINE. Returns when it may be read from. Raises TimedOut, and OSError if the connection has failed.
 
         Meanwhile it notices a reset, and the end of the stream if nothing unread comes before it.
         """
         pace, clock = self.hub.pace, self.hub.kernel.clock
-        while pace.held:
-            left = HELD if deadline is None else deadline - clock()
-            if left <= 0:
+        while pace.held or self.overfed:
+            left = None if deadline is None else deadline - clock()
+            if left is not None and left <= 0:
                 raise TimedOut("no message came in time")
             try:
-                yield from pace.released.wait(min(HELD, left))
+                if self.overfed:
+                    yield from self.drain(left)
+                else:
+                    yield from pace.released.wait(HELD if left is None else min(HELD, left))
             except TimedOut:
-                state = look_at(self.socket)
+                state = "" if self.overfed or self.unread else look_at(self.socket)
                 if state == RESET:
                     raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
                 if state == ENDED:
@@ -296,8 +301,18 @@ class Member:
             self.outbox = CLOSED
             if self.writer:
                 self.writer.cancel()
-            if self.sent_all:
-                self.sent_all.wake_all()
+            if self.drained:
+                self.drained.wake_all()
+
+    @property
+    def overfed(self) -> bool:
+        """So much is due to it that nothing is read from it: what it says would be answered with more."""
+        return self.sending == BEHIND and self.outbox.lag > self.hub.options.max_lag // 4
+
+    def drain(self, timeout: float | None) -> Coroutine[None]:
+        """COROUTINE. Returns when some of what is due may have been sent. Raises TimedOut."""
+        self.drained = self.drained or WaitQueue()
+        yield from self.drained.wait(timeout)
 
     def hears(self) -> Room:
         """The room whose feed its outbox follows."""

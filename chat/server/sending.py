@@ -109,6 +109,8 @@ def deliver(member: Member) -> Coroutine[None]:
                 member.kick(f"took nothing for {stall_timeout:g} s")  # now its last line is due
                 continue
             send_due(member, BATCH)
+            if member.drained and not member.overfed:
+                member.drained.wake_all()
         member.writer = None
         member.become(APART if outbox.feed else OVER)  # spread() will see whether it has caught up
     except OSError as error:

@@ -260,8 +260,7 @@ class Server:
         try:
             end = self.kernel.clock() + FAREWELL
             while member.sending != OVER:
-                member.sent_all = member.sent_all or WaitQueue()
-                yield from member.sent_all.wait(max(0.0, end - self.kernel.clock()))
+                yield from member.drain(max(0.0, end - self.kernel.clock()))
             if member.failure:
                 return
             if member.wire:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,20 @@ def test_what_a_handler_tells_one_member_is_bounded_within_a_step(chatsrv: Start
     heard, fin = heard_to_the_end(greedy)
     assert fin and heard == b"* You are disconnected: more than 16777216 bytes behind.\n"
     assert other.sock.fileno() >= 0
+
+
+def test_a_reader_is_never_sent_away_however_much_it_is_told(chatsrv: Start, tmp_path: Path) -> None:
+    """40 MB come back, from 40 kB, and faster than it reads. So what it asks has to wait, and nobody else."""
+    answers = "for message in messages: member.tell(b'y' * 2000 if message == b'?' else message)"
+    server = chatsrv("--quiet", "--max-lag", "4M", "--handler", handler(tmp_path, answers))
+    client, neighbour = server.client(), server.client()
+    client.say(*["?"] * 20_000)
+    for number in range(20_000):
+        assert client.line() == b"y" * 2000
+        if number % 500 == 0:
+            time.sleep(0.01)
+            neighbour.say(f"{number}")
+            neighbour.expect(b"%d" % number)
 
 
 @pytest.mark.parametrize("flags", [(), ("--max-lag", "1M")])

@@ -63,6 +63,7 @@ class Ear:
         self.deaf = False  # its handler does not receive any more
         self.kicked = ""
         self.being_told = False
+        self.answered = 0  # how long `should` was when its handler last received something
         self.interrupted = False  # the world has meddled with it between two system calls, perhaps its own
         # Since when it should be about to end.
         self.moments: dict[str, float] = {}
@@ -217,6 +218,8 @@ class Member(chat.server.member.Member):
                 raise Failure(
                     f"{self.name} was to wait {timeout} s for a message, and waited {world.now - began:g} s"
                 ) from None
+            if self.unread and not (self.overfed or self.hub.pace.held):
+                raise Failure(f"{self.name} was to wait for a message, though it has {self.unread}") from None
             if b"\n" in ear.link.incoming or ear.link.fin:
                 self.check_overlooked(ear.link.arrived, "a message had come in time")
             world.count("received nothing in time")
@@ -225,6 +228,10 @@ class Member(chat.server.member.Member):
             ear.deadline = None
         if self.kicked and not ear.interrupted:
             raise Failure(f"{self.name} was kicked, and yet its handler receives {messages}")
+        much = self.hub.options.max_lag // 4
+        if messages and not self.peer_ended and self.sending == chat.server.member.BEHIND and ear.due > much:
+            raise Failure(f"{self.name} is read from, though {ear.due} bytes are due to it")
+        ear.answered = len(ear.should)
         ear.got += messages
         world.work += 1
         ear.ends_told += not messages
@@ -260,14 +267,25 @@ class Member(chat.server.member.Member):
             most = self.ear.due + (messages + 3) * chat.server.outbox.OVERHEAD
             if most <= options.max_lag:
                 raise Failure(f"{self.name} is sent away, but only {self.ear.due} bytes are due to it")
-            if (link.client.attentive or link.client.steady) and not (
-                self.ear.being_told or world.leaps or world.stops or world.race
-            ):
+            reads = link.client.attentive or (link.client.steady and not self.ear.being_told)
+            if reads and not (self.grown > options.max_lag * 3 // 4 or world.leaps or world.stops or world.race):
                 raise Failure(f"{self.name} is sent away ({reason}), though it reads")
+
+    @property
+    def grown(self) -> int:
+        """By how much, at most, its lag has grown since it has received something: that is not held back."""
+        ear = self.ear
+        pieces = ear.should.count(b"\n", ear.answered) + 3
+        return len(ear.should) - ear.answered + pieces * chat.server.outbox.OVERHEAD
+
+    def drain(self, timeout: float | None) -> Coroutine[None]:
+        if self.overfed:
+            self.model.world.count("not read from while much is due to it")
+        return super().drain(timeout)
 
     def check_overlooked(self, since: int, what: str) -> None:
         """Something was there before the time for it ran out, and the system would have said so."""
         world = self.model.world
         seen = since < world.looks == world.looked.get(self.ear.link.fd)
-        if (seen or world.blind) and not (self.hub.options.max_rate or self.hub.pace.held):
+        if (seen or world.blind) and not (self.hub.options.max_rate or self.hub.pace.held or self.overfed):
             raise Failure(f"{self.name}: the time ran out, though {what}")

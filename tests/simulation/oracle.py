@@ -174,7 +174,8 @@ class Oracle:
             return
         if not hub.pace.held:
             self.held_since = self.world.now
-        self.was_held |= hub.pace.held or any(member.unread or member.failure for member in self.server.connections)
+        stalled = any(member.unread or member.failure or member.drained for member in self.server.connections)
+        self.was_held |= hub.pace.held or stalled
         if self.spread_in == turns and hub.changed and self.handler == "chat" and not self.was_held:
             raise Failure("spread() has run before one that readiness had woken: half of its work is left")
         rooms = [hub.first, hub.nowhere, *(hub.rooms.values() if hub.rooms else ())]
@@ -258,7 +259,7 @@ class Oracle:
                 continue
             member, ear = here[name], self.model.ears[name]
             patient = self.handler == "wanderer" and not member.receiving
-            if link.incoming and not self.options.max_rate and not hub.pace.held and not patient:
+            if link.incoming and not self.options.max_rate and not hub.pace.held and not patient and not member.overfed:
                 raise Failure(f"idle, though {client.name} has sent what was not read: {show(link.incoming)}")
             self.check_limits(client, link, member)
             if client.attentive and ear.open and len(client.received) != len(ear.should):
