@@ -57,7 +57,7 @@ class Round:
         return check_oracle(observer.heard, heard, self.said, self.torn)
 
     def keep_talking(self, visitor: Visitor) -> Coroutine[None]:
-        """COROUTINE. Nobody who talks is sent away as idle."""
+        """COROUTINE. No client that talks is disconnected as idle."""
         while True:
             yield from visitor.say(1)
             yield from sleep(1)
@@ -73,10 +73,10 @@ class Round:
             try:
                 yield from visitor.enter(self.port)
                 yield from kind(self, visitor)
-            except OSError:  # it was refused, or sent away: there is a line that says so, or a reset took it
+            except OSError:  # it was refused, or disconnected: there is a line that says so, or a reset took it
                 self.torn.add(visitor.name)
                 yield from visitor.to_the_end()
-                self.fates["sent away"] += 1
+                self.fates["disconnected"] += 1
             else:
                 self.fates[kind.__name__] += 1
             visitor.close()
@@ -112,7 +112,7 @@ class Round:
         yield from self.leave(visitor)
 
     def lurker(self, visitor: Visitor) -> Coroutine[None]:
-        """COROUTINE. Says nothing, until it is sent away."""
+        """COROUTINE. Says nothing, until it is disconnected."""
         yield from visitor.to_the_end()
 
     def flooder(self, visitor: Visitor) -> Coroutine[None]:

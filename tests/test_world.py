@@ -318,7 +318,7 @@ def test_a_line_of_100_megabytes(chatsrv: Start, crowd: Crowd) -> None:
     def talk() -> Coroutine[None]:
         for said in range(0, total, len(piece)):
             yield from send(visitor.sock, piece)
-            while said - heard > 4 * MIB:  # whoever hears too slowly is sent away
+            while said - heard > 4 * MIB:  # a client that reads too slowly is disconnected
                 yield from sleep(0.001)
         yield from send(visitor.sock, b"\n")
 

@@ -50,7 +50,7 @@ class Client:
         if self.window:
             numbers += [signal.SIGWINCH, signal.SIGCONT]
         signals = Signals(*numbers)
-        self.spawn(self.obey(signals))
+        self.spawn(self.handle_signals(signals))
         self.spawn(self.conversation.run())
         try:
             if self.window:
@@ -83,8 +83,8 @@ class Client:
 
             sys.exit(f"chatclient failed\n{traceback.format_exc().rstrip()}")
 
-    def obey(self, signals: Signals) -> Coroutine[None]:
-        """COROUTINE. Does what signals say."""
+    def handle_signals(self, signals: Signals) -> Coroutine[None]:
+        """COROUTINE. Does what signals ask for."""
         while True:
             for number in (yield from signals.wait()):
                 if not self.window or number not in (signal.SIGCONT, signal.SIGWINCH):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .terminal import Terminal
 
-BACKLOG = 256 << 10  # about as many bytes of lines may wait for the terminal; then no more are read from the server
+UNSEEN = 256 << 10  # about as many bytes of lines may wait for the terminal; then no more are read from the server
 PROMPT = 4096  # bytes of a line without an end that are shown before that comes
 
 
@@ -89,7 +89,7 @@ class Window(Plain):
         self.screen.bell = self.screen.bell or (self.bell and self.speakers.called)
         self.speakers.called = False
         self.changed.wake_all()
-        while self.screen.unseen.size > BACKLOG:
+        while self.screen.unseen.size > UNSEEN:
             yield from self.changed.wait()
 
     def show_partial(self, line: bytes) -> Coroutine[None]:

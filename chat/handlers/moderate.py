@@ -94,7 +94,7 @@ def order(member: Member, room: Room, message: str) -> bool:
         member.tell(f"* {other.nick} has the same address as you")
     elif verb == "/kick":
         room.announce(f"* {member.nick} sends {other.nick} away{why}")
-        other.kick(f"sent away by {member.nick}{why}")
+        other.kick(f"kicked by {member.nick}{why}")
     elif verb == "/ban":
         room.banned.add(other.host)
         room.announce(f"* {member.nick} bans {other.nick}{why}")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         def write(self, data: memoryview) -> int | None: ...
 
 
-BACKLOG = 8 << 20  # bytes of lines that may wait: minutes of a busy chat, and small beside the feed's own limit
+WAITING = 8 << 20  # bytes of lines that may wait: minutes of a busy chat, and small beside the feed's own limit
 PAUSE = 0.1  # seconds before another attempt, when the system could not tell when there is room
 LAST_WAIT = 0.2  # seconds without progress after which finish() gives up
 
@@ -73,7 +73,7 @@ class Journal:
         return time.strftime("%Y-%m-%d %H:%M:%S ") if self.timestamps else ""
 
     def queue(self, lines: bytes, count: int) -> None:
-        if self.closed or self.size > BACKLOG:
+        if self.closed or self.size > WAITING:
             self.lost += count
             return
         if self.lost:

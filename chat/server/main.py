@@ -132,7 +132,7 @@ def run(server: Server, signals: Signals) -> int:
     if options.cluster and (status := join_cluster(server, options.cluster, options.cluster_wait)):
         return status
     life = kernel.spawn(server.run(), "server")
-    kernel.spawn(vital(partial(obey, signals, server), "signals"), "signals")
+    kernel.spawn(vital(partial(handle_signals, signals, server), "signals"), "signals")
     journal.say("chatsrv", describe(server.listeners))
     notify("READY=1")
     try:
@@ -171,7 +171,7 @@ def abandon(server: Server) -> None:
     server.journal.finish()
 
 
-def obey(signals: Signals, server: Server) -> Coroutine[None]:
+def handle_signals(signals: Signals, server: Server) -> Coroutine[None]:
     """COROUTINE. Obeys signals: the first of ENDING begins the orderly end; one that comes SAME later ends at once.
 
     SIGUSR1 asks what all tasks wait for. While that is being answered, it is not answered again.

@@ -36,7 +36,7 @@ class Pace:
         self.max_lag = options.max_lag
         self.ceiling = min(RECEIVE, options.max_rate or RECEIVE)
         self.enough = min(ENOUGH, options.max_lag)
-        self.turn = min(TURN, options.max_lag // 4)
+        self.budget = min(TURN, options.max_lag // 4)  # bytes for a turn
         self.most = self.ceiling  # bytes that one member may take in this turn
         self.gathered = 0  # bytes published since the last spreading
         self.talking: set[object] = set()  # members that have published since then
@@ -54,7 +54,7 @@ class Pace:
         A turn's worth is shared. We expect as many talkers as in the last turn, and give none more than what is left.
         Otherwise a thousand members that talk at once would put all others --max-lag behind in a single turn.
         """
-        left = self.turn - self.gathered
+        left = self.budget - self.gathered
         return self.most if self.most <= left else min(self.most, max(LEAST, left))
 
     def gather(self, size: int) -> None:
@@ -66,7 +66,7 @@ class Pace:
 
     def start_turn(self) -> None:
         """Start counting again, since what was gathered is now being sent."""
-        self.most = min(self.ceiling, max(LEAST, self.turn // (len(self.talking) or 1)))
+        self.most = min(self.ceiling, max(LEAST, self.budget // (len(self.talking) or 1)))
         self.talking.clear()
         self.gathered = 0
 

@@ -111,11 +111,11 @@ class Room:
         """
         if member.kicked:
             return
-        self.lay_down(member, member.name, member.prefix, messages, but)
+        self.submit(member, member.name, member.prefix, messages, but)
 
     def announce(self, line: Text) -> None:
         """Send a line to all in the room, without a prefix. A newline in it becomes a space."""
-        self.lay_down(None, "room", b"", [encoded(line).replace(b"\n", b" ")], ())
+        self.submit(None, "room", b"", [encoded(line).replace(b"\n", b" ")], ())
 
     def other(self, name: str) -> Room:
         """Another room, with members and a feed of its own: made when first asked for, gone when empty."""
@@ -142,7 +142,7 @@ class Room:
 
     # Behind it.
 
-    def lay_down(
+    def submit(
         self, member: Hearer | None, who: str, prefix: Text, messages: Text | Iterable[Text], but: Collection[Hearer]
     ) -> None:
         lines, text = compose(prefix, messages)

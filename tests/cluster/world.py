@@ -290,7 +290,7 @@ class Node:
             wire.cut()
 
     def say(self, *messages: str) -> None:
-        self.room.lay_down(None, "somebody", b"", messages, ())
+        self.room.submit(None, "somebody", b"", messages, ())
 
     def listen(self) -> bytes:
         """Everything so far."""

@@ -117,7 +117,7 @@ def test_a_kicked_member_may_come_back_and_a_banned_one_may_not(chatsrv: Start) 
     rowdy = server.client(source="127.0.0.2")
     keeper.wait_for(b"* guest2 is here")
     keeper.say("/kick guest2 enough")
-    assert rowdy.everything().endswith(b"* You are disconnected: sent away by guest1: enough.\n")
+    assert rowdy.everything().endswith(b"* You are disconnected: kicked by guest1: enough.\n")
     keeper.wait_for(b"* guest2 is gone")
     both = [server.client(source="127.0.0.2") for _ in range(2)]
     keeper.wait_for(b"* guest4 is here")

@@ -1,4 +1,4 @@
-"""Limits that hold: who is sent away, when, what it is told, and that nobody else notices."""
+"""Limits that hold: which client is disconnected, when, what it is told, and that no other notices."""
 
 from __future__ import annotations
 

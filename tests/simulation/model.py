@@ -1,6 +1,6 @@
 """What should come of it: one order a room, and for each member all that it is to hear, in a row.
 
-Room and Member are the production classes. Here they also keep book: what is laid into a room's feed is added to what
+Room and Member are the production classes. Here they also keep book: what is appended to a room's feed is added to what
 each member that hears the room should hear, and so is what it is told, in the order in which all that happens. So what
 a client receives can be compared with one string. The books know nothing of segments, places, outboxes and states.
 """
@@ -33,7 +33,7 @@ BROKEN = "its handler failed"
 
 
 class Order:
-    """What was laid into one room's feed, ever, and who hears it."""
+    """What was ever appended to one room's feed, and which members hear it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -128,9 +128,9 @@ class Room(chat.server.room.Room):
             for one in said:
                 member.ear.said += parts(one.encode() if isinstance(one, str) else one)
 
-    def lay_down(self, member: Any, who: str, prefix: Text, *rest: Any) -> None:
+    def submit(self, member: Any, who: str, prefix: Text, *rest: Any) -> None:
         self.model.speaking = self.order, prefix.encode() if isinstance(prefix, str) else prefix
-        super().lay_down(member, who, prefix, *rest)
+        super().submit(member, who, prefix, *rest)
         self.model.speaking = None
 
     def append(self, text: bytes, but: Collection[Any] = ()) -> None:
@@ -244,32 +244,32 @@ class Member(chat.server.member.Member):
             )
         return messages
 
-    # Whether it is rightly sent away.
+    # Whether it is rightly kicked.
 
     def check_kick(self, reason: str) -> None:
         world, link, options = self.model.world, self.ear.link, self.hub.options
         if reason == ENDING and not self.model.tasks_at_stop.isdisjoint(self.hub.tasks):
             raise Failure("the goodbyes are said, though rooms' tasks go on")
         if reason == self.failure.lower() and self.receiving and (link.incoming or link.fin):
-            raise Failure(f"{self.name} is sent away, though what it has said is still read")
+            raise Failure(f"{self.name} is kicked, though what it has said is still read")
         if reason.startswith("silent for "):
             if options.idle_timeout is None or world.now < max(link.last_recv, link.accepted_at) + options.idle_timeout:
-                raise Failure(f"{self.name} is sent away, but it was silent only since {link.last_recv}")
+                raise Failure(f"{self.name} is kicked, but it was silent only since {link.last_recv}")
             if link.incoming or link.fin:
                 self.check_overlooked(link.arrived, "it had spoken")
         elif reason.startswith("took nothing for "):
             if options.stall_timeout is None or world.now < link.last_send + options.stall_timeout:
-                raise Failure(f"{self.name} is sent away, but it took something at {link.last_send}")
+                raise Failure(f"{self.name} is kicked, but it took something at {link.last_send}")
             if len(link.outgoing) * 3 <= link.room * 2 and not link.reset:
                 self.check_overlooked(link.roomy, "there was room to send")
         elif reason.startswith("more than "):
             messages = self.ear.should.count(b"\n", self.ear.link.out)
             most = self.ear.due + (messages + 3) * chat.server.outbox.OVERHEAD
             if most <= options.max_lag:
-                raise Failure(f"{self.name} is sent away, but only {self.ear.due} bytes are due to it")
+                raise Failure(f"{self.name} is kicked, but only {self.ear.due} bytes are due to it")
             reads = link.client.attentive or (link.client.steady and not self.ear.being_told)
             if reads and not (self.grown > options.max_lag * 3 // 4 or world.leaps or world.stops or world.race):
-                raise Failure(f"{self.name} is sent away ({reason}), though it reads")
+                raise Failure(f"{self.name} is kicked ({reason}), though it reads")
 
     @property
     def grown(self) -> int:

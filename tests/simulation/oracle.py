@@ -234,7 +234,7 @@ class Oracle:
         journal, output = self.witness, world.stdout
         if journal.size and not (journal.closed or output.stalled or output.gone or pausing):
             raise Failure("idle, though the journal has lines and stdout takes them")
-        if journal.size > chat.server.journal.BACKLOG + journal.largest + 200:
+        if journal.size > chat.server.journal.WAITING + journal.largest + 200:
             raise Failure(f"{journal.size} bytes wait for stdout")
         if hub.pace.gathered or hub.pace.talking or hub.changed or hub.apart:
             raise Failure(
@@ -291,7 +291,7 @@ class Oracle:
                 )
 
     def check_limits(self, client: Client, link: Socket, member: Member) -> None:
-        """Nobody stays that should have been sent away.
+        """Nobody stays that should have been kicked.
 
         --max-lag is looked at once in a while, when something is published: before that is sent.
         """

@@ -87,7 +87,7 @@ class Run:
         self.constants = [
             (chat.server.pace, "TURN", pick(1 << 20, 1 << 20, 100)),
             (chat.server.sending, "BATCH", pick(64 << 10, 64 << 10, 100, 1)),
-            (chat.server.journal, "BACKLOG", pick(8 << 20, 8 << 20, 8 << 20, 300)),
+            (chat.server.journal, "WAITING", pick(8 << 20, 8 << 20, 8 << 20, 300)),
             (chat.server.member, "MOST", pick(1000, 1000, 2)),
             (chat.server.member, "MUCH", pick(64 << 10, 64 << 10, 30)),
         ]

@@ -36,7 +36,7 @@ PAUSE = 0.05  # seconds in which members that are far behind can take something
 
 
 def follow(session: Session, connection: Connection) -> Coroutine[None]:
-    """COROUTINE. Lay what comes into the feeds; ends by raising one of TROUBLE."""
+    """COROUTINE. Append what comes to the feeds; ends by raising one of TROUBLE."""
     most = COUNT[0]
     clock = session.kernel.clock
     while True:
@@ -59,7 +59,7 @@ def follow(session: Session, connection: Connection) -> Coroutine[None]:
             if session.links.links.get(link.room.name) is not link:
                 continue  # nobody here is in this room any more
             if link.stream in got:
-                yield from lay(session, connection, link, got[link.stream])
+                yield from append(session, connection, link, got[link.stream])
             elif behind:
                 link.take_nothing()
         session.links.settle()
@@ -68,8 +68,8 @@ def follow(session: Session, connection: Connection) -> Coroutine[None]:
         most = adapted(most, count, got)
 
 
-def lay(session: Session, connection: Connection, link: Link, entries: list[Any]) -> Coroutine[None]:
-    """COROUTINE. Lay these entries into the link's feed, a turn's worth at a time."""
+def append(session: Session, connection: Connection, link: Link, entries: list[Any]) -> Coroutine[None]:
+    """COROUTINE. Append these entries to the link's feed, a turn's worth at a time."""
     hub = session.links.hub
     for id, fields in entries:
         position = link.incoming.position
@@ -81,7 +81,7 @@ def lay(session: Session, connection: Connection, link: Link, entries: list[Any]
             return  # it is asked for again, or for what was before it
         if link.incoming.position != position:
             link.checked = session.kernel.clock()
-        if hub.pace.gathered >= hub.pace.turn:
+        if hub.pace.gathered >= hub.pace.budget:
             yield from sleep(0)  # let it be sent
             while hub.pace.overrun:  # while catching up, no member that reads is kicked
                 yield from sleep(PAUSE)

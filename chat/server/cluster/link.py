@@ -46,7 +46,7 @@ class Whisper:
 
 
 class Link:
-    """What is said in the room goes out, and what comes from the stream is laid into the room's feed."""
+    """What is said in the room goes out, and what comes from the stream is appended to the room's feed."""
 
     def __init__(self, room: Room, stream: str, node: str, number: int = 0) -> None:
         self.room = room
@@ -79,20 +79,20 @@ class Link:
     # From the stream.
 
     def take(self, id: bytes, fields: list[bytes]) -> None:
-        """Lay an entry of the stream into the feed. Raises Astray."""
+        """Append an entry of the stream to the feed. Raises Astray."""
         epoch = self.incoming.position[0]
-        self.lay(self.incoming.take(parse_id(id), dict(zip(fields[::2], fields[1::2]))))
+        self.append(self.incoming.take(parse_id(id), dict(zip(fields[::2], fields[1::2]))))
         if self.incoming.position[0] != epoch:
             self.outgoing.start_over()
 
     def take_nothing(self) -> None:
         """What was to be read has gone from the stream."""
         epoch = self.incoming.position[0]
-        self.lay(self.incoming.nothing())
+        self.append(self.incoming.nothing())
         if self.incoming.position[0] != epoch:
             self.outgoing.start_over()
 
-    def lay(self, found: list[Found]) -> None:
+    def append(self, found: list[Found]) -> None:
         for what in found:
             if isinstance(what, Loss):
                 self.losses += 1
@@ -103,12 +103,12 @@ class Link:
                 self.say("skipped an entry that no server has written")
             elif what.node == self.node and (settled := self.outgoing.came_back(what.number)):
                 self.forget(settled[:-1])
-                self.lay_own(settled[-1], what.text)
+                self.append_own(settled[-1], what.text)
             else:
                 self.room.append(what.text)
 
-    def lay_own(self, entry: Entry, text: bytes) -> None:
-        """Lay what this node has written, and do what was noted in its midst."""
+    def append_own(self, entry: Entry, text: bytes) -> None:
+        """Append what this node has written, and do what was noted in its midst."""
         done, but = 0, ()
         for at, note in [*entry.notes, (len(text), ())]:
             if at > done:

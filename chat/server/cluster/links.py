@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..room import Hub, Room
 
-BACKLOG = 1 << 20  # bytes accepted that have not come back: with more, no member is read from
+UNSETTLED = 1 << 20  # bytes accepted that have not come back: with more, no member is read from
 
 
 class Links:
@@ -28,7 +28,7 @@ class Links:
         self.unwritten: dict[Link, None] = {}  # those with something that has not come back
         self.unseen = {self.first: None}  # those whose streams were not looked at yet
         self.size = 0  # bytes that have not come back
-        self.bound = BACKLOG
+        self.bound = UNSETTLED
         self.number = 0  # the highest number that an entry of any of them has had
         self.names = 0  # how many epochs could have been named
         self.whispers: dict[Any, int] = {}  # bytes of lines that wait, for each member

@@ -1,7 +1,7 @@
 """More than one machine: one ordered feed on a Redis stream.
 
 Each server is a node. What its members say, it writes to the stream. What the stream holds, it reads, its own messages
-included, and only that goes into its feed. So all nodes lay down the same messages in the same order, and a message
+included, and only that goes into its feed. So all nodes append the same messages in the same order, and a message
 that has come back is known to have got through. Each room has a stream of its own.
 
 An entry of the stream carries the messages of a turn. A node numbers its entries, and the script that writes them

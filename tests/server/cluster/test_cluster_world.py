@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from chat.server.cluster import outgoing
 from chat.server.cluster.address import Address
 from chat.server.cluster.follow import SILENCE
-from chat.server.cluster.links import BACKLOG
+from chat.server.cluster.links import UNSETTLED
 from chat.server.cluster.script import SCRIPT
 from chat.server.cluster.wire import TIMEOUT
 
@@ -344,7 +344,7 @@ def test_members_are_not_read_while_too_much_is_on_its_way() -> None:
     while not node.hub.pace.full:
         node.say(line)
         count += 1
-    assert count == BACKLOG // 1001 + 1
+    assert count == UNSETTLED // 1001 + 1
     world.run(30)
     assert node.hub.pace.full
     world.mend()
@@ -375,7 +375,7 @@ def test_what_was_missed_comes_in_turns() -> None:
     hub.pace.start_turn = started  # type: ignore[method-assign]
     world.run(6)
     assert sum(sizes) > 60 * outgoing.LARGEST
-    assert max(sizes) <= hub.pace.turn + outgoing.LARGEST + 64  # a single message may be a little longer than an entry
+    assert max(sizes) <= hub.pace.budget + outgoing.LARGEST + 64  # a message may be a bit longer than an entry
 
 
 def test_a_node_without_members_keeps_nothing() -> None:
@@ -387,7 +387,7 @@ def test_a_node_without_members_keeps_nothing() -> None:
         nodes[0].say("x" * outgoing.LARGEST)
         world.run(0.01)
     assert feed.size > 60 * outgoing.LARGEST
-    assert sum(map(len, feed.fresh)) <= nodes[1].hub.pace.turn + outgoing.LARGEST + 1
+    assert sum(map(len, feed.fresh)) <= nodes[1].hub.pace.budget + outgoing.LARGEST + 1
 
 
 def test_an_end_is_read_to_the_end() -> None:
