@@ -76,6 +76,7 @@ def test_a_wheel_holds_one_package_and_what_man_and_bash_read(wheel: Path) -> No
     ]
     assert others == {
         *(f"chatsrv/{name}" for name in ("__init__.py", "__main__.py", "chatclient.py", "py.typed", "chat/py.typed")),
+        "chatsrv/chat/server/web/page.html",
         *(f"chatsrv-{VERSION}.data/data/{name}" for name in shared),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ..options import VERSION, Flags, seconds, whole
+from ..options import VERSION, Flags, mistake, seconds, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Options:
     cluster: str | None = None  # a URL
     cluster_wait: bool = False
     share_port: bool = False
+    web: tuple[str | None, int] | None = None  # the address, None for all, and the port
+    web_origin: list[str] = []  # noqa: RUF012 # of no page but our own
     trace: tuple[str, float] | None = None  # a file, and how many seconds of what has happened are written to it
 
 
@@ -66,6 +68,11 @@ def declare(flag: Callable[..., Any]) -> None:
          help="start even if Redis cannot be reached yet, and wait for it")  # fmt: skip
     flag("--share-port", action="store_true", default=False,
          help="let other servers on this machine listen on the same port, for a cluster")  # fmt: skip
+    flag("--web", metavar="[ADDRESS:]PORT", type=place,
+         help="let people chat with a browser, at a page that is served here (needs websockets)")  # fmt: skip
+    flag("--web-origin", metavar="ORIGIN", type=origins,
+         help="let pages from these origins in, instead of our own: https://HOST[:PORT], more after commas, or "
+         "*")  # fmt: skip
     flag("--trace", metavar="FILE[,SECONDS]", type=file_and_seconds,
          help="write a timeline of all tasks (in the last SECONDS) at the end and after SIGUSR2, for "
          "ui.perfetto.dev")  # fmt: skip
@@ -90,6 +97,22 @@ def parse(arguments: list[str] | None = None) -> Options:
     flags, options = Flags(), Options()
     declare(flags.add_argument)
     return options if flags.understand(words, options) else make_parser().parse_args(words, namespace=Options())
+
+
+def place(text: str) -> tuple[str | None, int]:
+    """Parse a port, with an address before it perhaps: 8080, 127.0.0.1:8080, [::1]:8080."""
+    host, _, port = text.rpartition(":")
+    return host or None, whole(0, 65535)(port)
+
+
+def origins(text: str) -> list[str]:
+    """Parse what browsers may send as Origin."""
+    import re
+
+    for origin in text.split(","):
+        if not re.fullmatch(r"\*|https?://[^/\s]+", origin):
+            raise mistake(f"{origin!r} is not an origin, as https://chat.example.org or http://localhost:8080")
+    return text.lower().split(",")
 
 
 def file_and_seconds(text: str) -> tuple[str, float]:

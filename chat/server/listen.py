@@ -123,7 +123,7 @@ def prepare(listener: socket.socket, patience: float | None) -> None:
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def describe(listeners: list[socket.socket]) -> str:
+def describe(listeners: list[socket.socket], does: str = "listens on") -> str:
     """Where these sockets listen, in words. The last word is a port."""
     places, ports = [], []
     private = True
@@ -135,7 +135,7 @@ def describe(listeners: list[socket.socket]) -> str:
         places.append({"::": "all IPv6 addresses", "0.0.0.0": "all IPv4 addresses"}.get(host, host))
         ports.append(str(port))
     reach = "for this machine only" if private else "open to the network"
-    return f"at {' and '.join(places)}, {reach}, listens on port {' and '.join(dict.fromkeys(ports))}"
+    return f"at {' and '.join(places)}, {reach}, {does} port {' and '.join(dict.fromkeys(ports))}"
 
 
 def why(error: OSError) -> str:

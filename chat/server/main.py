@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
     from .loading import Handler, Start
+    from .wire import Wire
+
+    Wires = dict[socket.socket, Callable[[socket.socket], Wire]]
 
 RESERVE = 32  # descriptors that are not for members: ours, and those of clients being refused
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -65,8 +68,17 @@ def main(arguments: list[str] | None = None) -> int:
         complain(f"chatsrv: cannot listen on {host}port {options.port}: {why(error)}")
         return 1
     warn(options, handed_over)
+    wires: Wires = {}
     try:
-        return serve(options, listeners, handler, start)
+        if options.web:
+            from .web.start import listen_for_browsers
+
+            wires.update(listen_for_browsers(options, options.web))
+            listeners = [*listeners, *wires]
+        return serve(options, listeners, handler, start, wires)
+    except ValueError as error:
+        complain(f"chatsrv: {error}")
+        return 1
     except (OSError, ImportError) as error:  # a module of C code cannot be loaded when there are no descriptors
         complain(f"chatsrv: cannot start: {why(error) if isinstance(error, OSError) else error}")
         return 1
@@ -94,7 +106,7 @@ def warn(options: Options, handed_over: list[socket.socket]) -> None:
         complain("chatsrv: --share-port without --cluster: servers that share a port are separate chats")
 
 
-def serve(options: Options, listeners: list[socket.socket], handler: Handler, start: Start | None) -> int:
+def serve(options: Options, listeners: list[socket.socket], handler: Handler, start: Start | None, wires: Wires) -> int:
     """Run the server on these sockets; returns the exit status. Raises OSError if it cannot have what it needs."""
     for listener in listeners:
         prepare(listener, options.stall_timeout)
@@ -106,7 +118,7 @@ def serve(options: Options, listeners: list[socket.socket], handler: Handler, st
         try:
             watchdog = Watchdog(poller, signals, *ENDING)
             kernel = traced(watchdog, lambda: server.admitted, *options.trace) if options.trace else Kernel(watchdog)
-            server = Server(kernel, listeners, journal, options, handler, start)
+            server = Server(kernel, listeners, journal, options, handler, start, wires)
             return run(server, signals)
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, signal.SIGALRM})  # no late one may change the status
@@ -133,7 +145,11 @@ def run(server: Server, signals: Signals) -> int:
         return status
     life = kernel.spawn(server.run(), "server")
     kernel.spawn(vital(partial(handle_signals, signals, server), "signals"), "signals")
-    journal.say("chatsrv", describe(server.listeners))
+    journal.say("chatsrv", describe([listener for listener in server.listeners if listener not in server.wires]))
+    if options.web:
+        from .web.start import greet
+
+        greet(server)
     notify("READY=1")
     try:
         kernel.run(until=life)

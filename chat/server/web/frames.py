@@ -1,0 +1,170 @@
+"""Plain text out, frames in: a WebSocket's stream between two bytes of TCP. Plain objects, no I/O.
+
+What a browser says is read by websockets' own protocol. What goes out is framed here, since that is done once for all.
+"""
+
+from __future__ import annotations
+
+import codecs
+import struct
+
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.server import ServerProtocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Union
+
+    Piece = Union[bytes, bytearray, memoryview]
+
+MESSAGE = 64 << 10  # bytes of what a browser may send as one message
+FRAME = 64 << 10  # bytes of text in one frame to a browser: it cannot show any of it before the end of it has come
+SEND = 1 << 20  # bytes of text that are framed at once
+REASON = 123  # bytes of a reason in a close frame, from RFC 6455
+
+
+class Incoming:
+    """What a browser sends, frame by frame; each message of it is a line. The protocol has just answered with 101."""
+
+    __slots__ = ("protocol", "decoder", "pong", "farewell", "failure", "ended")
+
+    def __init__(self, protocol: ServerProtocol) -> None:
+        self.protocol = protocol
+        self.decoder: codecs.IncrementalDecoder | None = None  # of a message that comes in several frames
+        self.pong = b""  # the frame that answers the latest ping; there need not be one for each
+        self.farewell = b""  # the close frame that answers the browser's, or tells it what it did wrong
+        self.failure = ""  # what that was
+        self.ended = False  # nothing more comes, for either reason
+
+    def receive_data(self, data: bytes) -> bytes:
+        """Take what has arrived; return what was said, a newline after each message.
+
+        A message that is not complete yet is given out as far as it has come.
+        """
+        protocol = self.protocol
+        if self.ended:
+            return b""
+        protocol.receive_data(data)
+        protocol.data_to_send()  # pongs, and the close frame: when they are sent is for us to say
+        said: list[bytes] = []
+        for frame in protocol.events_received():
+            assert isinstance(frame, Frame)
+            if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
+                if not self.valid(frame):
+                    self.refuse(CloseCode.INVALID_DATA, "a message is to be UTF-8")
+                    break
+                said.append(bytes(frame.data) + b"\n" if frame.fin else bytes(frame.data))
+            elif frame.opcode is Opcode.BINARY:
+                self.refuse(CloseCode.UNSUPPORTED_DATA, "a message is to be text")
+                break
+            elif frame.opcode is Opcode.PING:
+                self.pong = framed(Opcode.PONG, frame.data)
+        close = protocol.close_sent
+        if close and not self.ended:
+            if protocol.close_rcvd_then_sent:
+                self.ended = True
+                self.farewell = goodbye(close.code, close.reason)
+            else:
+                self.refuse(close.code, close.reason)
+        return b"".join(said)
+
+    def refuse(self, code: int, why: str) -> None:
+        """The browser has broken the rules: nothing more of it is heard, and it is told why."""
+        self.ended = True
+        self.farewell = goodbye(code, why)
+        self.failure = f"the browser was not understood: {why}"
+
+    def valid(self, frame: Frame) -> bool:
+        """Whether this is UTF-8 together with the frames before it, or may become so with those after it."""
+        try:
+            if frame.fin and not self.decoder:
+                str(frame.data, "utf-8")
+                return True
+            self.decoder = self.decoder or codecs.getincrementaldecoder("utf-8")()
+            self.decoder.decode(bytes(frame.data), frame.fin)
+        except UnicodeDecodeError:
+            return False
+        if frame.fin:
+            self.decoder = None
+        return True
+
+
+class Outgoing:
+    """What was framed last, for the next browser that is sent the same: all that stand together are."""
+
+    __slots__ = ("text", "frames")
+
+    def __init__(self) -> None:
+        self.text: Piece = b""
+        self.frames = Frames(b"")
+
+    def frame(self, text: Piece) -> Frames:
+        """The frames for a text, one made before if that was this very object, which nobody changes any more."""
+        if text is not self.text:
+            self.text, self.frames = text, Frames(text)
+        return self.frames
+
+
+class Frames:
+    """A text as one frame or, from FRAME bytes on, several, each with whole lines if they are not too long."""
+
+    __slots__ = ("data", "taken", "borders")
+
+    def __init__(self, text: Piece) -> None:
+        text = bytes(text[:SEND])
+        frames: list[bytes] = []
+        size = start = 0
+        self.borders: list[tuple[int, int]] = []  # where each frame ends: in `data`, and in the text
+        while start < len(text):
+            end = border(text, start)
+            frames.append(framed(Opcode.TEXT, well_formed(text[start:end])))
+            size += len(frames[-1])
+            start = end
+            self.borders.append((size, end))
+        self.data = frames[0] if len(frames) == 1 else b"".join(frames)
+        self.taken = start  # bytes of the text that are in it
+
+    def cut(self, sent: int) -> tuple[memoryview, int]:
+        """What is to follow when so many bytes of `data` were sent, and how much of the text is then gone."""
+        end, taken = next((border for border in self.borders if border[0] >= sent), (sent, self.taken))
+        return memoryview(self.data)[sent:end], taken
+
+
+def border(text: bytes, start: int) -> int:
+    """Where the frame that begins at `start` ends: behind a line, or inside of a very long one behind a character."""
+    end = start + FRAME
+    if end >= len(text):
+        return len(text)
+    if newline := text.rfind(b"\n", start, end) + 1:
+        return newline
+    while text[end] & 0xC0 == 0x80 and end > start + FRAME - 3:
+        end -= 1
+    return end
+
+
+def well_formed(text: bytes) -> bytes:
+    """The text as UTF-8: a replacement character instead of whatever is not. Browsers refuse anything else."""
+    if text.isascii():
+        return text
+    return text.decode("utf-8", "replace").encode()
+
+
+def framed(opcode: int, data: Piece) -> bytes:
+    """One whole frame, as a server sends it."""
+    size = len(data)
+    if size < 126:
+        return bytes((0x80 | opcode, size)) + data
+    if size < 1 << 16:
+        return struct.pack("!BBH", 0x80 | opcode, 126, size) + data
+    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + data
+
+
+def goodbye(code: int, reason: str) -> bytes:
+    """A close frame. Of a long reason, as much as there is room for."""
+    if code == CloseCode.NO_STATUS_RCVD:
+        return framed(Opcode.CLOSE, b"")
+    text = reason.encode("utf-8", "replace")[:REASON].decode("utf-8", "ignore").encode()
+    return framed(Opcode.CLOSE, struct.pack("!H", code) + text)
+
+
+PING = framed(Opcode.PING, b"")

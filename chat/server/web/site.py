@@ -1,0 +1,167 @@
+"""What is answered over HTTP: the page, the door to the chat, and no to everything else. Plain objects, no I/O.
+
+One request a connection. There is nothing here that anybody could log in to: no cookie, no state, no form.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import pkgutil
+import re
+from email.utils import formatdate
+from http import HTTPStatus
+
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+
+from .frames import MESSAGE
+
+HEAD = 16 << 10  # bytes of a request's line and headers
+LINE = 8 << 10  # bytes of one of them: more, and more LINES, websockets does not take
+LINES = 128
+REQUEST = re.compile(rb"([A-Z]{1,20}) (\S+) HTTP/1\.([01])")
+BEGINNING = re.compile(rb"[A-Z]{1,20}( |$)")
+DOOR = "/chat"
+HARMLESS = {  # for everything we answer
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+    "Connection": "close",
+}
+
+
+class Answer:
+    """`data` is to be sent, and `what` is to be said of it. With a protocol, the conversation goes on by that."""
+
+    __slots__ = ("data", "what", "protocol")
+
+    def __init__(self, data: bytes, what: str, protocol: ServerProtocol | None = None) -> None:
+        self.data = data
+        self.what = what
+        self.protocol = protocol
+
+
+class Site:
+    """What there is. `origins` are those whose pages may connect; none: a page that came from where it connects to."""
+
+    def __init__(self, origins: list[str]) -> None:
+        self.origins = origins
+        page = pkgutil.get_data(__package__, "page.html")
+        assert page
+        self.page = page
+        self.policy = (
+            f"default-src 'none'; script-src {hashes('script', page)}; style-src {hashes('style', page)}; "
+            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+            "require-trusted-types-for 'script'; trusted-types 'none'"
+        )
+
+    def answer(self, head: bytes) -> Answer | None:
+        """What is answered to a request; None if more of it has to come. Only its line and headers are looked at."""
+        line = head.partition(b"\r\n")[0]
+        found = REQUEST.fullmatch(line)
+        if found is None and (b"\n" in head or not BEGINNING.match(head)) and head:
+            return self.refuse(
+                "something that is not HTTP", HTTPStatus.BAD_REQUEST, "This is a web server: it speaks HTTP/1.1."
+            )
+        end = head.find(b"\r\n\r\n") + 4
+        if end == 3 or end > HEAD:
+            if len(head) <= HEAD:
+                return None
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if found else HTTPStatus.REQUEST_URI_TOO_LONG
+            return self.refuse("a request without an end", status)
+        assert found
+        method, target, minor = (part.decode("latin-1") for part in found.groups())
+        answer = self.look(method, target, minor == "1", head[len(line) : end])
+        if method == "HEAD":
+            answer.data = answer.data[: answer.data.index(b"\r\n\r\n") + 4]
+        return answer
+
+    def look(self, method: str, target: str, new: bool, headers: bytes) -> Answer:
+        """What is answered to a request whose end has come. `new`: it is of HTTP/1.1."""
+        what = f"{method} {target[:100]}"
+        if method not in ("GET", "HEAD"):
+            return self.refuse(what, HTTPStatus.METHOD_NOT_ALLOWED, more={"Allow": "GET, HEAD"})
+        protocol = ServerProtocol(max_size=MESSAGE)
+        try:
+            protocol.receive_data(b"GET %s HTTP/1.1" % target.encode("latin-1") + headers)
+        except UnicodeError:
+            return self.refuse(what, HTTPStatus.BAD_REQUEST)
+        events = protocol.events_received()
+        protocol.data_to_send()
+        if not events:
+            large = len(headers) > LINE or headers.count(b"\n") > LINES
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if large else HTTPStatus.BAD_REQUEST
+            return self.refuse(what, status)
+        request = events[0]
+        assert isinstance(request, Request)
+        hosts = request.headers.get_all("Host")
+        if len(hosts) > 1 or (new and not hosts):
+            return self.refuse(what, HTTPStatus.BAD_REQUEST, "A request has one Host.")
+        path = target.partition("?")[0]
+        if path == DOOR:
+            if not new:
+                return self.refuse(what, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+            if method == "HEAD":
+                return self.refuse(what, HTTPStatus.UPGRADE_REQUIRED, more={"Upgrade": "websocket"})
+            return self.open(protocol, request, hosts[0], what)
+        if path == "/":
+            kind = "text/html; charset=utf-8"
+            return self.reply(what, HTTPStatus.OK, self.page, {"Content-Security-Policy": self.policy}, kind)
+        if path == "/healthz":
+            return self.reply(what, HTTPStatus.OK, b"ok\n")
+        return self.refuse(what, HTTPStatus.NOT_FOUND)
+
+    def open(self, protocol: ServerProtocol, request: Request, host: str, what: str) -> Answer:
+        """Open a WebSocket, or say why not. Only browsers send an Origin, and no page can keep them from it."""
+        origins = self.origins or [f"{scheme}://{host.lower()}" for scheme in ("http", "https")]
+        protocol.origins = None if "*" in origins else [None, *origins]  # type: ignore[list-item]
+        response = protocol.accept(request)
+        status = HTTPStatus(response.status_code)
+        if status is HTTPStatus.SWITCHING_PROTOCOLS:
+            protocol.send_response(response)
+            return Answer(b"".join(protocol.data_to_send()), what, protocol)
+        if status is HTTPStatus.FORBIDDEN:
+            return self.refuse(what, status, f"A page of {request.headers.get('Origin')} may not connect here.")
+        if status is HTTPStatus.UPGRADE_REQUIRED:
+            return self.refuse(what, status, "A WebSocket is spoken here.", {"Upgrade": "websocket"})
+        return self.refuse(what, status, str(protocol.handshake_exc or ""))
+
+    def late(self) -> Answer:
+        """What is answered to a request that does not come."""
+        return self.refuse("a request without an end", HTTPStatus.REQUEST_TIMEOUT)
+
+    def refuse(self, what: str, status: HTTPStatus, why: str = "", more: dict[str, str] | None = None) -> Answer:
+        """An answer in words."""
+        text = f"{status.value} {status.phrase}\n{why}\n" if why else f"{status.value} {status.phrase}\n"
+        return self.reply(what, status, text.encode("utf-8", "replace"), more)
+
+    def reply(
+        self,
+        what: str,
+        status: HTTPStatus,
+        body: bytes,
+        more: dict[str, str] | None = None,
+        kind: str = "text/plain; charset=utf-8",
+    ) -> Answer:
+        headers = {
+            "Date": formatdate(usegmt=True),
+            "Content-Type": kind,
+            "Content-Length": str(len(body)),
+            "Content-Security-Policy": "default-src 'none'",
+            **HARMLESS,
+            **(more or {}),
+        }
+        if "Upgrade" in headers:
+            headers["Connection"] = "upgrade, close"
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+        head = "\r\n".join(lines) + "\r\n\r\n"
+        return Answer(head.encode("ascii") + body, f"answered {what} with {status.value}")
+
+
+def hashes(tag: str, page: bytes) -> str:
+    """What the browser may run of the page: all that stands in elements of this name, and nothing else."""
+    parts = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)
+    return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(part).digest()).decode()}'" for part in parts)

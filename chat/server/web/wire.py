@@ -1,0 +1,205 @@
+"""A member's wire to a browser: HTTP until it is let in, then frames, over a socket or over TLS."""
+
+from __future__ import annotations
+
+import errno
+
+from loop import ReadWait, TimedOut, readable, sleep, writable
+
+from ..member import OVER
+from ..sending import taken
+from .frames import PING, Incoming, Outgoing, goodbye
+from .site import HEAD, Site
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable
+    from typing import Callable
+
+    from loop.traps import Coroutine
+
+    from ..member import Member
+    from ..outbox import Piece
+    from ..pace import Pace
+    from ..wire import Wire
+
+CODES = {"left": 1000, "end of stream": 1000, "the server is ending": 1001, "its handler failed": 1011}
+SENT_AWAY = 1008  # "policy violation": what a close frame says of all other ends
+PAUSE = 20.0  # seconds between two pings: proxies end what is silent for a minute
+UNANSWERED = 3  # pings, after which a browser is gone
+
+
+class Door:
+    """What all browsers of a server share."""
+
+    def __init__(self, origins: list[str]) -> None:
+        self.site = Site(origins)
+        self.outgoing = Outgoing()
+
+
+class BrowserWire:
+    """A Wire; see chat/server/wire.py for what its methods promise. `below` is the socket, or TLS over it."""
+
+    __slots__ = ("door", "outgoing", "socket", "tls", "below", "incoming", "inside", "rest", "pings", "ended", "closed")
+
+    def __init__(self, door: Door, sock: socket.socket, tls: Wire | None = None) -> None:
+        self.door = door
+        self.outgoing = door.outgoing
+        self.socket = sock
+        self.tls = tls
+        self.below: socket.socket | Wire = tls or sock
+        self.incoming: Incoming | None = None  # from the handshake on
+        self.inside = b""  # what was said and not given out yet
+        self.rest: bytes | memoryview = b""  # what is to be sent before anything else
+        self.pings = 0  # that were sent since something has come
+        self.ended = False  # `rest` is the last
+        self.closed = False  # and TLS was told so
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self.rest) or (self.tls is not None and self.tls.unsent)
+
+    @property
+    def pending(self) -> bool:
+        if self.inside or (self.incoming and self.incoming.ended):
+            return True
+        return self.tls is not None and self.tls.pending
+
+    # Before it is let in.
+
+    def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
+        """COROUTINE. Answers one request; returns "" if that has opened the conversation."""
+        if self.tls and (why := (yield from self.tls.handshake(left))):
+            return why
+        site = self.door.site
+        head = b""
+        try:
+            while (answer := site.answer(head)) is None:
+                data = yield from self.more(left)
+                if not data:
+                    return "end of stream"
+                head += data
+        except TimedOut:
+            answer = site.late()
+        self.rest = answer.data
+        if answer.protocol:
+            self.incoming = Incoming(answer.protocol)
+            self.inside = self.incoming.receive_data(head[head.index(b"\r\n\r\n") + 4 :])
+        else:
+            self.ended = True
+        self.flush()
+        while self.unsent:
+            yield from writable(self.socket, left())
+            self.flush()
+        return "" if answer.protocol else answer.what
+
+    def more(self, left: Callable[[], float]) -> Coroutine[bytes]:
+        """COROUTINE. Returns what has come of a request; b"" at the end of the stream."""
+        while True:
+            if not self.pending:
+                yield from readable(self.socket, left())
+            try:
+                return self.below.recv(HEAD)
+            except BlockingIOError:
+                pass
+
+    # The conversation.
+
+    def send(self, data: Piece) -> int:
+        if self.rest:
+            self.flush()
+            if self.rest:
+                raise BlockingIOError(errno.EAGAIN, "", 0)
+        if not data:
+            return self.tls.send(b"") if self.tls else 0
+        frames = self.outgoing.frame(data)
+        size = len(frames.data)
+        try:
+            if (sent := self.below.send(frames.data)) == size:
+                return frames.taken
+        except BlockingIOError as wait:
+            sent = taken(wait)
+        if not sent:
+            raise BlockingIOError(errno.EAGAIN, "", 0)
+        self.rest, count = frames.cut(sent)
+        raise BlockingIOError(errno.EAGAIN, "", count)
+
+    def recv(self, most: int) -> bytes:
+        incoming = self.incoming
+        assert incoming
+        if not (self.inside or incoming.ended):
+            data = self.below.recv(most)
+            if not data:
+                return b""
+            self.pings = 0
+            self.inside = incoming.receive_data(data)
+        if incoming.failure and not self.ended:
+            self.end(incoming.failure)
+        elif incoming.pong:
+            self.try_flush()
+        if self.inside:
+            said, self.inside = self.inside, b""
+            return said
+        if incoming.failure:
+            raise ConnectionError(errno.EPROTO, incoming.failure)
+        if incoming.ended:
+            return b""
+        raise BlockingIOError(errno.EAGAIN, "")
+
+    def end(self, reason: str) -> None:
+        if not self.ended:
+            self.ended = True
+            last = self.incoming.farewell if self.incoming else b""
+            self.rest = bytes(self.rest) + (last or goodbye(CODES.get(reason, SENT_AWAY), reason))
+        self.try_flush()
+
+    def flush(self) -> None:
+        """Send what is unsent, as far as the socket takes it. Raises OSError if the connection has failed."""
+        while True:
+            if not self.rest and self.incoming and not self.ended:
+                self.rest, self.incoming.pong = self.incoming.pong, b""
+            if not self.rest:
+                break
+            try:
+                sent = self.below.send(self.rest)
+            except BlockingIOError as wait:
+                sent = taken(wait)
+                if not sent:
+                    return
+            self.rest = self.rest[sent:] if sent < len(self.rest) else b""
+        if self.ended and self.tls and not self.closed:
+            self.closed = True
+            self.tls.end("")
+
+    def try_flush(self) -> None:
+        """The same, when a failure is for others to see: whoever receives, or sends the next time."""
+        try:
+            self.flush()
+        except OSError:
+            pass
+
+    def ping(self) -> None:
+        """Ask the browser for a sign of life, if it is not behind."""
+        if not (self.unsent or self.ended):
+            self.pings += 1
+            self.rest = PING
+            self.try_flush()
+
+
+def keep_alive(connections: Iterable[Member], pace: Pace) -> Coroutine[None]:
+    """COROUTINE. Pings all browsers once in a while, and kicks those that are listened to and do not answer."""
+    while True:
+        yield from sleep(PAUSE)
+        if pace.held:
+            continue
+        for member in list(connections):
+            wire = member.wire
+            if not isinstance(wire, BrowserWire) or member.sending in ("", OVER):
+                continue
+            if wire.pings < UNANSWERED:
+                wire.ping()
+                if wire.unsent:
+                    member.stand_apart()  # so that spread() sees to it
+            elif member.receiving and isinstance(member.task.waits_for, ReadWait):
+                member.kick(f"no answer to a ping for {UNANSWERED * PAUSE:g} s")
