@@ -21,6 +21,7 @@ from .traps import Protocol
 
 READ = 1  # EPOLLIN
 WRITE = 4  # EPOLLOUT: what is wanted goes to epoll as it is
+WANTED = {READ, WRITE, READ | WRITE}
 MOST = 1023  # reports that one call to the system returns
 
 
@@ -44,24 +45,33 @@ class Poller(Protocol):
 
 
 class EpollPoller:
-    """Linux. A registration stays until it is forgotten; a report only disarms it."""
+    """Linux. A report only disarms a registration: it is `resting` until it is armed again, or its file is closed."""
 
     def __init__(self) -> None:
         self.epoll = select.epoll()
         self.always: dict[int, int] = {}
+        self.resting: set[int] = set()
 
     def arm(self, fd: int, want: int) -> None:
         mask = want | select.EPOLLONESHOT
         try:
-            self.epoll.modify(fd, mask)
-        except FileNotFoundError:
-            if want:
+            if fd in self.resting:
+                self.resting.remove(fd)
+                self.epoll.modify(fd, mask)
+            else:
                 self.epoll.register(fd, mask)
+        except FileExistsError:
+            self.epoll.modify(fd, mask)  # it is armed, for something else
+        except FileNotFoundError:
+            self.epoll.register(fd, mask)  # it was closed without a word, and its number is another one's now
         except PermissionError:
             self.always[fd] = want
 
     def forget(self, fd: int) -> None:
         self.always.pop(fd, None)
+        if fd in self.resting:
+            self.resting.remove(fd)  # it reports nothing, even if a duplicate keeps it
+            return
         try:
             self.epoll.unregister(fd)
         except (OSError, ValueError):
@@ -71,10 +81,11 @@ class EpollPoller:
         found = [(fd, want) for fd, want in self.always.items() if want]
         self.always.clear()
         events = self.epoll.poll(0 if found else -1 if timeout is None else timeout, MOST)
+        resting = self.resting
         for fd, mask in events:
-            # EPOLLHUP and EPOLLERR come without IN or OUT: the end of a pipe is HUP alone
-            ready = (READ if mask & ~select.EPOLLOUT else 0) | (WRITE if mask & ~select.EPOLLIN else 0)
-            found.append((fd, ready))
+            # EPOLLHUP and EPOLLERR may come without IN or OUT: the end of a pipe is HUP alone
+            found.append((fd, mask if mask in WANTED else READ | WRITE))
+            resting.add(fd)
         return found if len(events) < MOST else found + self.poll(0)
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ HELD = 1.0  # seconds between two looks at a member that is not read from
 MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
 
 # The states of a member's sending side. Only become() changes it.
+NEW = "new"  # its task has not begun, or shakes hands: nothing is sent to it yet
 TOGETHER = "together"  # it has caught up and shares its room's outbox; spread() sends to it
 APART = "apart"  # it has an outbox of its own, which spread() sends in its next round
 BEHIND = "behind"  # it does not take what it is sent: a task of its own, deliver(), writes what is in its outbox
@@ -74,7 +75,7 @@ class Member:
         self.end_told = False  # its handler knows that there is nothing to come
         self.refused = False  # its handler has asked for messages after the end
         # The sending side.
-        self.sending = ""  # its state; become(APART) begins, after the handshake if there is one
+        self.sending = NEW  # its state
         self.outbox = Outbox(hub.nowhere.feed)
         self.writer: Task | None = None  # deliver()
         self.drained: WaitQueue | None = None  # where its task waits for what is due to be sent

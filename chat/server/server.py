@@ -176,8 +176,6 @@ class Server:
             self.admitted += 1
             self.per_host[host] = self.per_host.get(host, 0) + 1
         member.task = self.kernel.spawn(self.serve(member), member.name)
-        if not wire:
-            member.become(APART)  # only now: so its handler, which greets it, runs before spread()
         if refusal:
             member.handled = True  # it has no handler
             member.dismiss(refusal)
@@ -197,6 +195,7 @@ class Server:
         try:
             if member.wire and not (yield from self.shake_hands(member, member.wire)):
                 return
+            member.become(APART)  # only now: so spread(), which is woken by that, runs after the handlers' greetings
             try:
                 if self.connections[member] and not member.kicked:
                     member.enter(self.hub.first)
@@ -236,7 +235,6 @@ class Server:
             why = "its handshake failed"
         else:
             if not why:
-                member.become(APART)
                 return True
         member.handled = True
         member.reason = member.reason or why

@@ -35,7 +35,8 @@ LOOP = [
              put("self.ready_queue.append(self)", after="self.error = Cancelled()")),
     # poller
     mutation("a hang-up without IN wakes nobody", "loop.poller:EpollPoller.poll",
-             replace("mask & ~select.EPOLLOUT", "mask & select.EPOLLIN")),
+             replace("mask if mask in WANTED else READ | WRITE", "mask")),
+    mutation("what is armed again counts as resting", "loop.poller:EpollPoller.arm", drop("self.resting.remove")),
     mutation("a full report is taken for all", "loop.poller:EpollPoller.poll",
              take("len(events) < MOST", True)),
     mutation("a full report of kqueue's is taken for all", "loop.poller:KqueuePoller.poll",

@@ -22,7 +22,7 @@ import chat.server.journal
 import chat.server.outbox
 from chat.escape import visible
 from chat.server.journal import Journal
-from chat.server.member import APART, BEHIND, CLOSED, KICKED, LOST, OVER, TOGETHER
+from chat.server.member import APART, BEHIND, CLOSED, KICKED, LOST, NEW, OVER, TOGETHER
 from chat.server.outbox import OVERHEAD
 from chat.server.server import FAREWELL, LINGER
 from loop import ReadWait, WriteWait
@@ -197,6 +197,7 @@ class Oracle:
             state, writer, outbox = member.sending, member.writer, member.outbox
             hears = member.hears()
             right_place = {
+                NEW: outbox is not hears.outbox and writer is None and member.task in self.world.kernel.ready,
                 TOGETHER: member in hears.together and outbox is hears.outbox and writer is None,
                 APART: member in hub.apart and outbox is not hears.outbox and writer is None,
                 BEHIND: member in hub.pace.behind

@@ -26,13 +26,13 @@ class Files:
 
 
 class System(Protocol):
-    def holds(self, fd: int) -> bool:
-        """Whether it still knows the descriptor."""
+    def closed(self, fd: int) -> bool:
+        """A descriptor was closed; whether it was still armed."""
 
 
 class Epoll:
-    """Known descriptors stay known until they are unregistered; one-shot, so most are not armed. ERR and HUP cannot be
-    masked: they are also told to those who want nothing, but once.
+    """Known descriptors stay known until they are unregistered or closed; one-shot, so most are not armed. ERR and HUP
+    cannot be masked: they are also told to those who want nothing, but once.
     """
 
     EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLONESHOT = IN, OUT, ERR, HUP, ONESHOT
@@ -79,8 +79,9 @@ class Epoll:
             del self.armed[fd]
         return found
 
-    def holds(self, fd: int) -> bool:
-        return fd in self.known
+    def closed(self, fd: int) -> bool:
+        self.known.pop(fd, None)
+        return self.armed.pop(fd, None) is not None
 
     def close(self) -> None:
         self.known.clear()
@@ -133,7 +134,7 @@ class Kqueue:
         if not self.armed[fd]:
             del self.armed[fd]
 
-    def holds(self, fd: int) -> bool:
+    def closed(self, fd: int) -> bool:
         return fd in self.armed
 
     def close(self) -> None:
@@ -160,6 +161,6 @@ class Select:
                 writable.append(fd)
         return readable, writable, []
 
-    def holds(self, fd: int) -> bool:
+    def closed(self, fd: int) -> bool:
         armed: dict[int, int] = self.world.poller.armed  # type: ignore[attr-defined]
         return fd in armed

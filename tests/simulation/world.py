@@ -188,8 +188,8 @@ class World:
     def close(self, fd: int) -> None:
         del self.files[fd]
         self.work += 1
-        if self.system.holds(fd):
-            raise Failure(f"descriptor {fd} was closed while the poller still knew it")
+        if self.system.closed(fd):
+            raise Failure(f"descriptor {fd} was closed while it was armed")
 
     def enter(self, client: Client | None = None, meddling: bool = True) -> None:
         """At each system call, on a socket of `client` if it is one: others act meanwhile.
