@@ -29,7 +29,7 @@ FAREWELL = 2.0  # seconds without progress after Ctrl-D until the server is left
 
 
 class Client:
-    """One run. `addresses` are those of the server, tried in turn.
+    """One run of the program. `addresses` are the server's; they are tried in turn.
 
     Whatever ends it raises SystemExit, which the kernel lets pass, with the exit status or a last line for stderr.
     """
@@ -45,7 +45,7 @@ class Client:
         )
 
     def run(self) -> None:
-        """Run to the end, which is SystemExit. Raises OSError if the system does not let it begin."""
+        """Run to the end, which is a SystemExit. Raises OSError if the system does not let it begin."""
         numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
         if self.window:
             numbers += [signal.SIGWINCH, signal.SIGCONT]
@@ -75,7 +75,7 @@ class Client:
         return self.kernel.spawn(self.supervise(coroutine))
 
     def supervise(self, coroutine: Coroutine[None]) -> Coroutine[None]:
-        """COROUTINE. Runs another. A failure is a bug: it ends the client, with its traceback for a last line."""
+        """COROUTINE. Runs another one. If that fails, which is a bug, the client ends with the traceback."""
         try:
             yield from coroutine
         except Exception:
@@ -105,7 +105,7 @@ class Client:
         self.conversation.end()
 
     def type(self, window: Window) -> Coroutine[None]:
-        """COROUTINE. Passes keys on to the editor, and does what it makes of them."""
+        """COROUTINE. Passes keys to the editor, and does what the editor orders."""
         editor = window.editor
         while True:
             window.changed.wake_all()

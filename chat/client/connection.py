@@ -40,10 +40,10 @@ def reach(kernel: Kernel, family: int, address: Any, timeout: float | None) -> C
 
 
 def watch(kernel: Kernel, sock: socket.socket, sent: WaitQueue) -> Coroutine[None]:
-    """COROUTINE. Closes a connection when what was sent has not been confirmed, nor anything else, for SILENCE seconds.
+    """COROUTINE. Closes a connection whose other machine confirms nothing for SILENCE seconds, though data was sent.
 
-    Keepalive looks for that only while nothing is on its way. TCP_USER_TIMEOUT would end it, too, but also a connection
-    to a server that makes us wait, though its machine answers all the time. `sent` is woken when something was sent.
+    Keepalive works only while nothing is on its way. TCP_USER_TIMEOUT would also end a connection to a server that
+    makes us wait, although its machine answers all the time. `sent` is woken when something was sent.
     """
     while True:
         yield from sent.wait()
@@ -56,7 +56,7 @@ def watch(kernel: Kernel, sock: socket.socket, sent: WaitQueue) -> Coroutine[Non
 
 
 def unacknowledged(sock: socket.socket) -> int:
-    """How many bytes that were sent the other machine has not confirmed; 0 if this system does not tell."""
+    """How many sent bytes the other machine has not confirmed yet; 0 if this system does not tell."""
     try:
         count: int = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
         return count
@@ -65,9 +65,9 @@ def unacknowledged(sock: socket.socket) -> int:
 
 
 def silence(sock: socket.socket) -> float:
-    """For how many seconds the other machine has confirmed nothing, though it was asked to; 0 if that is not known.
+    """For how many seconds the other machine has not answered; 0 if that is not known, or nothing was asked.
 
-    While the window is closed, it is asked again and again whether it still is, more and more rarely.
+    While its receive window is closed, TCP asks again and again, more and more rarely, whether that has changed.
     """
     if sys.platform != "linux":
         return 0

@@ -59,7 +59,7 @@ class Conversation:
         self.hurry = WaitQueue()  # the pause between two attempts to connect; waking it ends the pause
 
     def run(self) -> Coroutine[None]:
-        """COROUTINE. Connects and shows what comes, again and again with --reconnect."""
+        """COROUTINE. Connects and shows what comes; with --reconnect, again and again."""
         connected = absent = False
         pause = 1
         while True:
@@ -110,7 +110,7 @@ class Conversation:
         self.display.tell(f"connecting to {self.options.host} port {self.options.port}")
 
     def listen(self, sock: socket.socket) -> Coroutine[str]:
-        """COROUTINE. Shows what comes until the connection ends; returns why it has, or leaves if it was to end."""
+        """COROUTINE. Shows what comes until the connection ends; returns why. If that was wanted, ends the client."""
         self.socket = sock
         self.display.prompt("")
         tasks = [self.spawn(self.talk(sock)), self.spawn(watch(self.kernel, sock, self.sent))]
@@ -136,7 +136,7 @@ class Conversation:
         return (trouble or "the server has closed the connection") + "; what was said last may be lost" * lost
 
     def receive(self, sock: socket.socket, incoming: Incoming) -> Coroutine[bytes]:
-        """COROUTINE. recv; shows what has come of a line if no more of it follows, as after a question."""
+        """COROUTINE. Like recv, but shows an unfinished line, such as a question, if no more follows soon."""
         while True:
             try:
                 return (yield from recv(sock, PIECE, PAUSE if incoming.fresh else None))
@@ -144,11 +144,11 @@ class Conversation:
                 yield from self.display.show_partial(incoming.look())
 
     def show(self, lines: list[bytes]) -> Coroutine[None]:
-        """COROUTINE. Shows lines from the server, one's own as such. Waits while too much is not shown yet."""
+        """COROUTINE. Shows lines from the server, and marks our own. Waits while too much is not shown yet."""
         yield from self.display.show([(line, self.outgoing.heard(line)) for line in lines])
 
     def talk(self, sock: socket.socket) -> Coroutine[None]:
-        """COROUTINE. The socket's one writer. What it could not send when the connection failed, the next one gets."""
+        """COROUTINE. The socket's only writer. What is not sent when the connection fails goes over the next one."""
         try:
             while self.outgoing.waiting or not self.outgoing.ended:
                 if not self.outgoing.waiting:
@@ -183,12 +183,12 @@ class Conversation:
             yield from self.news.wait()
 
     def end(self) -> None:
-        """There is no more to send: the server is told so when it has got everything, and closes the connection."""
+        """Nothing more will be said: end our stream when everything is sent. The server then closes the connection."""
         self.outgoing.ended = True
         self.news.wake_all()
 
     def farewell(self, patience: float) -> Coroutine[None]:
-        """COROUTINE. Leaves a server that does not close the connection, once nothing happens for so many seconds."""
+        """COROUTINE. Ends the client when nothing has happened for `patience` seconds, even if the server has not."""
         before = None
         while (left := self.left_to_do()) != before:
             before = left
@@ -196,7 +196,7 @@ class Conversation:
         self.leave()
 
     def left_to_do(self) -> tuple[int, ...]:
-        """How much has not gone out, has not been confirmed by the other machine, and not by the server itself."""
+        """How much is not sent yet, not confirmed by the other machine, and not confirmed by the server itself."""
         on_its_way = unacknowledged(self.socket) if self.socket else 0
         return len(self.outgoing.waiting), on_its_way, len(self.outgoing.messages)
 

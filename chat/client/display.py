@@ -35,7 +35,7 @@ class Plain:
         self.written = 0  # bytes of the line that is not complete yet
 
     def show(self, lines: list[tuple[bytes, bool]]) -> Coroutine[None]:
-        """COROUTINE. Shows lines; of each, whether it is one's own."""
+        """COROUTINE. Shows lines, each with a flag that says whether it is our own."""
         text = ""
         for line, _ in lines:
             text += ("" if self.written else self.stamp()) + readable(line[self.written :]) + "\n"
@@ -50,11 +50,11 @@ class Plain:
         yield from self.write(text)
 
     def tell(self, what: str) -> None:
-        """Say something of the client's own."""
+        """Show a line that comes from the client itself."""
         complain(f"chatclient: {what}")
 
     def prompt(self, trouble: str) -> None:
-        """Say why nothing can be sent, where the line is typed; nothing if it can."""
+        """Show in the prompt why nothing can be sent now; "" if it can."""
 
     def stamp(self) -> str:
         return time.strftime("%H:%M ") if self.timestamps else ""
@@ -82,7 +82,7 @@ class Window(Plain):
         self.changed = WaitQueue()
 
     def show(self, lines: list[tuple[bytes, bool]]) -> Coroutine[None]:
-        """COROUTINE. Shows lines; of each, whether it is one's own. Waits while too many are not shown yet."""
+        """COROUTINE. Shows lines, each with a flag: whether it is our own. Waits while too many are not shown."""
         if lines:
             self.screen.partial = ""
         self.screen.show([self.stamp() + self.speakers.dress(line, own) for line, own in lines])
@@ -93,7 +93,7 @@ class Window(Plain):
             yield from self.changed.wait()
 
     def show_partial(self, line: bytes) -> Coroutine[None]:
-        """COROUTINE. Shows what has come of a line, if that is no more than a prompt may be."""
+        """COROUTINE. Shows an unfinished line, if it is short enough for a prompt."""
         if len(line) <= PROMPT:
             self.screen.partial = self.stamp() + readable(line)
             self.changed.wake_all()

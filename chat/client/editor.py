@@ -1,4 +1,4 @@
-"""The line being typed: keys in, and what is to be done by them out. A plain object; screen.py shows it."""
+"""The line being typed: keys in, orders out. A plain object; screen.py shows it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Editor(Line):
         return self.carry_out(self.keyboard.press(data))
 
     def settle(self) -> list[tuple[str, str]]:
-        """Nothing was read for `keyboard.patience` seconds. Return what is to be done by that."""
+        """Nothing was read for `keyboard.patience` seconds. Return what is to be done now."""
         return self.carry_out(self.keyboard.settle())
 
     def carry_out(self, keys: list[Key]) -> list[tuple[str, str]]:
@@ -66,7 +66,7 @@ class Editor(Line):
         self.history.edit(self.text)
 
     def complete(self) -> None:
-        """Complete the name of somebody who has spoken; again, the name of another one. A tab if there is none."""
+        """Complete the name of somebody who has spoken; when repeated, another such name. If none fits, add a tab."""
         text, cursor, begin, names = self.completion
         if (self.text, self.cursor) != (text, cursor):
             begin = max(self.text.rfind(blank, 0, self.cursor) for blank in " \n\t") + 1
@@ -120,7 +120,7 @@ class Editor(Line):
         return True
 
     def seek(self, sought: str, place: int) -> None:
-        """Show the newest line with what is sought, at `place` of the history or before."""
+        """Show the newest line that has what is sought, from `place` of the history backwards."""
         self.sought = sought
         found = self.history.find(sought, place)
         if found is not None:
@@ -146,7 +146,7 @@ class Editor(Line):
 
 
 def notes(text: str) -> list[str]:
-    """What should be known of a text before it is sent: that it is several lines, or one that the server will split."""
+    """What the user should know before sending a text: that it is several lines, or that the server will split it."""
     said = []
     lines = text.rstrip("\n").count("\n") + 1
     if lines > 1:

@@ -6,7 +6,7 @@ KEPT = 1 << 20  # characters
 
 
 class History:
-    """Lines, and behind them the one that was not entered yet. One of them is shown."""
+    """The lines entered before, and last the one not entered yet. One of them is shown."""
 
     def __init__(self) -> None:
         self.lines = [""]
@@ -39,6 +39,6 @@ class History:
         return self.lines[-1]
 
     def find(self, sought: str, place: int) -> int | None:
-        """The place of the newest line that has this in it, at `place` or before."""
+        """The place of the newest line that contains this, from `place` backwards."""
         found = (older for older in range(place, -1, -1) if sought in self.lines[older])
         return next(found, None) if sought else None

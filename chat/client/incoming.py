@@ -6,14 +6,14 @@ LONGEST = 64 << 10  # bytes of a line without an end that are shown as one
 
 
 class Incoming:
-    """The stream of one connection. What is new is searched once, however a line is cut into pieces on its way."""
+    """The stream of one connection. Each byte is searched once, however a line is cut into pieces on its way."""
 
     def __init__(self) -> None:
         self.rest = bytearray()  # of a line that is not complete yet
         self.fresh = False  # whether there is more of it than was looked at
 
     def receive_data(self, data: bytes) -> list[bytes]:
-        """Take what has arrived; return the lines that are complete by it, without their ends."""
+        """Take what has arrived. Return the lines that are now complete, without their ends."""
         self.rest += data
         lines: list[bytes] = []
         if b"\n" in data:
@@ -25,7 +25,7 @@ class Incoming:
         return [line[:-1] if line.endswith(b"\r") else line for line in lines]
 
     def look(self) -> bytes:
-        """What has come of a line whose end may not come soon."""
+        """The unfinished line, whose end may not come soon."""
         self.fresh = False
         return bytes(self.rest)
 

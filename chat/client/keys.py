@@ -131,7 +131,7 @@ class Keyboard:
             keys.append(key)
 
     def take_paste(self, paste: list[str], text: str, place: int, keys: list[Key]) -> int:
-        """Take what is pasted, from `place` on; return the place behind it."""
+        """Take what is pasted, from `place` on; return the place after it."""
         end = text.find(PASTED, place)
         if end < 0:
             kept = next(size for size in range(len(PASTED) - 1, -1, -1) if text.endswith(PASTED[:size], place))
@@ -168,7 +168,7 @@ class Keyboard:
         return LONG if self.answering else None
 
     def settle(self) -> list[Key]:
-        """Nothing has followed for a while, so nothing will: return the keys that are complete by that.
+        """Nothing has followed for a while, so nothing will. Return the keys that are complete then.
 
         A paste whose end does not come ends with a control key, like Ctrl-C: in a paste, such a key is not the last.
         """

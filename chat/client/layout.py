@@ -28,7 +28,7 @@ class Row:
         self.doubtful = False  # whether this terminal may think that the next one goes somewhere else
 
     def add(self, shown: str, columns: int, certain: bool = True) -> None:
-        """Put something that takes so many columns at the end."""
+        """Put something of this width at the end."""
         if self.doubtful:
             self.text += f"\x1b[{self.column + 1}G"
         self.text += shown
@@ -37,7 +37,7 @@ class Row:
         self.doubtful = not certain
 
     def add_run(self, text: str, place: int, end: int) -> int:
-        """Add what fits of a run of letters whose width is certain; return the place behind it."""
+        """Add what fits of a run of letters whose width is certain; return the place after it."""
         found = RUN.match(text, place, min(end, place + self.room))
         if not found:
             return place
@@ -132,7 +132,7 @@ def break_up(text: str, rows: list[Row], columns: int, indent: int) -> None:
 
 
 class Draft:
-    """The rows of a text that is being edited. They are laid out when they are asked for, and anew when they change.
+    """The rows of a text that is being edited. They are laid out when they are asked for, and again when they change.
 
     So the cost of a key depends on the rows it changes, not on how much was pasted before it.
     """
@@ -156,7 +156,7 @@ class Draft:
         self.text, self.columns, self.begin = text, columns, begin
 
     def lay_out(self, number: int) -> int:
-        """Have so many `rows`, from the first one on; return how many there are, if there are not so many."""
+        """Lay out the first `rows` rows; return how many there are, if there are fewer."""
         while len(self.rows) < number and self.next_row():
             pass
         return min(len(self.rows), number)

@@ -22,7 +22,7 @@ class Line:
         self.after_kill = ("", 0)  # the line and the cursor as this left them
 
     def put(self, start: int, end: int, text: str = "") -> None:
-        """Put `text` instead of what is between two places, and the cursor behind it."""
+        """Replace what is between two places by `text`, and put the cursor after it."""
         self.text = self.text[:start] + text + self.text[end:]
         self.cursor = start + len(text)
 
@@ -30,7 +30,7 @@ class Line:
         self.cursor = place
 
     def kill(self, start: int, end: int) -> None:
-        """Remove what is between two places; Ctrl-Y brings it back, with what was killed right before."""
+        """Remove what is between two places. Ctrl-Y brings it back, together with what was removed just before."""
         if start < end:
             part = self.text[start:end]
             before = self.killed if (self.text, self.cursor) == self.after_kill else ""
@@ -55,7 +55,7 @@ class Line:
         return start(self.text, place) if place < len(self.text) else place
 
     def word_right(self, between: Callable[[str], bool]) -> int:
-        """The end of the word behind the cursor."""
+        """The end of the word after the cursor."""
         place = self.cursor
         for wanted in True, False:
             while place < len(self.text) and between(self.text[place]) is wanted:
@@ -63,7 +63,7 @@ class Line:
         return behind(self.text, before(self.text, place))
 
     def transpose(self) -> None:
-        """Exchange the characters around the cursor; at the end, the last two."""
+        """Swap the characters around the cursor; at the end, the last two."""
         end = self.right()
         middle = before(self.text, end)
         first = before(self.text, middle)

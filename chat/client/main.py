@@ -36,7 +36,7 @@ def resolve(host: str, port: int) -> list[Address]:
 
 
 def place(text: str) -> tuple[str, int | None]:
-    """Parse a host, with a port perhaps: localhost:3100, 127.0.0.1:3100, [::1]:3100. An address like ::1 has none."""
+    """Parse a host that may have a port: localhost:3100, 127.0.0.1:3100, [::1]:3100. An address like ::1 has none."""
     found = HOST.fullmatch(text)
     if not found:
         return text, None
@@ -79,7 +79,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Run the client. It ends by SystemExit, with the status or with a line for stderr and status 1."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run(): Ctrl-C shall not wait for the resolver
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run(), so that Ctrl-C does not wait for the resolver
     occupy_standard_descriptors()
     options = parse()
     try:

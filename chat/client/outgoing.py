@@ -1,8 +1,8 @@
 """What is to be sent, and what of it the server surely has.
 
-TCP confirms what has come to the other machine, not what the server has read of it. But a server that publishes what
-one says sends it back, in order: what has come back has arrived, and so has all that was said before. A command, which
-is not published, is taken to have arrived when anything at all comes after it. And a server that closes the connection
+TCP confirms what has reached the other machine, not what the server has read. But a server that publishes what we say
+sends it back, in order: what has come back has arrived, and so has all that was said before. A command, which is not
+published, is taken to have arrived when anything at all comes after it. And a server that closes the connection
 once our stream has ended has read it to that end.
 """
 
@@ -37,7 +37,7 @@ class Outgoing:
         self.quitting = False  # the latest one asked the server to close the connection
 
     def sent(self, size: int) -> None:
-        """The system has taken so many bytes of what is waiting."""
+        """The system has taken `count` bytes of what is waiting."""
         messages = self.framer.receive_data(bytes(self.waiting[:size]))
         del self.waiting[:size]
         self.remember(messages)
@@ -61,9 +61,9 @@ class Outgoing:
             self.forgotten = True
 
     def heard(self, line: bytes) -> bool:
-        """Take a line from the server; whether it is one's own, come back.
+        """Take a line from the server; return whether it is one of ours, come back.
 
-        That is what was sent and has not come back yet; who says the same at the same moment is taken for oneself.
+        Ours are those that were sent and have not come back yet. If another says the same just then, it counts as ours.
         """
         _, colon, message = line.partition(b": ")
         if line in self.counts:

@@ -1,4 +1,4 @@
-"""From the streams into the feeds, bit by bit."""
+"""From the streams to the feeds, a turn's worth at a time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PAUSE = 0.05  # seconds in which members that are far behind can take something
 
 
 def follow(session: Session, connection: Connection) -> Coroutine[None]:
-    """COROUTINE. Append what comes to the feeds; ends by raising one of TROUBLE."""
+    """COROUTINE. Appends what comes to the feeds. Ends by raising one of TROUBLE."""
     most = COUNT[0]
     clock = session.kernel.clock
     while True:
@@ -69,7 +69,7 @@ def follow(session: Session, connection: Connection) -> Coroutine[None]:
 
 
 def append(session: Session, connection: Connection, link: Link, entries: list[Any]) -> Coroutine[None]:
-    """COROUTINE. Append these entries to the link's feed, a turn's worth at a time."""
+    """COROUTINE. Appends these entries to the link's feed, a turn's worth at a time."""
     hub = session.links.hub
     for id, fields in entries:
         position = link.incoming.position
@@ -88,7 +88,7 @@ def append(session: Session, connection: Connection, link: Link, entries: list[A
 
 
 def adapted(most: int, count: int, got: dict[str, list[Any]]) -> int:
-    """How many entries to ask for next, so that they have about BATCH bytes; now it was `count` of each stream."""
+    """How many entries to ask for next, to get about BATCH bytes. This time it was `count` of each stream."""
     size = sum(len(field) for entries in got.values() for _, fields in entries for field in fields)
     if size > BATCH:
         return max(1, most // 2)

@@ -20,7 +20,7 @@ class Words(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """Messages are missing here: so many; None: perhaps, and nobody knows how many."""
+    """`missing` messages are missing here. None: perhaps some are, and it is not known how many."""
 
     missing: int | None
 
@@ -34,11 +34,11 @@ NODES = 1000  # whose last numbers are remembered
 
 
 class Astray(Exception):
-    """An entry of another epoch, whose mark was not seen: look() tells whether that can still be read."""
+    """An entry of another epoch, whose mark was not seen. look() tells whether the mark can still be read."""
 
 
 class History:
-    """Where the epochs before this one have ended, the last one first; whether something was lost then; the root."""
+    """The epochs before this one, the last one first: where each ended, and whether something was lost then."""
 
     def __init__(self, epoch: bytes, text: bytes) -> None:
         """Raises ValueError if no script has written this."""
@@ -48,9 +48,9 @@ class History:
         self.root = self.past[-1][0] if self.past else epoch
 
     def missing(self, position: Position, end: Position) -> int | None:
-        """How many messages there are from one position to another one, in a later epoch; None if that is not sure.
+        """How many messages there are between a position and one in a later epoch; None if that is not certain.
 
-        It is not if something was lost in between, or if what was read up to `position` is not what Redis has.
+        It is not certain if something was lost in between, or if Redis does not have what was read up to `position`.
         """
         between = end[0] == self.epoch
         for epoch, offset, lost in self.past:
@@ -62,7 +62,7 @@ class History:
         return None
 
     def lacks(self, position: Position) -> bool:
-        """Whether what was read up to `position` is not in this history, and nobody has said so yet."""
+        """Whether this history lacks what was read up to `position`, and no mark says so yet."""
         for epoch, offset, lost in self.past:
             if lost:
                 return False
@@ -72,7 +72,7 @@ class History:
 
 
 class Incoming:
-    """The place of one reader in one stream. look() gives it the first one: where the stream ends."""
+    """The place of one reader in one stream. The first look() puts it at the end of the stream."""
 
     def __init__(self) -> None:
         self.cursor: Id | None = None  # the last entry that was read

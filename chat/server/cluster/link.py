@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Whisper:
-    """A line for one member alone, which waits for what it has to hear before, in one room or several.
+    """A line for one member alone, which waits until the member has heard what comes before it, in all its rooms.
 
     `waiting` knows how many bytes wait for each member.
     """
@@ -33,7 +33,7 @@ class Whisper:
         self.go_on()
 
     def go_on(self) -> None:
-        """Wait for the next thing; if there is none, pass the line on."""
+        """Wait for the next of `waits_for`; if there is none, pass the line on."""
         while self.waits_for:
             link, entry, at = self.waits_for.pop()
             if entry.number > link.outgoing.last_settled:
@@ -72,7 +72,7 @@ class Link:
             self.since[member] = self.outgoing.end
 
     def waits_for(self, member: Any) -> tuple[Entry, int] | None:
-        """What has not come back and has to be heard before the next line for this member alone."""
+        """What has to come back before the next line for this member alone may be told."""
         since = self.since.get(member, (0, 0)) if member in self.room.present else None
         return self.outgoing.last_said(member, since)
 
@@ -108,7 +108,7 @@ class Link:
                 self.room.append(what.text)
 
     def append_own(self, entry: Entry, text: bytes) -> None:
-        """Append what this node has written, and do what was noted in its midst."""
+        """Append what this node has written, and do what the notes say at their places in it."""
         done, but = 0, ()
         for at, note in [*entry.notes, (len(text), ())]:
             if at > done:

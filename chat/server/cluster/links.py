@@ -17,7 +17,7 @@ UNSETTLED = 1 << 20  # bytes accepted that have not come back: with more, no mem
 
 
 class Links:
-    """What members say goes in here; the session with Redis takes it from here, and settles it."""
+    """What members say goes in here. The session with Redis writes it, and settles it when it has come back."""
 
     def __init__(self, hub: Hub, stream: str, node: str) -> None:
         self.hub = hub
@@ -53,7 +53,7 @@ class Links:
         return link
 
     def tidy(self, link: Link) -> None:
-        """Leave a stream alone that concerns nobody here any more."""
+        """Stop following a stream that concerns no member here any more."""
         if link is not self.first and not link.room.present and not link.outgoing.entries:
             self.links.pop(link.room.name, None)
             self.unseen.pop(link, None)

@@ -36,7 +36,7 @@ SHOWN = 20  # streams that explain() tells of
 
 
 class Cluster:
-    """This node. open() it, or don't, then run() it; the rest is for members, rooms and the server."""
+    """This node. run() does its work; open() before that is optional. The rest is for members, rooms and the server."""
 
     def __init__(self, kernel: Kernel, hub: Hub, address: Address, dial: Dial = dial) -> None:
         self.kernel = kernel
@@ -54,16 +54,16 @@ class Cluster:
     # For rooms and members.
 
     def publish(self, room: Room, text: bytes, member: Any, but: Collection[Any]) -> None:
-        """Accept whole messages. They will be in the feeds of this room on every node, here too, but for some members.
+        """Accept whole messages. They will be in this room's feeds on all nodes, here too, but not for `but`.
 
-        `member` has said them; None: nobody.
+        `member` has said them; None: the room itself.
         """
         self.links.publish(room, text, member, but)
 
     def tell(self, member: Any, line: bytes) -> bool:
         """Keep a line for this member alone until what it has said and what its room was told before have come back.
 
-        Returns False if there is nothing like that: then the line can be told at once.
+        Returns False if there is nothing to wait for: then the line can be told at once.
         """
         return bool(self.links.unwritten) and self.links.tell(member, line)
 
@@ -72,7 +72,7 @@ class Cluster:
         self.links.enter(room, member)
 
     def leave(self, room: Room, member: Any) -> None:
-        """It does not any more."""
+        """The member does not hear this room any more."""
         self.links.leave(room, member)
 
     # For the server.
@@ -96,7 +96,7 @@ class Cluster:
         self.links.progress.wake_all()
 
     def unwritten(self) -> int:
-        """How many messages have not come back; the journal is told. To be asked at the end."""
+        """How many messages have not come back. To be called at the end; it also tells the journal."""
         count = sum(entry.messages for link in self.links.unwritten for entry in link.outgoing.entries)
         if count:
             self.links.say(f"{count} messages have not come back from Redis and may be lost")
@@ -119,7 +119,7 @@ class Cluster:
     # The way to Redis.
 
     def run(self) -> Coroutine[None]:
-        """COROUTINE. Follow and write, from one cut to the next, until cancelled."""
+        """COROUTINE. Follows and writes, from one cut to the next, until cancelled."""
         pause = PAUSES[0]
         told = False
         while True:

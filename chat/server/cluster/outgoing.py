@@ -17,8 +17,8 @@ LARGEST = 64 << 10  # bytes of an entry, unless a single message is longer
 class Entry:
     """Whole messages under this node's number for them. It takes more of them until it is first sent.
 
-    The notes say what concerns this node alone when it comes back, and at which bytes of the text: from there on it
-    is not for some (a tuple of members); or there is something to be done (anything else).
+    The notes concern this node alone. Each belongs to a place in the text, and counts when the entry has come back. A
+    tuple of members: from there on the text is not for these. Anything else: there something is to be done.
     """
 
     __slots__ = ("notes", "number", "position", "talkers", "text")
@@ -35,19 +35,19 @@ class Entry:
         return self.text.count(b"\n")
 
     def anew(self) -> Entry:
-        """The same, to be written again."""
+        """A copy, to be written again."""
         entry = Entry(self.number)
         entry.text, entry.notes, entry.talkers = self.text, self.notes, self.talkers
         return entry
 
     def spare(self, but: tuple[Any, ...]) -> None:
-        """What is added from now on is not for these."""
+        """What is added from now on is not for these members."""
         last = next((note for _, note in reversed(self.notes) if isinstance(note, tuple)), ())
         if but != last:
             self.notes.append((len(self.text), but))
 
     def note(self, at: int, what: Any) -> None:
-        """Have something done when the first `at` bytes have come back, after what was noted for this before."""
+        """Have something done when the first `at` bytes have come back, after earlier notes for the same place."""
         index = len(self.notes)
         while index and self.notes[index - 1][0] > at:
             index -= 1
@@ -103,7 +103,7 @@ class Outgoing:
     def last_said(self, who: Any, since: Place | None) -> tuple[Entry, int] | None:
         """Where `who` has last said something that has not come back: the entry, and bytes of its text; or None.
 
-        What nobody has said counts, too, if it was said after the place `since`.
+        Announcements count, too, if they come after the place `since`.
         """
         for entry in reversed(self.entries):
             at = entry.talkers.get(who, 0)
@@ -119,7 +119,7 @@ class Outgoing:
         return [entry for entry in self.entries if entry.position is None]
 
     def take_due(self) -> list[Entry]:
-        """The same, to be sent now: these entries take no more messages."""
+        """The same, but these entries are sent now, and take no more messages."""
         self.sent = self.number
         return self.due()
 

@@ -46,7 +46,7 @@ class Session:
         self.trouble: BaseException | None = None  # what the writer has met
 
     def open(self, before: str) -> Coroutine[int]:
-        """COROUTINE. Connect, and write what is to be written. Returns how many messages of that were sent before.
+        """COROUTINE. Connects, and writes what is due. Returns how many messages of that had been sent before.
 
         `before` is the Redis of the session before, as `redis_run` names it. Raises TROUBLE.
         """
@@ -69,7 +69,7 @@ class Session:
         return count
 
     def run(self) -> Coroutine[None]:
-        """COROUTINE. Follow and write, until something fails: raises TROUBLE."""
+        """COROUTINE. Follows and writes until something fails; raises TROUBLE."""
         following, writing = self.connections
         self.writer = self.kernel.spawn(self.write(writing), "cluster writer")
         try:
@@ -85,7 +85,7 @@ class Session:
             self.kernel.close(connection.socket)
 
     def look(self, connection: Connection, links: list[Link]) -> Coroutine[None]:
-        """COROUTINE. Ask where these streams end; and tell Redis if it has lost what was read here."""
+        """COROUTINE. Asks where these streams end, and tells Redis if it has lost what was read here."""
         while links:
             yield from send(connection.socket, b"".join(self.call(link) for link in links), TIMEOUT)
             for link in links:
@@ -104,7 +104,7 @@ class Session:
     # Writing.
 
     def write(self, connection: Connection) -> Coroutine[None]:
-        """COROUTINE. Hand on what is accepted, for as long as the connection lasts.
+        """COROUTINE. Writes what is accepted, for as long as the connection lasts.
 
         While one lot is on its way the next one gathers: the busier the chat, the more an entry carries.
         """
@@ -125,7 +125,7 @@ class Session:
             self.close()
 
     def wake_follower(self, connection: Connection) -> Coroutine[None]:
-        """COROUTINE. If the other connection waits for some streams only, have it ask again, for all of them."""
+        """COROUTINE. If the other connection does not wait for all streams, has it ask again, for all of them."""
         while self.client_id and self.waiting and any(link not in self.waiting for link in self.links.looked()):
             try:
                 yield from connection.ask("CLIENT", "UNBLOCK", self.client_id)
@@ -134,7 +134,7 @@ class Session:
             yield from sleep(0.01)
 
     def hand_on(self, connection: Connection) -> Coroutine[None]:
-        """COROUTINE. Write what is due now."""
+        """COROUTINE. Writes what is due now."""
         lot = [(link, entry) for link in self.links.unwritten if link.looked for entry in link.outgoing.take_due()]
         calls = [
             self.call(link, entry.number, link.outgoing.last_settled, entry.messages, bytes(entry.text))
