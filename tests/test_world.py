@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,17 +50,6 @@ ENDING = b"* You are disconnected: the server is ending.\n"
 
 if TYPE_CHECKING:
     from loop.traps import Coroutine
-
-
-@pytest.fixture
-def many_descriptors() -> Iterator[None]:
-    """Enough of them for a thousand clients in this process."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < 2048:
-        pytest.skip(f"only {hard} descriptors are allowed here")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def converse(*clients: Client, text: bytes) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-from chatting import MIB, Chatsrv, Client, Crowd, Start, cpu_seconds, linux, memory
+from typing import TYPE_CHECKING
 
-from loop import sleep
+import pytest
+from chatting import MIB, PATIENCE, Chatsrv, Client, Crowd, Start, cpu_seconds, linux, memory
+
+from loop import recv, send
+
+if TYPE_CHECKING:
+    from loop.traps import Coroutine
 
 
 @pytest.fixture
@@ -89,6 +94,17 @@ def test_nothing_one_says_looks_like_another_kind_of_line(server: Chatsrv, attem
     assert heard == [b"(ann to you) " + attempt.encode()]
 
 
+@pytest.mark.parametrize("command", ["", "/me ", "/msg ben ", "/nick "])
+@pytest.mark.parametrize("tail", ["* ben is gone", "(ben to you) hi", "ben: hi", "ben waves"])
+def test_no_part_of_a_long_line_looks_like_what_somebody_else_says(server: Chatsrv, command: str, tail: str) -> None:
+    ann, ben = people(server, "ann", "ben")
+    for length in range(1024 - len(tail), 1026):  # the line is cut at any place of the tail, or before or behind it
+        ann.say((command + "x" * 1026)[:length] + tail)
+    ann.say("end")
+    while (line := ben.line()) != b"ann: end":
+        assert line.startswith((b"ann: ", b"ann xx", b"(ann to you) ")), line
+
+
 def test_private_messages_are_heard_by_both_and_by_nobody_else(server: Chatsrv) -> None:
     ann, ben, carl = people(server, "ann", "ben", "carl")
     ann.say("/msg BEN hi there ", "/msg dora hi", "/msg ben", "/msg", "/msg ann to myself", "done")
@@ -109,31 +125,40 @@ def test_bytes_that_are_no_text_are_passed_on(server: Chatsrv) -> None:
 
 @linux
 @pytest.mark.parametrize("handler", ["nick", "rooms"])
-def test_a_client_that_asks_for_the_names_and_does_nothing_else(chatsrv: Start, crowd: Crowd, handler: str) -> None:
+def test_a_client_that_asks_for_the_names_and_does_nothing_else(
+    chatsrv: Start, crowd: Crowd, many_descriptors: None, handler: str
+) -> None:
     """A flood of questions is answered at the asker's cost: nobody waits for it, and it costs no memory."""
     server = chatsrv("--quiet", "--handler", f"chat.handlers.{handler}:{handler}")
     before = cpu_seconds(server.pid)
-    visitors = crowd.enter(server.port, *(f"v{number}" for number in range(300)))
-    for visitor in visitors:
+    asker, ann, *others = visitors = crowd.enter(server.port, *(f"v{number}" for number in range(1000)))
+    for visitor in [asker, *others]:
         visitor.listen()
-    crowd.until(lambda: b"guest300 is here" in visitors[0].heard)
+    crowd.until(lambda: b"guest1000 is here" in asker.heard)
     joining = cpu_seconds(server.pid) - before
-    asker, ann, ben = visitors[0], visitors[1], visitors[2]
-    crowd.run(sleep(0.1))
     start, size = memory(server.pid), len(asker.heard)
-    asker.sock.setblocking(True)
-    asker.sock.sendall(b"/who\n" * 1000)
-    asker.sock.setblocking(False)
-    rounds = 0
-    while asker.heard.count(b"* Here: ", size) < 1000:
-        rounds += 1
-        ann.sock.send(b"/msg guest3 round %d!\n" % rounds)
-        crowd.until(lambda text=b"round %d!\n" % rounds: text in ben.heard)  # type: ignore[misc]
-        assert memory(server.pid) < start + 24 * MIB
-    assert rounds > 3, "the others had to wait"
+    waited = 0.0
+
+    def talk() -> Coroutine[None]:
+        """COROUTINE. Ann talks to herself until the asker has all its answers."""
+        nonlocal waited
+        heard, rounds = b"", 0
+        while not asker.heard.endswith(b"that was all\n"):
+            rounds += 1
+            asked_at = cpu_seconds(server.pid)
+            yield from send(ann.sock, b"/msg guest2 round %d\n" % rounds)
+            while b"(you to guest2) round %d\n" % rounds not in heard[-1000:]:
+                heard = heard[-1000:] + (yield from recv(ann.sock, 1 << 16, PATIENCE))
+            waited = max(waited, cpu_seconds(server.pid) - asked_at)
+            assert memory(server.pid) < start + 24 * MIB
+
+    crowd.run(talk(), send(asker.sock, b"/who\n" * 6500 + b"/msg guest1 that was all\n", PATIENCE))
+    assert asker.heard.count(b"* Here: ", size) == 6500
+    assert waited < 0.1, "the others had to wait"  # seconds of the server's processor time
+    ann.listen()
     before = cpu_seconds(server.pid)
-    for visitor in visitors[3:]:
+    for visitor in visitors[2:]:
         visitor.close()
-    crowd.until(lambda: ben.heard.count(b"is gone" if handler == "nick" else b"has left") == 297, timeout=40)
+    crowd.until(lambda: ann.heard.count(b"is gone" if handler == "nick" else b"has left") == 998, timeout=40)
     leaving = cpu_seconds(server.pid) - before
     assert max(joining, leaving) < 3.0, "coming and going must not cost more, the more are here"
