@@ -17,6 +17,7 @@ help:
 	@echo "make bench      compare with others: half an hour, or 3 minutes with QUICK=1; tables, JSON and charts"
 	@echo "make sweep      how the server grows with clients, rate and size, drawn"
 	@echo "make simulate   the server in a simulated world (SEEDS=10000; SEED=123 shows one)"
+	@echo "make pictures   draw the pictures in README.md and NOTES.md anew (NAME=turn for one of them)"
 	@echo "make zipapp     chatsrv.pyz and chatclient.pyz: each one file that runs anywhere"
 	@echo "make man        man pages and completion for bash (TO=/usr/local)"
 	@echo "make clean      remove what the others made"
@@ -40,6 +41,9 @@ mutate: $(VENV)/installed
 
 simulate: $(VENV)/installed
 	PYTHONPATH=.:tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
+
+pictures: $(VENV)/installed
+	PYTHONPATH=.:tests $(BIN)/python -m drawing $(NAME)
 
 check: $(VENV)/installed
 	$(BIN)/ruff check
@@ -86,4 +90,4 @@ clean:
 	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* chatsrv.pyz chatclient.pyz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test coverage mutate check simulate soak bench sweep zipapp man clean
+.PHONY: help run test coverage mutate check simulate pictures soak bench sweep zipapp man clean
