@@ -9,7 +9,7 @@ from loop import Cancelled, ReadWait, TimedOut, WaitQueue, readable, sleep
 
 from ..framing import Framer
 from .outbox import Feed, Outbox
-from .peer import ENDED, RESET, look_at
+from .peer import ENDED, RESET, acknowledged, look_at
 from .room import encoded
 
 TYPE_CHECKING = False
@@ -297,7 +297,7 @@ class Member:
             self.hub.apart[self] = None
             self.hub.news.wake()
         elif state == BEHIND:
-            self.hub.pace.behind[self] = self.hub.kernel.clock(), 0
+            self.hub.pace.behind[self] = self.hub.kernel.clock(), self.taken()
         elif state == OVER:
             self.outbox = CLOSED
             if self.writer:
@@ -318,6 +318,10 @@ class Member:
     def hears(self) -> Room:
         """The room whose feed its outbox follows."""
         return self.room or self.hub.nowhere
+
+    def taken(self) -> int:
+        """About how many bytes its peer has taken."""
+        return acknowledged(self.socket) or self.outbox.taken
 
     def stand_apart(self) -> None:
         """Give it an outbox of its own, if it shares one."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     class Reader(Protocol):
         outbox: Outbox
 
+        def taken(self) -> int: ...
         def kick(self, reason: str) -> None: ...
 
 
@@ -25,7 +26,7 @@ RECEIVE = 32 << 10  # bytes taken from one socket at once, at most; with 64 KiB,
 TURN = 1 << 20  # bytes taken from all sockets together before they are sent on, about
 LEAST = 1024  # bytes that may always be taken
 GRACE = 0.2  # seconds that a member which is too far behind has to show that it reads
-ENOUGH = 256 << 10  # bytes that it has to take in that time
+ENOUGH = 128 << 10  # bytes that it has to take in that time: 1 MB a second, less what acknowledgements may be late
 
 
 class Pace:
@@ -78,13 +79,14 @@ class Pace:
         for reader, (since, taken) in list(self.behind.items()):
             outbox = reader.outbox
             if outbox.lag <= self.max_lag // 2:
-                self.behind[reader] = now, outbox.taken
+                self.behind[reader] = now, reader.taken()
             elif outbox.lag > self.max_lag:
                 if now - since >= GRACE:
-                    if outbox.taken - taken < self.enough * (now - since) / GRACE:
+                    before, taken = taken, reader.taken()
+                    if taken - before < self.enough * (now - since) / GRACE:
                         reader.kick(f"more than {self.max_lag} bytes behind")
                         continue
-                    self.behind[reader] = now, outbox.taken
+                    self.behind[reader] = now, taken
                 self.overrun = True
         if self.overrun:
             self.stop.wake()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .room import Hub, Room
 
 BATCH = 64 << 10  # bytes that are sent at once to a member that is behind
+LOOKS = 4  # how often, within --stall-timeout, we look whether it takes anything
+LAST_TRY = 0.5  # seconds between attempts to send its last bytes to a member that leaves
 
 
 def spread(hub: Hub) -> Coroutine[None]:
@@ -101,13 +103,18 @@ def deliver(member: Member) -> Coroutine[None]:
     """COROUTINE. The writer of a member that is behind, until all is sent."""
     outbox, wire = member.outbox, member.wire
     stall_timeout = member.hub.options.stall_timeout
+    taken, looks = -1, 0
     try:
         while not outbox.empty or (wire and wire.unsent):
+            pause = LAST_TRY if outbox.feed is None else stall_timeout and stall_timeout / LOOKS
             try:
-                yield from writable(member.socket, stall_timeout)
-            except TimedOut:
-                member.kick(f"took nothing for {stall_timeout:g} s")  # now its last line is due
-                continue
+                yield from writable(member.socket, pause)
+                looks = 0
+            except TimedOut:  # which need not mean that there is no room at all
+                before, taken = taken, member.taken()
+                looks = looks + 1 if taken == before else 0
+                if looks == LOOKS and outbox.feed:
+                    member.kick(f"took nothing for {stall_timeout:g} s")  # now its last line is due
             send_due(member, BATCH)
             if member.drained and not member.overfed:
                 member.drained.wake_all()

@@ -7,17 +7,25 @@ import time
 from chatting import (
     HERE,
     MIB,
+    PATIENCE,
     PREFIX,
     SMALL,
     Client,
     Crowd,
     Start,
+    Visitor,
     all_of,
     check_oracle,
     linux,
     memory,
     tagged,
 )
+
+from loop import recv, sleep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from loop.traps import Coroutine
 
 
 def told(reason: str) -> bytes:
@@ -103,6 +111,36 @@ def test_a_client_that_falls_too_far_behind_is_told_and_disconnected(chatsrv: St
     heard = {visitor.name: visitor.heard for visitor in (talker, wakes_up, stays_away)}
     check_oracle(observer.heard, heard, {"talker": 10_000}, torn=["stays away"])
     assert 0 < heard["wakes up"].count(b"\n") < 10_000
+
+
+def read_at(rate: float, visitor: Visitor, seconds: float) -> Coroutine[None]:
+    """COROUTINE. Read so many bytes a second, no more."""
+    start, taken = time.monotonic(), 0
+    while (passed := time.monotonic() - start) < seconds:
+        if (due := int(passed * rate) - taken) > 0:
+            data = yield from recv(visitor.sock, due, PATIENCE)
+            assert data, "it was sent away"
+            taken += len(data)
+        yield from sleep(0.01)
+
+
+def test_a_client_that_takes_a_little_all_the_time_does_not_take_nothing(chatsrv: Start, crowd: Crowd) -> None:
+    """The system says that there is room only when a slow reader has made a megabyte of it."""
+    server = chatsrv("--quiet", "--stall-timeout", "1", "--max-lag", "64M")
+    (talker,) = crowd.enter(server.port, "talker")
+    (slow,) = crowd.enter(server.port, "slow", buffer=SMALL)
+    crowd.run(talker.talk(8000, padding=1000))
+    crowd.run(read_at(50_000, slow, 3))
+    assert not server.over()
+
+
+def test_a_client_that_reads_over_a_megabyte_a_second_is_waited_for(chatsrv: Start, crowd: Crowd) -> None:
+    server = chatsrv("--quiet", "--max-lag", "1M")
+    talker, reader = crowd.enter(server.port, "talker", "reader")
+    flood = crowd.kernel.spawn(talker.talk(1_000_000, padding=1000))
+    crowd.run(read_at(3_000_000, reader, 3))
+    assert not server.over()
+    flood.cancel()
 
 
 @linux

@@ -258,8 +258,8 @@ class Member(chat.server.member.Member):
             if link.incoming or link.fin:
                 self.check_overlooked(link.arrived, "it had spoken")
         elif reason.startswith("took nothing for "):
-            if options.stall_timeout is None or world.now < link.last_send + options.stall_timeout:
-                raise Failure(f"{self.name} is kicked, but it took something at {link.last_send}")
+            if options.stall_timeout is None or world.now < link.last_drain + options.stall_timeout:
+                raise Failure(f"{self.name} is kicked, but it took something at {link.last_drain}")
             if len(link.outgoing) * 3 <= link.room * 2 and not link.reset:
                 self.check_overlooked(link.roomy, "there was room to send")
         elif reason.startswith("more than "):

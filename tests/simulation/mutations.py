@@ -203,10 +203,10 @@ SENDING = [
     mutation("the rest of what is due to one member is lost", "chat.server.sending:send_due", drop("outbox.sent")),
     mutation("a member apart never joins the others", "chat.server.sending:send_to_one", drop("member.become")),
     mutation("--stall-timeout is not kept", "chat.server.sending:deliver",
-             replace("writable(member.socket, stall_timeout)", "writable(member.socket)")),
-    mutation("a stalled member is not told why it goes", "chat.server.sending:deliver", replace("continue", "return")),
+             replace("writable(member.socket, pause)", "writable(member.socket)")),
+    mutation("a stalled member is not sent away", "chat.server.sending:deliver", drop("member.kick")),
     mutation("a delivery that would block is tried again at once", "chat.server.sending:deliver",
-             drop("writable(member.socket, stall_timeout)")),
+             drop("writable(member.socket, pause)")),
     mutation("a delivery that fails leaves the member behind", "chat.server.sending:deliver", drop("member.lose")),
     mutation("a writer that is done stays", "chat.server.sending:deliver", drop("member.writer = None", 1)),
 ]  # fmt: skip

@@ -15,7 +15,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
+
+from chat.server.peer import TAKEN
 
 from .world import ERR, HUP, IN, OUT, Failure, World, error, once
 
@@ -40,12 +43,14 @@ class Socket:
         self.outgoing = bytearray()
         self.taken = bytearray()  # what the server has read
         self.out = 0  # bytes it has sent
+        self.drained = 0  # bytes of these that the client has read
         self.sends = self.sends_in = 0  # how often in which turn
         self.arrived = 0  # looks at readiness there had been when what is unread came
         self.roomy = 0  # and when there was room again
         self.accepted_at = 0.0
         self.last_recv = 0.0
         self.last_send = 0.0  # when something was taken, or first was not
+        self.last_drain = 0.0  # when the client read something
         self.flowing = True
         self.in_rate = 0  # bytes of it that count for --max-rate
         self.first_read = 0.0
@@ -86,6 +91,9 @@ class Socket:
         data = bytes(self.outgoing[:size])
         full = not self.mask() & OUT
         del self.outgoing[:size]
+        if data:
+            self.drained += len(data)
+            self.last_drain = self.world.now
         if full:
             self.roomy = self.world.looks
         return data
@@ -235,6 +243,10 @@ class Socket:
         self.world.work += 1
         if self.world.history is not None:
             self.world.note(f"{self.client.name}: the server ends its stream")
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        assert option == socket.TCP_INFO and size == TAKEN.stop
+        return bytes(TAKEN.start) + self.drained.to_bytes(8, sys.byteorder)
 
     def setsockopt(self, level: int, option: int, value: bytes) -> None:
         assert option == socket.SO_LINGER

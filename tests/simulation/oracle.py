@@ -24,6 +24,7 @@ from chat.escape import visible
 from chat.server.journal import Journal
 from chat.server.member import APART, BEHIND, CLOSED, KICKED, LOST, NEW, OVER, TOGETHER
 from chat.server.outbox import OVERHEAD
+from chat.server.sending import LOOKS
 from chat.server.server import FAREWELL, LINGER
 from loop import ReadWait, WriteWait
 
@@ -49,6 +50,7 @@ SENT_AWAY = re.compile(r"more than \d+ bytes behind|took nothing for |silent for
 LEFT_OUT = re.compile(rb"\((\d+) lines were left out here: [^)]*\)\Z")
 ON_PURPOSE = "on purpose"
 SLACK = 0.1  # seconds
+STALLED = 1 + 1 / LOOKS  # times --stall-timeout: when it is found that a client takes nothing
 # Within how many seconds after what a connection has ended.
 BOUNDS = {
     "it was kicked": KICKED + FAREWELL + LINGER + SLACK,
@@ -303,8 +305,9 @@ class Oracle:
             raise Failure(f"{client.name} is {member.outbox.lag} bytes behind, --max-lag is {options.max_lag}")
         if not self.timely:
             return
-        if blocked and options.stall_timeout and now > link.last_send + options.stall_timeout + SLACK:
-            raise Failure(f"{client.name} has taken nothing for {now - link.last_send:g} s, and is still there")
+        taken = max(link.last_send, link.last_drain)
+        if blocked and options.stall_timeout and now > taken + options.stall_timeout * STALLED + SLACK:
+            raise Failure(f"{client.name} has taken nothing for {now - taken:g} s, and is still there")
         if (
             isinstance(member.task.waits_for, ReadWait)
             and options.idle_timeout
