@@ -180,10 +180,12 @@ def join_cluster(server: Server, url: str, wait: bool) -> int:
 
 
 def abandon(server: Server) -> None:
-    """End at once, but let the journal say so of every member, and finish it if its reader is quick."""
+    """End at once, but let the journal name every member and what is lost, and finish it if its reader is quick."""
     for member in list(server.connections):
         member.reason = member.reason or "the server is ending"
         server.close(member)
+    if server.hub.cluster:
+        server.hub.cluster.unwritten()
     server.journal.finish()
 
 

@@ -39,6 +39,11 @@ def eventually(condition: Callable[[], Any], what: str = "") -> Any:
     return result
 
 
+def free_port() -> int:
+    with socket.create_server((HERE, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 class Redis:
     """A redis-server on a free port, with an append-only file in `directory`."""
 
@@ -47,8 +52,7 @@ class Redis:
         self.flags = flags
         self.sock: socket.socket | None = None
         for _ in range(3):
-            with socket.create_server((HERE, 0)) as probe:
-                self.port = int(probe.getsockname()[1])
+            self.port = free_port()
             try:
                 self.start()
                 return
@@ -60,12 +64,16 @@ class Redis:
         """Start it, or start it again on its file."""
         if not PROGRAM:
             pytest.skip("redis-server is not installed")
-        flags = "--save", "", "--appendonly", "yes", "--dir", str(self.directory), "--loglevel", "warning", *self.flags
         self.process = subprocess.Popen(
-            [PROGRAM, "--bind", HERE, "--port", str(self.port), *flags],
+            [PROGRAM, *self.arguments()],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         eventually(self.answers, "redis-server's answer")
+
+    def arguments(self) -> list[str]:
+        there = ["--bind", HERE, "--port", str(self.port), "--dir", str(self.directory)]
+        copies = "--repl-diskless-sync-delay", "0"  # are served at once
+        return [*there, "--save", "", "--appendonly", "yes", "--loglevel", "warning", *copies, *self.flags]
 
     def answers(self) -> bool:
         if self.process.poll() is not None:
@@ -112,6 +120,21 @@ class Redis:
         return f"redis://{HERE}:{self.port}{extra}"
 
 
+class Sentinel(Redis):
+    """One that watches a Redis, under the name `chat`, and replaces it when it is gone. The flags are lines for it."""
+
+    def __init__(self, directory: Path, watched: Redis, *flags: str) -> None:
+        self.watched = watched
+        super().__init__(directory, *flags)
+
+    def arguments(self) -> list[str]:
+        config = self.directory / "sentinel.conf"
+        watch = f"sentinel monitor chat {HERE} {self.watched.port} 1"
+        times = "sentinel down-after-milliseconds chat 300", "sentinel failover-timeout chat 3000"
+        config.write_text("\n".join([f"bind {HERE}", f"port {self.port}", watch, *times, *self.flags, ""]))
+        return [str(config), "--sentinel"]
+
+
 def kill_sockets(redis: Redis) -> int:
     """Have the system end all connections to this Redis; returns how many. 0 where it cannot, or we may not."""
     redis.hang_up()
@@ -124,13 +147,13 @@ def kill_sockets(redis: Redis) -> int:
 class Chatsrv:
     """A node of its own process. Its journal goes into a file."""
 
-    def __init__(self, directory: Path, *flags: str) -> None:
+    def __init__(self, directory: Path, *flags: str, **environment: str) -> None:
         self.journal_file = directory / f"node{len(list(directory.iterdir()))}"
         self.port = 0
         with open(self.journal_file, "wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / "chatsrv"), "--host", HERE, "--port", "0", *flags],
-                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **environment},
             )  # fmt: skip
 
     def listens(self) -> bool:
@@ -163,6 +186,14 @@ class Chatsrv:
     def memory(self) -> int:
         """Bytes."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def run_chatsrv(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """One that should not even start."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "chatsrv"), "--host", HERE, "--port", "0", *flags],
+        capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, **environment},
+    )  # fmt: skip
 
 
 class Client:
@@ -330,14 +361,14 @@ class Stage:
         self.clients: list[Client] = []
         self.proxies: list[Proxy] = []
 
-    def node(self, url: str = "", *flags: str) -> Chatsrv:
+    def node(self, url: str = "", *flags: str, **environment: str) -> Chatsrv:
         """A new node, which listens."""
-        self.run(self.soon(url or self.redis.url(), *flags))
+        self.run(self.soon(url or self.redis.url(), *flags, **environment))
         return self.nodes[-1]
 
-    def soon(self, url: str, *flags: str) -> Coroutine[None]:
+    def soon(self, url: str, *flags: str, **environment: str) -> Coroutine[None]:
         """COROUTINE. Start a node, the last one of `nodes` from now on."""
-        node = Chatsrv(self.directory, "--cluster", url, *flags)
+        node = Chatsrv(self.directory, "--cluster", url, *flags, **environment)
         self.nodes.append(node)
         while not node.listens():
             yield from sleep(0.01)

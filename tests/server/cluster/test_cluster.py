@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cluster import real
 from cluster.oracle import check, check_losses
-from cluster.real import Redis, Stage
+from cluster.real import Redis, Stage, run_chatsrv
 
 from loop import sleep
 
@@ -23,14 +23,6 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
 SEED = int(os.environ.get("SEED", "1"))
-
-
-def run_chatsrv(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """One that should not even start."""
-    return subprocess.run(
-        [sys.executable, str(real.ROOT / "chatsrv"), "--host", real.HERE, "--port", "0", *flags],
-        capture_output=True, text=True, timeout=real.PATIENCE, env={**os.environ, **environment},
-    )  # fmt: skip
 
 
 def test_two_nodes(stage: Stage) -> None:
@@ -78,19 +70,6 @@ def test_nobody_is_cut_off_by_the_end(stage: Stage) -> None:
     assert first.process.returncode == 0
     stage.until(lambda: b"<client0 4>" in clients[1].heard)
     assert check(stage.streams()) == 10
-
-
-def test_a_second_signal_ends_the_wait(stage: Stage) -> None:
-    node = stage.node()
-    client = stage.client(node)
-    stage.redis.kill()
-    stage.run(client.say())
-    stage.until(lambda: node.lines("> <client0 0>"))
-    node.process.terminate()
-    stage.until(node.listens_no_more)
-    node.process.terminate()
-    stage.until(lambda: node.process.poll() is not None)
-    assert node.process.returncode == 1
 
 
 def test_whatever_happens(stage: Stage) -> None:
