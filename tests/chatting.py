@@ -241,7 +241,7 @@ def left_out(journal: str) -> int:
 
 
 def check_journal(text: str) -> None:
-    """Everybody who was accepted is terminated, once, and the count of both is the same, if nothing was left out."""
+    """Every accepted connection is terminated, once; the counts are the same, if no line was left out."""
     accepted = Counter(re.findall(r"^(\S+) accepted connection$", text, re.MULTILINE))
     terminated = Counter(re.findall(r"^(\S+) connection terminated: .", text, re.MULTILINE))
     assert accepted == terminated or left_out(text)
@@ -436,12 +436,12 @@ class Crowd:
         self.visitors: list[Visitor] = []
 
     def visitor(self, name: str, buffer: int = 0) -> Visitor:
-        """One who has not entered yet."""
+        """A visitor that has not entered yet."""
         self.visitors.append(Visitor(self.kernel, name, buffer))
         return self.visitors[-1]
 
     def enter(self, port: int, *names: str, buffer: int = 0) -> list[Visitor]:
-        """Visitors who are in. They do not listen yet."""
+        """Visitors that are in. They do not listen yet."""
         visitors = [self.visitor(name, buffer) for name in names]
         self.run(*(visitor.enter(port) for visitor in visitors))
         return visitors
@@ -504,9 +504,9 @@ def check_oracle(
 ) -> int:
     """The one sentence that is always true: every stream is a contiguous slice of one global order.
 
-    `order` is what somebody heard who was there all the time; `streams` is what each client heard. The numbers of each
+    `order` is what a client heard that was there all the time; `streams` is what each client heard. The numbers of each
     sender have no gap and no repeat; those in `said` have sent so many messages, and all have arrived. A stream is cut
-    at message borders only; those of `torn`, who were reset or did not read to the end, may end anywhere. Lines of the
+    at message borders only; those of `torn`, reset or not read to the end, may end anywhere. Lines of the
     server's own (its greeting, what begins with "* ") stand before and after the slice. Returns how many messages the
     streams have together.
     """

@@ -67,7 +67,7 @@ def no_descriptor_is_left() -> Iterator[None]:
     assert set(os.listdir("/dev/fd")) <= before, "the test has left descriptors open"
 
 
-# For those who need a kernel.
+# For tests that need a kernel.
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def living(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
-# For those who need a chat.
+# For tests that need a chat.
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ MIB = 1 << 20
 
 
 class Round:
-    """One round: who was there, and what became of them."""
+    """One round: which clients were there, and what became of them."""
 
     def __init__(self, port: int, dice: random.Random, number: int) -> None:
         self.port = port
@@ -38,10 +38,10 @@ class Round:
         self.number = number
         self.crowd = Crowd()
         self.visitors: list[Visitor] = []
-        self.said: dict[str, int] = {}  # by those who have heard their own last message
+        self.said: dict[str, int] = {}  # by clients that have heard their own last message
         self.torn: set[str] = set()
         self.fates: Counter[str] = Counter()
-        self.present: dict[str, str] = {}  # who is there now, and what it does
+        self.present: dict[str, str] = {}  # each client that is there now, and what it does
 
     def run(self) -> int:
         """Returns how many deliveries were checked."""

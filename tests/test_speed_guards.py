@@ -371,7 +371,7 @@ def test_a_path_costs_few_python_calls(path: Path) -> None:
     handler = getattr(handlers, exchange.job.get("handler", ""), chat)
     world = World(handler, counted=False, quiet="journal" not in exchange.job)
     try:
-        world.join(1)  # who comes first makes the server import things
+        world.join(1)  # the first one makes the server import things
         if exchange.lines:
             world.join(99)
             for client in world.clients[: exchange.senders]:

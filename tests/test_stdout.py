@@ -1,4 +1,4 @@
-"""stdout of every kind: whoever does not read it cannot make a write wait."""
+"""stdout of every kind: a reader that stops cannot make a write wait."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def converse(*clients: Client, text: bytes) -> None:
 
 
 def test_a_journal_nobody_reads_stops_nobody_and_says_later_what_was_left_out(chatsrv: Start, crowd: Crowd) -> None:
-    """Hazard 28: a print that blocks stops a server after 64 kB."""
+    """Hazard 30: a print that blocks stops a server after 64 kB."""
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb") as reader:
         server = chatsrv(port=free_port(), stdout=write_end)
@@ -87,7 +87,7 @@ def test_a_journal_nobody_reads_stops_nobody_and_says_later_what_was_left_out(ch
 
 
 def test_an_end_with_a_journal_nobody_reads(chatsrv: Start) -> None:
-    """Hazards 28 and 35: the exit does not wait for a reader either."""
+    """Hazards 30 and 37: the exit does not wait for a reader either."""
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb"):
         server = chatsrv(port=free_port(), stdout=write_end)
@@ -99,7 +99,7 @@ def test_an_end_with_a_journal_nobody_reads(chatsrv: Start) -> None:
 
 
 def test_complaints_nobody_reads(chatsrv: Start, tmp_path: Path) -> None:
-    """Hazard 28: `./chatsrv 2>&1 | less`, and more tracebacks than the pipe takes."""
+    """Hazard 30: `./chatsrv 2>&1 | less`, and more tracebacks than the pipe takes."""
     fragile = handler(
         tmp_path,
         "room.publish(member, messages)",
@@ -120,7 +120,7 @@ def test_complaints_nobody_reads(chatsrv: Start, tmp_path: Path) -> None:
 
 
 def test_a_journal_piped_into_head(chatsrv: Start) -> None:
-    """Hazard 28: `./chatsrv | head -1`."""
+    """Hazard 30: `./chatsrv | head -1`."""
     with subprocess.Popen(["head", "-1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as head:
         assert head.stdin and head.stdout
         server = chatsrv(port=free_port(), stdout=head.stdin.fileno())
@@ -134,7 +134,7 @@ def test_a_journal_piped_into_head(chatsrv: Start) -> None:
 
 @linux
 def test_a_journal_on_a_full_disk(chatsrv: Start) -> None:
-    """Hazard 28: /dev/full."""
+    """Hazard 30: /dev/full."""
     with open("/dev/full", "wb") as full:
         server = chatsrv(port=free_port(), stdout=full.fileno())
     converse(server.client(), server.client(), text=b"nobody writes this down")
@@ -162,7 +162,7 @@ def descriptors_up_to(soft: int, hard: int) -> Callable[[], None]:
 
 @linux
 def test_out_of_descriptors(chatsrv: Start, crowd: Crowd) -> None:
-    """Hazard 25: accept fails for as long as there are no descriptors; who is in must not notice, nor the processor."""
+    """Accept fails for as long as there are no descriptors. Clients that are in must not notice, nor the processor."""
     server = chatsrv("--max-clients", "1000", preexec_fn=descriptors_up_to(40, 40))
     crowd_outside = [crowd.visitor(f"v{number}") for number in range(80)]
     entering = [crowd.kernel.spawn(visitor.enter(server.port)) for visitor in crowd_outside]
@@ -194,7 +194,7 @@ def test_out_of_descriptors(chatsrv: Start, crowd: Crowd) -> None:
 
 @linux
 def test_the_descriptor_limit_leaves_room_to_refuse(chatsrv: Start) -> None:
-    """By default, --max-clients is what the limit allows, less a reserve: who comes too late is told so."""
+    """By default, --max-clients is what the limit allows, less a reserve: a client that comes too late is told so."""
     server = chatsrv(preexec_fn=descriptors_up_to(20, 40))
     inside = [server.client() for _ in range(8)]
     for _ in range(72):
@@ -206,7 +206,7 @@ def test_the_descriptor_limit_leaves_room_to_refuse(chatsrv: Start) -> None:
 
 
 def test_five_thousand_connect_and_reset(chatsrv: Start) -> None:
-    """Hazards 24 and 26: a peer that is gone before it is accepted, or greeted, costs nothing but its own lines."""
+    """Hazards 26 and 28: a peer that is gone before it is accepted, or greeted, costs nothing but its own lines."""
     server = chatsrv()
     client = server.client()
     for number in range(1, 5001):
@@ -223,7 +223,7 @@ def test_five_thousand_connect_and_reset(chatsrv: Start) -> None:
 
 @linux
 def test_what_was_said_before_a_reset_is_heard(chatsrv: Start) -> None:
-    """Hazard 20: the greeting fails, yet what the peer had sent is still there to be read. (BSD throws it away.)"""
+    """Hazard 22: the greeting fails, yet what the peer had sent is still there to be read. (BSD throws it away.)"""
     server = chatsrv("--no-prefix")
     client = server.client()
     for number in range(300):
@@ -235,7 +235,7 @@ def test_what_was_said_before_a_reset_is_heard(chatsrv: Start) -> None:
 
 
 def test_four_hundred_clients_that_send_anything_and_end_anyhow(chatsrv: Start, crowd: Crowd) -> None:
-    """Hazards 20, 24, 27, 30. The seed is in the failure's output."""
+    """Hazards 22, 26, 29, 32. The seed is in the failure's output."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     dice = random.Random(seed)
@@ -267,7 +267,7 @@ def test_four_hundred_clients_that_send_anything_and_end_anyhow(chatsrv: Start, 
 
 
 def test_telnets_interrupt_is_bytes(chatsrv: Start) -> None:
-    """Hazard 30: Ctrl-C in telnet."""
+    """Hazard 32: Ctrl-C in telnet."""
     server = chatsrv()
     client = server.client()
     client.send(b"\xff\xf4\xff\xfd\x06\n")
@@ -275,7 +275,7 @@ def test_telnets_interrupt_is_bytes(chatsrv: Start) -> None:
 
 
 def test_a_thousand_half_lines(chatsrv: Start, crowd: Crowd, many_descriptors: None) -> None:
-    """Hazard 31: a line that is not complete is held, costs next to nothing, and is whole in the end."""
+    """Hazard 33: a line that is not complete is held, costs next to nothing, and is whole in the end."""
     server = chatsrv()
     (observer,) = crowd.enter(server.port, "observer")
     visitors = crowd.enter(server.port, *(f"v{number}" for number in range(1000)))
@@ -296,7 +296,7 @@ def test_a_thousand_half_lines(chatsrv: Start, crowd: Crowd, many_descriptors: N
 
 
 def test_a_line_of_100_megabytes(chatsrv: Start, crowd: Crowd) -> None:
-    """Hazard 31: a line without an end passes through in parts; nobody keeps it."""
+    """Hazard 33: a line without an end passes through in parts; nobody keeps it."""
     server = chatsrv("--quiet", "--no-prefix")
     (visitor,) = crowd.enter(server.port, "visitor")
     piece = bytes(range(32, 127)) * 1000  # 95,000 bytes: no multiple of 1024
@@ -342,7 +342,7 @@ while data := sock.recv(1 << 20):
 
 
 def test_frozen_clients(chatsrv: Start, crowd: Crowd, tmp_path: Path) -> None:
-    """Hazards 23 and 32: who was stopped and goes on misses nothing; who stays stopped is dropped, nobody notices."""
+    """Clients that stop and go on miss nothing; those that stay stopped are disconnected; no other notices."""
     server = chatsrv("--quiet", "--max-lag", "13M")  # more than is said at once below, and much less than twice that
     observer, talker = crowd.enter(server.port, "observer", "talker")
     observer.listen()
@@ -380,7 +380,7 @@ def test_frozen_clients(chatsrv: Start, crowd: Crowd, tmp_path: Path) -> None:
 
 @linux
 def test_a_reset_of_a_client_that_is_not_read_from_keeps_nobody_busy(chatsrv: Start) -> None:
-    """Hazard 21: an error cannot be masked; a lasting registration reported it 266,168 times in 0.2 s."""
+    """Hazard 23: an error cannot be masked; a lasting registration reported it 266,168 times in 0.2 s."""
     server = chatsrv("--max-rate", "1024")
     client = server.client()
     client.send(b"." * 2500)
@@ -392,7 +392,7 @@ def test_a_reset_of_a_client_that_is_not_read_from_keeps_nobody_busy(chatsrv: St
 
 
 def test_a_client_kicked_while_it_talks_still_learns_why(chatsrv: Start) -> None:
-    """Hazard 27: closing with unread input sends a reset, which can destroy what was just sent."""
+    """Hazard 29: closing with unread input sends a reset, which can destroy what was just sent."""
     server = chatsrv("--max-clients", "1")
     server.client()
     for _ in range(30):
@@ -453,7 +453,7 @@ def test_a_system_call_that_fails_costs_at_most_the_one_connection(
 
 
 def heard_round(visitor: Visitor, visitors: list[Visitor], number: int) -> bool:
-    """Whether this one has heard message `number` of all who are still there."""
+    """Whether this client has heard message `number` of all that are still there."""
     present = [other for other in visitors if other.listening and other.listening.outcome is None]
     return all(tagged(other.name, number) in visitor.heard for other in present)
 
@@ -469,7 +469,7 @@ def say_if_possible(visitor: Visitor) -> Coroutine[None]:
 
 
 def test_an_end_under_load_delivers_what_was_accepted(chatsrv: Start, crowd: Crowd) -> None:
-    """Also to those who are far behind, if they read now."""
+    """Also to clients that are far behind, if they read now."""
     server = chatsrv("--max-lag", "64M")
     visitors = crowd.enter(server.port, *(f"v{number}" for number in range(10)))
     behind = crowd.enter(server.port, "behind", "behind, too")
@@ -496,7 +496,7 @@ def test_an_end_under_load_delivers_what_was_accepted(chatsrv: Start, crowd: Cro
 
 
 def test_the_server_ends_though_a_client_does_not_read(chatsrv: Start, crowd: Crowd) -> None:
-    """Hazard 35: the others are not kept waiting, and everything is over after five seconds."""
+    """Hazard 37: the others are not kept waiting, and everything is over after five seconds."""
     server = chatsrv("--quiet", "--stall-timeout", "off")
     reader, talker = crowd.enter(server.port, "reader", "talker")
     crowd.enter(server.port, "stuck", buffer=SMALL)
@@ -537,7 +537,7 @@ def test_a_restart_on_the_same_port_with_fifty_connected(chatsrv: Start) -> None
 @linux
 @pytest.mark.skipif(not (shutil.which("unshare") and shutil.which("ip")), reason="unshare or ip is not installed")
 def test_a_peer_that_vanishes_with_data_on_its_way_is_noticed(chatsrv: Start) -> None:
-    """Hazard 22: keepalive does not run while data is unacknowledged; TCP_USER_TIMEOUT does."""
+    """Hazard 24: keepalive does not run while data is unacknowledged; TCP_USER_TIMEOUT does."""
     if subprocess.run(["unshare", "-n", "ip", "link", "set", "lo", "up"], capture_output=True, check=False).returncode:
         pytest.skip("making a network namespace is not permitted here")
     in_a_network = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]

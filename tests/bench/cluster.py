@@ -87,7 +87,7 @@ class Wire:
             self.heard = SIZE
 
     def connect(self, port: int) -> socket.socket:
-        """One who hears."""
+        """A client that hears."""
         sock = socket.create_connection((HERE, port), timeout=10)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.pubsub:
@@ -101,7 +101,7 @@ class Wire:
         return sock
 
     def speaker(self, sock: socket.socket, port: int) -> socket.socket:
-        """Who speaks for one who hears: PUBLISH needs a connection of its own."""
+        """Speaks for a client that hears: PUBLISH needs a connection of its own."""
         return socket.create_connection((HERE, port), timeout=10) if self.pubsub else sock
 
 

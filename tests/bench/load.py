@@ -31,7 +31,7 @@ MOST = 1 << 20  # bytes on their way to one client: far fewer than the server's 
 CHUNK = 32 << 10  # bytes a sender says at once
 PER_ADDRESS = 8000  # connections from one source address: there are no more than some 28,000 ports
 BIND_ADDRESS_NO_PORT = 24  # Linux: choose the port at connect, when the destination is known
-GENTLE = 4  # lines at a time for those who tear more of them
+GENTLE = 4  # lines at a time for clients that tear more of them
 WARMING = 10.0  # seconds for finding out how much may be on its way
 PATIENCE = 60.0  # seconds without any progress, then the run has failed
 

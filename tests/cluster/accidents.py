@@ -34,7 +34,7 @@ class Accidents(World):
         self.there: list[Node] = []  # the nodes that were there when Redis first lost what it knew of the stream
         self.reset = False  # it has
         self.gone = False  # entries were removed from the stream
-        self.forgotten = False  # it has forgotten which numbers it had had; who comes then may hear a message late
+        self.forgotten = False  # it has forgotten which numbers it had; a new node may hear a message late
         self.grown = False  # somebody has come
 
     def happen(self, chances: int) -> None:

@@ -1,6 +1,6 @@
 """A Redis of our own: as much of it as a cluster uses, and the tests need, with the same answers.
 
-It does no I/O: a Session is fed bytes, and pushes bytes. Time is given by whoever owns it.
+It does no I/O: a Session is fed bytes, and pushes bytes. Time is given by its owner.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class FakeRedis:
         return min((session.blocked[1] for session in self.sessions if session.blocked), default=None)
 
     def serve(self) -> None:
-        """There is something new: wake who waits for it."""
+        """There is something new: wake what waits for it."""
         for session in list(self.sessions):
             if session.blocked and (found := self.read(session, *session.blocked[0])):
                 session.answer(encode(found))

@@ -92,7 +92,7 @@ def merge(slices: Iterable[list[Message]]) -> list[Message]:
 
 
 def check_losses(stream: Stream, order: list[Message]) -> None:
-    """The stream's gaps are exactly as wide in `order`, that of somebody who missed nothing, as the stream says."""
+    """The stream's gaps are exactly as wide in `order`, that of a client that missed nothing, as the stream says."""
     place = {message: index for index, message in enumerate(order)}
     for before, lost, after in zip(stream.slices, stream.lost, stream.slices[1:]):
         if before and after:

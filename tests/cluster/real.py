@@ -197,7 +197,7 @@ def run_chatsrv(*flags: str, **environment: str) -> subprocess.CompletedProcess[
 
 
 class Client:
-    """One who hears everything from the greeting on, and says things that can be told apart."""
+    """A client that hears everything from the greeting on, and says things that can be told apart."""
 
     def __init__(self, kernel: Kernel, name: str, port: int) -> None:
         self.kernel = kernel
@@ -384,7 +384,7 @@ class Stage:
         return self.proxies[-1]
 
     def client(self, node: Chatsrv) -> Client:
-        """One who has been greeted, so hears everything from now on."""
+        """A client that has been greeted, and so hears everything from now on."""
         client = self.enter(node)
         self.until(lambda: client.heard)
         return client
@@ -414,7 +414,7 @@ class Stage:
         assert task.outcome == "returned"
 
     def all_heard(self) -> bool:
-        """Whether all who are still there have heard the last that all of them have said."""
+        """Whether all that are still there have heard the last words of all others."""
         there = [client for client in self.clients if not client.ended]
         ends = [f"<{client.name} {client.said - 1}>".encode() for client in there if client.said]
         return all(end in client.heard for client in there for end in ends)

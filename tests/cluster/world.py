@@ -249,7 +249,7 @@ class Ear:
 
 
 class Node:
-    """A room in a cluster, and one who hears all that is in its feed."""
+    """A room in a cluster, and a reader of its whole feed."""
 
     def __init__(self, world: World, url: str) -> None:
         self.world = world

@@ -1,4 +1,4 @@
-"""What README promises to those who write handlers: each row of its table of calls, with real clients."""
+"""What README promises to authors of handlers: each row of its table of calls, with real clients."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_a_line_of_the_server_stays_one_line(serve: Callable[..., Chatsrv]) -> N
 
 
 class Inside:
-    """A server with one member, who reads nothing."""
+    """A server with one member, which reads nothing."""
 
     def __init__(self, tmp_path: Path, handler: Any = chat_handler) -> None:
         self.ours, self.theirs = socket.socketpair()

@@ -146,7 +146,7 @@ def test_hazard_02_closing_leaves_no_registration_behind(kernel: Kernel, world: 
 def test_hazard_03_readiness_of_a_socket_closed_in_the_same_turn_reaches_nobody(
     kernel: Kernel, pair: Pair, another_pair: Pair
 ) -> None:
-    """Two sockets are ready in one poll; who runs first closes the other one and waits on its number, used anew."""
+    """Two sockets are ready in one poll. The first task closes the other socket and waits on its number, used again."""
     (left, left_far), (right, right_far) = pair, another_pair
     quiet, quiet_far = socket.socketpair()
     woken: list[str] = []
@@ -265,9 +265,9 @@ def test_hazard_06_a_cancelled_task_leaves_its_wait_and_ends_everywhere(kernel: 
     settle(kernel)
     assert steps == ["the call ends", "the caller ends"]
     assert task.outcome == "cancelled"
-    far.send(b"for who waits now")
+    far.send(b"for the next waiter")
     settle(kernel)
-    assert steps[2:] == [b"for who waits now"]
+    assert steps[2:] == [b"for the next waiter"]
 
 
 def test_hazard_06_closing_a_socket_fails_both_of_its_waiters(kernel: Kernel, pair: Pair) -> None:
@@ -374,7 +374,7 @@ def test_hazard_08_a_waiter_that_ends_unwoken_does_not_disturb_the_order(kernel:
 
 
 def test_hazard_09_no_wakeup_is_lost_between_the_check_and_the_wait(kernel: Kernel) -> None:
-    """The consumer finds nothing; the producer, next in the same turn, brings something and wakes who waits."""
+    """The consumer finds nothing; the producer, next in the same turn, brings something and wakes the waiter."""
     queue = WaitQueue()
     goods: list[str] = []
     seen: list[str] = []
@@ -1012,10 +1012,10 @@ def test_dropping_ends_a_task_that_does_not_let_itself_be_ended(kernel: Kernel, 
     kernel.drop(task)  # has ended already
     assert set(told) == {Cancelled, GeneratorExit}
     assert not kernel.readers and not kernel.tasks.keys() & {task}
-    far.send(b"for whoever waits now")
+    far.send(b"for the next waiter")
     kernel.spawn(note(seen, recv(near, 100)))
     kernel.run()
-    assert (task.outcome, sorted(map(str, seen))) == ("dropped", sorted(["dropped", str(b"for whoever waits now")]))
+    assert (task.outcome, sorted(map(str, seen))) == ("dropped", sorted(["dropped", str(b"for the next waiter")]))
     assert len(explain(task).splitlines()) == 1
 
 
@@ -1051,7 +1051,7 @@ def test_a_dropped_task_never_runs_again(kernel: Kernel, pair: Pair, state: str)
 def test_whatever_a_dropped_task_does_about_it_is_swallowed(
     kernel: Kernel, capfd: pytest.CaptureFixture[str], last: str, called: bool
 ) -> None:
-    """Nothing reaches who drops it, nor stderr; its locals go at once, and its caller's `finally` runs."""
+    """Nothing reaches its dropper, nor stderr; its locals go at once, and its caller's `finally` runs."""
 
     class Local:
         pass
@@ -1217,7 +1217,7 @@ def test_a_timeout_that_was_not_reached_wakes_no_idle_kernel(kernel: Kernel, wor
     kernel.turn()
     queue.wake_all()
     kernel.run(until=kernel.spawn(sleep(100)))
-    assert world.calls == ["poll"] * 4  # for those who wait, for those who are woken, for 100 seconds, and to be sure
+    assert world.calls == ["poll"] * 4  # for those that wait, for those that are woken, for 100 seconds, and to be sure
 
 
 def test_a_timeout_leaves_the_descriptor(kernel: Kernel, world: World, pair: Pair) -> None:
@@ -1259,7 +1259,7 @@ def test_a_task_that_waits_again_and_again_does_not_pile_up_timers(kernel: Kerne
 
 
 def test_a_task_whose_timeouts_are_long_and_short_by_turns_does_not_pile_up_timers(kernel: Kernel) -> None:
-    """A member with an hour to speak who is slowed down for a moment after each message."""
+    """A member with an hour to speak, which is slowed down for a moment after each message."""
     queue = WaitQueue()
 
     def waiter() -> Coroutine[None]:

@@ -111,7 +111,7 @@ class TestPoller:
         far.send(b"x")
         poller.arm(near.fileno(), READ)
         assert [ready(poller, near.fileno()) for _ in range(3)] == [READ, 0, 0]
-        poller.arm(near.fileno(), READ)  # it is still there for who asks again
+        poller.arm(near.fileno(), READ)  # it is still there for the next to ask
         assert [ready(poller, near.fileno()) for _ in range(3)] == [READ, 0, 0]
 
     def test_the_last_arming_counts(self, poller: Poller, pair: Pair) -> None:

@@ -188,7 +188,7 @@ def test_connect_has_a_timeout(kernel: Kernel, world: World, pair: Pair) -> None
 
 
 def test_connect_does_not_believe_one_wakeup(kernel: Kernel) -> None:
-    """The connection is refused, and whoever reads from it at the same time gets to know first."""
+    """The connection is refused, and a task that reads from it at the same time is told first."""
     with socket.socket() as nobody, socket.socket() as sock:
         nobody.bind(("127.0.0.1", 0))  # never listens
         sock.setblocking(False)

@@ -116,7 +116,7 @@ class Talk:
         self.lost += 1
 
     def say(self, client: Client, text: str) -> None:
-        """Let one say something that all must hear who are still there."""
+        """Let one client say something that all others that are still there must hear."""
         self.number += 1
         text = f"{text} {self.number}"
         for hearer in [client, *(other for other in self.clients if other is not client)]:

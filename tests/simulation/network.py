@@ -4,7 +4,7 @@ What the server can see of TCP, and what is easily forgotten:
 
 - A send only fills the system's buffer, which is bounded; what the peer never reads is lost without a word.
 - A reset throws away what the server has yet to send. What the peer had sent before can still be read on Linux; on
-  other systems it may be gone. The error is told once, to whoever asks first, send or recv: then recv says end of
+  other systems it may be gone. The error is told once, to the first to ask, send or recv: then recv says end of
   stream, and send EPIPE. After a FIN the error is EPIPE, and recv never tells it.
 - A peer that has closed, not just half-closed, answers what it is sent with a reset.
 - Closing a socket with something unread in it sends a reset, which may destroy what the peer has yet to read.
@@ -35,7 +35,7 @@ class Socket:
         self.world = world
         self.client = client
         self.window = window  # bytes the server's side holds until they are read
-        self.rated = rated  # who reads at most so much at once keeps to --max-rate
+        self.rated = rated  # a server that reads at most so much at once keeps to --max-rate
         self.room = room  # bytes that are on their way to the client, at most
         self.fd = -1
         self.blocking = True
@@ -58,7 +58,7 @@ class Socket:
         self.fin = False  # the client has ended its stream
         self.fin_seen = False  # and the server knows
         self.reset = False
-        self.error = 0  # told to the next who asks
+        self.error = 0  # told to the next call that asks
         self.failed_send = False
         self.refused = 0  # what a send has failed with, though the connection had not
         self.ended = False  # the server has ended its stream

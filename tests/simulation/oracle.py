@@ -86,7 +86,7 @@ class Witness(Journal):
         self.accepted: set[str] = set()
         self.terminated: dict[str, str] = {}
         self.said_by: dict[str, list[bytes]] = {}
-        self.inside: list[tuple[str, int]] = []  # +1 for who came, -1 for who went
+        self.inside: list[tuple[str, int]] = []  # +1 for a member that came, -1 for one that went
 
     def say(self, who: str, what: str) -> None:
         self.lines.append(f"{who} {what}\n".encode())
@@ -267,7 +267,7 @@ class Oracle:
             self.check_limits(client, link, member)
             if client.attentive and ear.open and len(client.received) != len(ear.should):
                 missing = len(ear.should) - len(client.received)
-                raise Failure(f"idle, though {missing} bytes are due to {client.name}, who reads")
+                raise Failure(f"idle, though {missing} bytes are due to {client.name}, which reads")
 
     def check_moments(self, member: Member) -> None:
         """What ends, ends in time."""

@@ -32,7 +32,7 @@ class System(Protocol):
 
 class Epoll:
     """Known descriptors stay known until they are unregistered or closed; one-shot, so most are not armed. ERR and HUP
-    cannot be masked: they are also told to those who want nothing, but once.
+    cannot be masked: they are also told to those that want nothing, but once.
     """
 
     EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLONESHOT = IN, OUT, ERR, HUP, ONESHOT

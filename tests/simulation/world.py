@@ -305,7 +305,7 @@ class World:
         return True
 
     def let_read(self) -> None:
-        """Those who read, read everything."""
+        """Clients that read, read everything."""
         for client in self.clients:
             if client.reading and client.connected:
                 client.read(everything=True)

@@ -215,7 +215,7 @@ def test_a_new_stream(two: Two, key: list[str]) -> None:
 
 
 def test_another_redis(two: Two) -> None:
-    """Whoever looks first begins an epoch; writing does not, for who writes has looked."""
+    """The first look begins an epoch. Writing does not, because a node looks before it writes."""
     asker, other = two
     asker.write(1)
     asker.run = other.run = "another"
@@ -238,7 +238,7 @@ def test_a_node_has_read_what_redis_has_lost(two: Two) -> None:
 
 
 def test_ids_never_fall_for_waiting_readers(two: Two) -> None:
-    """If they would, an epoch begins, so that those who wait for higher ones can find out."""
+    """If they would, an epoch begins, so that readers that wait for higher ones can find out."""
     asker, _ = two
     asker.write(1)
     future = int(time.time() * 1000) + 100000

@@ -412,7 +412,7 @@ def test_an_end_is_read_to_the_end() -> None:
 
 
 def test_an_end_while_redis_is_away() -> None:
-    """What could not be written is told; and whoever waits for it waits no longer than the end does."""
+    """What could not be written is reported, and no task waits for it longer than the end does."""
     world = World()
     node = world.node()
     world.run(0.1)
