@@ -429,6 +429,12 @@ def turn_until_heard(kernel: Kernel, client: Client) -> None:
         kernel.turn()
 
 
+def test_a_members_states_are_those_of_the_code() -> None:
+    states = re.findall(r"^\| `([A-Z]+)` \|", section("NOTES.md", "### A member's life"), re.MULTILINE)
+    code = (ROOT / "chat/server/member.py").read_text()
+    assert sorted(states) == sorted(re.findall(r"^([A-Z]+) = \"[a-z]+\"", code, re.MULTILINE))
+
+
 def test_the_hazards_are_numbered_and_have_the_tests_that_are_named() -> None:
     tests = "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
     numbers = []
