@@ -60,14 +60,14 @@ def place(frame: FrameType) -> str:
 def vital(begin: Callable[[], Coroutine[None]], name: str, pause: float = 1.0) -> Coroutine[None]:
     """COROUTINE. Runs `begin()`, without which the program is of no use, to its end.
 
-    If it fails with an OSError, such as no memory for a moment, it is begun anew after `pause` seconds. Any other
+    If it fails with an OSError, such as no memory for a moment, it is started again after `pause` seconds. Any other
     exception is a mistake that will not pass: it ends run(), with SystemExit(1).
     """
     while True:
         try:
             return (yield from begin())
         except OSError as error:
-            complain(f"{name} failed, and begins anew: {error.strerror or error}")
+            complain(f"{name} failed, and starts again: {error.strerror or error}")
         except Exception:
             report(f"{name} failed")
             raise SystemExit(1) from None

@@ -189,7 +189,7 @@ def test_out_of_descriptors(chatsrv: Start, crowd: Crowd) -> None:
         inside = [visitor for visitor in crowd_outside if visitor.heard]
     assert all(task.outcome == "returned" for task in entering)
     server.terminated("end of stream", 80)
-    server.finish(complaint="cannot accept connections: Too many open files; trying on")
+    server.finish(complaint="cannot accept connections: Too many open files; still trying")
 
 
 @linux
@@ -409,8 +409,8 @@ FAULTS = {
     "accept4:error=ECONNABORTED:when=2+2": "",
     "accept4:error=EAGAIN:when=1+3": "",
     "accept4:error=EPROTO:when=1+2": "",
-    "accept4:error=EMFILE:when=2..4": "cannot accept connections: Too many open files; trying on",
-    "accept4:error=ENOBUFS:when=3..4": "cannot accept connections: No buffer space available; trying on",
+    "accept4:error=EMFILE:when=2..4": "cannot accept connections: Too many open files; still trying",
+    "accept4:error=ENOBUFS:when=3..4": "cannot accept connections: No buffer space available; still trying",
     "recvfrom:error=EAGAIN:when=1+2": "",
     "recvfrom:error=EINTR:when=1+3": "",
     "recvfrom:error=ECONNRESET:when=9": "",

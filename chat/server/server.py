@@ -159,7 +159,7 @@ class Server:
                 if errno.errorcode.get(error.errno or 0) in PASSING:
                     continue
                 if self.kernel.clock() >= tell_at:
-                    complain(f"chatsrv: cannot accept connections: {error.strerror}; trying on")
+                    complain(f"chatsrv: cannot accept connections: {error.strerror}; still trying")
                     tell_at = self.kernel.clock() + 60
                 yield from sleep(0.1)  # we are out of something; the connection stays in the backlog, and readable
 

@@ -1599,8 +1599,8 @@ def test_vital_begins_anew_after_an_error_of_the_system(kernel: Kernel, capfd: p
     kernel.run()
     assert (task.outcome, begun) == ("returned", [0, 3, 6])
     assert capfd.readouterr().err.splitlines() == [
-        "the journal failed, and begins anew: no memory",
-        "the journal failed, and begins anew: no room",
+        "the journal failed, and starts again: no memory",
+        "the journal failed, and starts again: no room",
     ]
 
 
