@@ -83,7 +83,6 @@ class Incoming:
         self.end: Position = b"", 0  # up to its end
         self.history = History(b"", b"")  # before its epoch
         self.claim = b""  # what is to be said to Redis: it has lost something, in this epoch
-        self.claimed = b""  # the epoch in whose midst this was found, so that it is said once
         self.heard: dict[bytes, int] = {}  # the last number of each node; those that spoke last are at the end
         self.sure = False  # after Astray: there is no more to be known about what comes next
         self.told = False  # the last thing that was found is a loss that nobody can count
@@ -104,8 +103,8 @@ class Incoming:
         if end[0] != epoch and mark <= self.cursor:  # ids have fallen: from here it would never be read
             self.cursor = just_before(mark)
         lost = offset > end[1] if end[0] == epoch else history.root in self.roots and history.lacks(self.position)
-        if lost and epoch != self.claimed:
-            self.claim, self.claimed = end[0], epoch
+        if lost:  # this is said until the history has it, for Redis may lose that, too
+            self.claim = end[0]
 
     def take(self, id: Id, fields: dict[bytes, bytes]) -> list[Found]:
         """Step past this entry and return what it brings. Raises Astray before it does."""

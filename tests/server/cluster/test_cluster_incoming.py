@@ -160,6 +160,17 @@ def test_redis_has_lost_what_was_read() -> None:
     assert not it.behind
 
 
+def test_redis_has_lost_that_it_has_lost_something() -> None:
+    """The same copy takes over once more, before anybody has read the mark. So it has to be told again."""
+    it = reader()
+    look(it, "e2", 9, "e1 9 0", (103, 0), (103, 0))
+    assert it.claim == b"e2"
+    look(it, "e3", 9, "e2 9 1,e1 9 0", (104, 0), (104, 0))
+    assert it.claim == b""
+    look(it, "f2", 9, "e1 9 0", (105, 0), (105, 0))
+    assert it.claim == b"f2"
+
+
 def test_redis_has_lost_the_whole_epoch() -> None:
     it = reader("d1 5 0")
     look(it, "e2", 3, "d1 3 0", (103, 0), (103, 0))
