@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import select
 import socket
 from contextlib import AbstractContextManager
@@ -16,16 +18,6 @@ from chat.server.server import Server
 from loop import Kernel
 
 
-class Nowhere:
-    """Where the journal goes."""
-
-    def fileno(self) -> int:
-        return -1
-
-    def write(self, data: Any) -> int:
-        return len(data)
-
-
 class Inside(AbstractContextManager["Inside"]):
     """`people` are the clients' sockets, by name."""
 
@@ -34,11 +26,12 @@ class Inside(AbstractContextManager["Inside"]):
         self.kernel = kernel(self.world, self.world.clock)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
+        self.output = io.FileIO(os.devnull, "w")  # for the journal
         self.people: dict[str, socket.socket] = {}
         chosen = Options()
         for name, value in options.items():
             setattr(chosen, name, value)
-        self.server = Server(self.kernel, [self.listener], Journal(Nowhere(), 1 << 20), chosen)
+        self.server = Server(self.kernel, [self.listener], Journal(self.output), chosen)
         self.life = self.kernel.spawn(self.server.run(), "server")
         self.settle()
 
@@ -62,4 +55,5 @@ class Inside(AbstractContextManager["Inside"]):
         self.kernel.run()
         for sock in (*self.people.values(), self.listener):
             sock.close()
+        self.output.close()
         self.world.close()

@@ -46,11 +46,12 @@ class Picture:
         more = f' text-anchor="{anchor}"' * (anchor != "start") + f' class="{look}"' * bool(look)
         self.parts.append(f'<text x="{x:g}" y="{y:g}"{more}>{escape(text, quote=False)}</text>')
 
-    def label(self, x: float, y: float, text: str, look: str = "", size: float = 12.5) -> None:
-        """A text in the middle of x that hides the line behind it."""
-        width = len(text) * size * (0.62 if "code" in look else 0.56) + 8
-        self.box(x - width / 2, y - size, width, size * 1.4, "ground")
-        self.text(x, y, text, look, "middle")
+    def label(self, x: float, y: float, lines: list[str], look: str = "") -> None:
+        """Small lines around x, the first one at y, that hide what is behind them."""
+        width = max(map(len, lines)) * 7.7 + 8
+        self.box(x - width / 2, y - 13, width, 17 * len(lines) + 1, "ground")
+        for number, line in enumerate(lines):
+            self.text(x, y + 17 * number, line, look, "middle")
 
     def path(self, path: str, look: str = "line", arrow: str = "") -> None:
         """`arrow`: the colour of its head, if it has one."""
