@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from chatting import HERE, Chatsrv, Start
+from chatting import HERE, PATIENCE, Chatsrv, Start
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -72,3 +73,79 @@ def lines(page: Page) -> list[str]:
         """Array.from(document.querySelectorAll('#log p'), line => line.textContent.slice(5))"""  # HH:MM
     )
     return shown
+
+
+class Guest:
+    """A browser without a page: websockets' own client protocol over a blocking socket. It sees every frame."""
+
+    def __init__(self, port: int, *, buffer: int = 0, origin: str | None = None) -> None:
+        from websockets.client import ClientProtocol
+        from websockets.uri import parse_uri
+
+        self.sock = socket.socket()
+        self.sock.settimeout(PATIENCE)
+        if buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self.sock.connect((HERE, port))
+        self.name = "{}:{}".format(*self.sock.getsockname())
+        self.protocol = ClientProtocol(parse_uri(f"ws://{HERE}:{port}/chat"), max_size=None, origin=origin)  # type: ignore[arg-type]
+        self.frames: list[Any] = []  # that were received and not looked at
+        self.text = ""
+        self.reset = False
+        self.protocol.send_request(self.protocol.connect())
+        self.flush()
+        while not self.frames:
+            assert self.receive(), "no answer"
+        self.response = self.frames.pop(0)
+
+    def flush(self) -> None:
+        self.sock.sendall(b"".join(self.protocol.data_to_send()))
+
+    def receive(self) -> bool:
+        """Take what has come, and answer it as the protocol wants; whether there was anything."""
+        try:
+            data = self.sock.recv(1 << 16)
+        except ConnectionResetError:
+            self.reset = True
+            data = b""
+        if not data:
+            self.protocol.receive_eof()
+            return False
+        self.protocol.receive_data(data)
+        self.frames += self.protocol.events_received()
+        if not self.reset:
+            try:
+                self.flush()
+            except OSError:
+                self.reset = True
+        return True
+
+    def say(self, *messages: str) -> None:
+        for message in messages:
+            self.protocol.send_text(message.encode())
+        self.flush()
+
+    def line(self) -> str:
+        """The next line. EOFError at the end of the stream."""
+        while "\n" not in self.text:
+            while not self.frames:
+                if not self.receive():
+                    raise EOFError(f"the stream has ended after {self.text!r}")
+            frame = self.frames.pop(0)
+            if frame.opcode.name in ("TEXT", "CONT"):
+                self.text += bytes(frame.data).decode()
+        line, _, self.text = self.text.partition("\n")
+        return line
+
+    def enter(self) -> Guest:
+        """Be greeted."""
+        assert self.line().startswith("Welcome")
+        return self
+
+    def end(self) -> tuple[int, str]:
+        """Read to the end of the stream; returns the code and the reason of the server's close frame."""
+        while self.receive():
+            pass
+        self.sock.close()
+        close = self.protocol.close_rcvd
+        return (int(close.code), close.reason) if close else (1006, "")

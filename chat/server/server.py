@@ -253,8 +253,10 @@ class Server:
             except Cancelled:
                 pass
         member.leave()
-        if member.end_told and not member.peer_ended:
-            return  # the connection has failed
+        if member.end_told and not member.peer_ended:  # the connection has failed, or what came made no sense
+            if member.wire:
+                yield from self.linger(member)  # so that the peer gets what it was told
+            return
         try:
             end = self.kernel.clock() + FAREWELL
             while member.sending != OVER:
