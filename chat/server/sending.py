@@ -8,16 +8,10 @@ from __future__ import annotations
 
 import sys
 
-from loop import TimedOut, writable
+from loop import Coroutine, TimedOut, writable
 
-from .member import APART, BEHIND, OVER, TOGETHER
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from loop.traps import Coroutine
-
-    from .member import Member
-    from .room import Hub, Room
+from .member import APART, BEHIND, OVER, TOGETHER, Member
+from .room import Hub, Room
 
 BATCH = 64 << 10  # bytes that are sent at once to a member that is behind
 LOOKS = 4  # how often, within --stall-timeout, we look whether it takes anything

@@ -343,6 +343,7 @@ def test_many_may_wait_to_be_accepted() -> None:
 def test_little_is_imported_before_it_listens(chatsrv: Start) -> None:
     """What connects 0.1 s after the start has to be accepted, and imports are most of that time."""
     server = chatsrv(env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
+    server.complaints.expect("chat.server.main")
     imported = set(re.findall(r"\| +(\S+)$", server.complaints.text(), re.MULTILINE))
     assert {"chat.server.server", "loop.kernel"} <= imported
     heavy = "asyncio concurrent dataclasses inspect logging subprocess tempfile typing hiredis"

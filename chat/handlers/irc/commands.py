@@ -7,12 +7,8 @@ from time import time
 
 from ...options import VERSION
 from ..naming import LONGEST, key, proper
-from .network import SERVER, wire
+from .network import SERVER, Channel, User, wire
 from .queries import lusers, motd, names_
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .network import Channel, User
 
 SIGNS = "-_[]\\`^{}|"  # what a nickname may have beside letters and digits
 CHANNEL = re.compile(r"#[^\s,\x00-\x1f\x7f-\x9f]{1,49}")  # a channel's name

@@ -7,16 +7,12 @@ sees the same lines in the same order, because each goes to all of them before t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from time import time
 
+from ...server.member import Member
+from ...server.room import Room
 from ..naming import key
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ...server.member import Member
-    from ...server.room import Room
 
 SERVER = "chatsrv"  # what it calls itself
 LINE = 512 - 2  # bytes of a line, without its end, which is b"\r\n"

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from ..naming import key
-from .network import SERVER
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .network import User
+from .network import SERVER, User
 
 
 def names_(user: User, names: str = "*", *_: str) -> None:
