@@ -35,8 +35,8 @@ def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[sock
         try:
             while len(accepted) < most:
                 sock, address = listener.accept()
-                accepted.append((sock, address))
                 sock.setblocking(False)
+                accepted.append((sock, address))
         except OSError as error:  # one that comes after some were accepted comes again
             if not accepted and not isinstance(error, BlockingIOError):
                 raise

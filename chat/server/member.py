@@ -10,7 +10,7 @@ from loop import Cancelled, ReadWait, TimedOut, WaitQueue, readable, sleep
 from ..framing import Framer
 from .outbox import Feed, Outbox
 from .peer import ENDED, RESET, acknowledged, look_at
-from .room import encoded
+from .room import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,8 +138,11 @@ class Member:
             self.receiving = False
 
     def tell(self, line: Text) -> None:
-        """Send a line to this member alone, after what was published before and ahead of what is published later."""
-        text = encoded(line) + b"\n"
+        """Send a line to this member alone, after what was published before and ahead of what is published later.
+
+        A newline in it becomes a space.
+        """
+        text = one_line(line) + b"\n"
         if self.outbox.feed is None:
             return
         if not (self.hub.cluster and self.hub.cluster.tell(self, text)):
@@ -335,7 +338,7 @@ class Member:
         self.reason = reason
         self.depart()
         if self.outbox.feed:
-            last = encoded(f"* You are disconnected: {reason}.\n")
+            last = one_line(f"* You are disconnected: {reason}.") + b"\n"
             self.stand_apart()
             if keep:
                 self.outbox.tell(last)

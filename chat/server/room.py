@@ -115,7 +115,7 @@ class Room:
 
     def announce(self, line: Text) -> None:
         """Send a line to all in the room, without a prefix. A newline in it becomes a space."""
-        self.submit(None, "room", b"", [encoded(line).replace(b"\n", b" ")], ())
+        self.submit(None, "room", b"", [one_line(line)], ())
 
     def other(self, name: str) -> Room:
         """Another room, with members and a feed of its own: made when first asked for, gone when empty."""
@@ -190,6 +190,11 @@ def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes],
     if b"\n" in b"".join(lines) or b"\n" in start:
         raise ValueError("a message is one line: publish a list of messages instead of one with a newline in it")
     return lines, text
+
+
+def one_line(text: Text) -> bytes:
+    """The text encoded, and on one line: a newline in it becomes a space, so that it can't pass for two lines."""
+    return encoded(text).replace(b"\n", b" ")
 
 
 def encoded(text: Text) -> bytes:
