@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from loop.poller import Poller
     from loop.traps import Coroutine
 
+    from ..stdout import Output
     from .loading import Handler, Start
     from .wire import Wire
 
@@ -43,7 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until we listen to signals: no KeyboardInterrupt, no traceback
     occupy_standard_descriptors()
     options = parse(arguments)
-    limit = raise_descriptor_limit()
+    try:
+        limit = raise_descriptor_limit()
+    except (OSError, ImportError) as error:
+        return cannot_start(error)
     if options.max_clients is None:
         options.max_clients = max(1, limit - RESERVE)
     try:
@@ -79,12 +83,25 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         complain(f"chatsrv: {error}")
         return 1
-    except (OSError, ImportError) as error:  # a module of C code cannot be loaded when there are no descriptors
-        complain(f"chatsrv: cannot start: {why(error) if isinstance(error, OSError) else error}")
-        return 1
+    except (OSError, ImportError) as error:
+        return cannot_start(error)
     finally:
-        for listener in listeners:
-            listener.close()
+        close(*listeners)
+
+
+def cannot_start(error: OSError | ImportError) -> int:
+    """Say so; returns the exit status. A module of C code cannot be loaded when there are no descriptors."""
+    complain(f"chatsrv: cannot start: {why(error) if isinstance(error, OSError) else error}")
+    return 1
+
+
+def close(*opened: socket.socket | Output | Poller | Signals) -> None:
+    """Close all of them at the end, when a failure does not matter any more."""
+    for one in opened:
+        try:
+            one.close()
+        except OSError:
+            pass
 
 
 def find_handler(where: str) -> tuple[Handler, Start | None]:
@@ -122,10 +139,9 @@ def serve(options: Options, listeners: list[socket.socket], handler: Handler, st
             return run(server, signals)
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, signal.SIGALRM})  # no late one may change the status
-            signals.close()
+            close(signals)
     finally:
-        output.close()
-        poller.close()
+        close(output, poller)
 
 
 def traced(poller: Poller, members: Callable[[], int], path: str, seconds: float) -> Kernel:

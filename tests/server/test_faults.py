@@ -41,6 +41,7 @@ CALLED = {
     "getsockname:error=ENOBUFS": 3,
     "socketpair:error=EMFILE": 1,
     "epoll_create1:error=EMFILE": 2,
+    "prlimit64:error=EPERM": 3,
     "epoll_ctl:error=ENOMEM": 4,
     "epoll_ctl:error=ENOSPC": 4,
 }  # how often, so that each of the calls can fail
@@ -75,7 +76,7 @@ def test_at_the_start_it_works_all_the_same_or_says_in_one_line_why_not(fault: s
 class Fault:
     """A fault of a server that runs, at the `when`th call from now."""
 
-    def __init__(self, server: Chatsrv, fault: str, when: int, trace: Path) -> None:
+    def __init__(self, server: Chatsrv, fault: str, when: int | str, trace: Path) -> None:
         self.trace = trace
         command = [*strace(f"{fault}:when={when}", trace), "-p", str(server.pid)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
@@ -198,3 +199,12 @@ def test_at_work_a_fault_costs_one_connection_at_most(chatsrv: Start, tmp_path: 
     assert len(server.over("the server is ending")) == len(talk.clients)
     server.finish(complaint=None)
     assert fault in BLAMED or "Traceback" not in server.complaints.text()
+
+
+@pytest.mark.parametrize("error", ["EIO", "EINTR"])
+def test_at_the_end_it_does_not_matter_whether_closing_fails(chatsrv: Start, tmp_path: Path, error: str) -> None:
+    server = chatsrv()
+    injecting = Fault(server, f"close:error={error}", "1+", tmp_path / "trace")
+    assert server.end() == 0
+    assert injecting.over()
+    server.finish()
