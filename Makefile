@@ -16,7 +16,7 @@ help:
 	@echo "make soak       a long run under a random crowd (MINUTES=10)"
 	@echo "make bench      compare with others: half an hour, or 3 minutes with QUICK=1; tables, JSON and charts"
 	@echo "make sweep      how the server grows with clients, rate and size, drawn"
-	@echo "make simulate   the server in a simulated world (SEEDS=10000; SEED=123 shows one)"
+	@echo "make simulate   the server in a simulated world (SEEDS=10000; SEED=123 shows one, CHART=FILE.svg draws it)"
 	@echo "make pictures   draw the pictures in README.md and NOTES.md anew (NAME=turn for one of them)"
 	@echo "make zipapp     chatsrv.pyz and chatclient.pyz: each one file that runs anywhere"
 	@echo "make man        man pages and completion for bash (TO=/usr/local)"
@@ -40,7 +40,7 @@ mutate: $(VENV)/installed
 	$(BIN)/python -m pytest -s tests/test_simulation.py -k mutation
 
 simulate: $(VENV)/installed
-	PYTHONPATH=.:tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
+	PYTHONPATH=.:tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED) $(and $(CHART),--chart $(CHART)),--seeds $(or $(SEEDS),1000))
 
 pictures: $(VENV)/installed
 	PYTHONPATH=.:tests $(BIN)/python -m drawing $(NAME)

@@ -6,7 +6,9 @@ import argparse
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
+from .chart import chart
 from .run import failure_of
 
 FAULTS = """
@@ -27,10 +29,12 @@ told something by a task other than its own
 """
 
 
-def replay(seed: int) -> int:
-    """Run one seed and print its history."""
+def replay(seed: int, picture: str = "") -> int:
+    """Run one seed and print its history; draw it, too, if there is a file for the picture."""
     history: list[str] = []
     failure, _ = failure_of(seed, history)
+    if picture:
+        Path(picture).write_text(chart(seed, history, failure), encoding="utf-8")
     print("\n".join(history))
     print(f"seed {seed}: {failure or 'all is well'}")
     return 1 if failure else 0
@@ -67,8 +71,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="run this one and print its history")
     parser.add_argument("--seeds", type=int, default=1000, help="how many (default: 1000)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default: 0)")
+    parser.add_argument("--chart", default="", metavar="FILE.svg", help="draw the one run as a sequence chart")
     options = parser.parse_args()
-    return replay(options.seed) if options.seed is not None else many(options.first, options.seeds)
+    return replay(options.seed, options.chart) if options.seed is not None else many(options.first, options.seeds)
 
 
 if __name__ == "__main__":
