@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The assignment's tests: `python test.py` runs all, `python test.py Test3` one group.
+"""Tries the server from outside: `python test.py` runs all tests, `python test.py Test3` one group.
 
 Each test starts the real server as a process, reads its log through a pipe and talks to it over real sockets. Nothing
 but Python's standard library is needed.
@@ -19,7 +19,7 @@ import unittest
 from pathlib import Path
 
 IP = "127.0.0.1"
-PORT = 0  # 0 lets each server take a free one; the assignment's is 3100
+PORT = 0  # 0 lets each server take a free one; the default is 3100
 COMMAND = [sys.executable, str(Path(__file__).resolve().parent / "chatsrv")]  # on the Python that runs the tests
 if "CHATSRV" in os.environ:
     COMMAND = [os.environ["CHATSRV"]]  # one that is installed, or has been made one file
@@ -476,7 +476,7 @@ class Test13(ChatTest):
 
 
 class Test14(unittest.TestCase):
-    """Nothing but the defaults, as the assignment starts it."""
+    """Nothing but the defaults."""
 
     def test_port_3100(self) -> None:
         process = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -35,7 +35,7 @@ def resolve(host: str, port: int) -> list[Address]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def place(text: str) -> tuple[str, int | None]:
+def host_and_port(text: str) -> tuple[str, int | None]:
     """Parse a host that may have a port: localhost:3100, 127.0.0.1:3100, [::1]:3100. An address like ::1 has none."""
     found = HOST.fullmatch(text)
     if not found:
@@ -53,7 +53,7 @@ def make_parser() -> Parser:
         "line, 130 after Ctrl-C.",
     )
     flag = parser.add_argument
-    flag("host", metavar="HOST", nargs="?", default=(HERE, None), type=place,
+    flag("host", metavar="HOST", nargs="?", default=(HERE, None), type=host_and_port,
          help=f"a name or an address, or with its port, HOST:PORT (default: {HERE})")  # fmt: skip
     flag("port", metavar="PORT", nargs="?", type=whole(1, 65535), help=f"default: {PORT}")
     flag("--reconnect", action="store_true", help="if the server goes away, try again, every 1 to 30 s")

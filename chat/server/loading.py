@@ -68,10 +68,10 @@ def load_module(place: str) -> ModuleType:
         spec.loader.exec_module(module)
         return module
     except (Exception, SystemExit) as error:
-        raise ValueError(explain(error, place)) from None
+        raise ValueError(describe_failure(error, place)) from None
 
 
-def explain(error: BaseException, place: str) -> str:
+def describe_failure(error: BaseException, place: str) -> str:
     """What went wrong when the handler was imported, and where: the innermost place that is not Python's own."""
     if isinstance(error, SyntaxError):
         what, file, line = f"{type(error).__name__}: {error.msg}", error.filename, error.lineno

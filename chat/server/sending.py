@@ -41,12 +41,12 @@ def send_to_all(room: Room) -> None:
     if not room.together:
         room.outbox.skip()
         return
-    news = room.outbox.take(sys.maxsize)
-    size = len(news)
+    data = room.outbox.take(sys.maxsize)
+    size = len(data)
     failed: list[tuple[Member, OSError | int]] = []  # for later: the dict must not change meanwhile
     for member, send in room.together.items():
         try:
-            if (sent := send(news)) != size:
+            if (sent := send(data)) != size:
                 failed.append((member, sent))
         except OSError as error:
             failed.append((member, error))
@@ -55,7 +55,7 @@ def send_to_all(room: Room) -> None:
             member.lose(what)
         else:
             member.stand_apart()
-            member.outbox.sent(news, what if isinstance(what, int) else taken(what))
+            member.outbox.sent(data, what if isinstance(what, int) else taken(what))
             fall_behind(member)
 
 
