@@ -8,8 +8,8 @@ says it would block after all.
 never let go. `send` tries first, because there is nearly always room. So beware: a loop that only sends may never
 pause.
 
-Sockets must be non-blocking. Timeouts are in seconds, None for none, and raise TimedOut; each wait has its own, so a
-false readiness begins it anew. A call that fails raises OSError as usual.
+Sockets must be non-blocking; to send and recv, TLS is one. Timeouts are in seconds, None for none, and raise TimedOut;
+each wait has its own, so a false readiness begins it anew. A call that fails raises OSError as usual.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import os
 import select
 import socket
 
-from .traps import Any, Coroutine, ReadWait, Sleep, Source, WriteWait
+from .traps import Any, Coroutine, ReadWait, Sleep, Source, Stream, WriteWait
 
 PLAIN = bytes(range(32, 256))  # what a terminal shows as it is; a newline becomes two bytes, a tab up to eight
 
@@ -57,26 +57,26 @@ def connect(sock: socket.socket, address: Any, timeout: float | None = None) -> 
         raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 
 
-def recv(sock: socket.socket, most: int, timeout: float | None = None) -> Coroutine[bytes]:
+def recv(sock: Stream, most: int, timeout: float | None = None) -> Coroutine[bytes]:
     """COROUTINE. Returns what has arrived, up to `most` bytes; b"" at the end of the stream."""
     while True:
-        yield ReadWait(sock, timeout)
+        yield Sleep(0) if getattr(sock, "pending", False) else ReadWait(sock, timeout)
         try:
             return sock.recv(most)
         except BlockingIOError:
             pass
 
 
-def send(sock: socket.socket, data: bytes | memoryview, timeout: float | None = None) -> Coroutine[None]:
+def send(sock: Stream, data: bytes | memoryview, timeout: float | None = None) -> Coroutine[None]:
     """COROUTINE. Returns once the system has taken all of `data`. `timeout` runs anew whenever it took some."""
     rest = data
     while True:
         try:
             sent = sock.send(rest)
-        except BlockingIOError:
-            sent = 0
-        if sent == len(rest):
-            return
+            if sent == len(rest):
+                return
+        except BlockingIOError as wait:
+            sent = getattr(wait, "characters_written", 0)  # TLS takes more than goes out
         rest = memoryview(rest)[sent:]
         yield WriteWait(sock, timeout)
 

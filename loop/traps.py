@@ -28,11 +28,17 @@ if TYPE_CHECKING:
     class HasFileno(Protocol):
         def fileno(self) -> int: ...
 
+    class Stream(HasFileno, Protocol):
+        """A socket, or TLS on one."""
+
+        def send(self, data: bytes | memoryview, /) -> int: ...
+        def recv(self, most: int, /) -> bytes: ...
+
     Source = Union[int, HasFileno]
     Trap = Union["ReadWait", "WriteWait", "Sleep", "Park"]
     Coroutine = Generator[Trap, Any, T]  # that returns a T
 else:
-    Any = Protocol = Source = object
+    Any = Protocol = Source = Stream = object
     Coroutine = Generator
 
 

@@ -11,17 +11,26 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from certificates import Authority
 from chatting import Chatsrv, Crowd
 from timeless import World
+from wires import House, Toy
 
+import chat.handlers.chat
 import chat.server.outbox
+from chat.server.flags import Options
 from loop import Kernel
 from loop.trace import TracedKernel
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from cluster.real import Stage
 
+    from chat.server.loading import Handler
+
 Pair = tuple[socket.socket, socket.socket]
+Build = Callable[..., House]  # the fixture `house`
 
 hypothesis.settings.register_profile("ours", deadline=None)  # a time, on a busy machine, says nothing
 hypothesis.settings.load_profile("ours")
@@ -185,3 +194,25 @@ def many_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def house(kernel: Kernel, world: World, tmp_path: Path) -> Iterator[Build]:
+    """Opens servers without waiting: house(handler, wire=Toy, stall_timeout=...); see wires.House."""
+    houses: list[House] = []
+
+    def build(handler: Handler = chat.handlers.chat.chat, wire: Any = Toy, **flags: Any) -> House:
+        options = Options()
+        vars(options).update({"prefix": False, "max_clients": 100, **flags})
+        houses.append(House(kernel, world, tmp_path / "journal", handler, options, wire))
+        return houses[-1]
+
+    yield build
+    for opened in houses:
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Makes certificates."""
+    return Authority(tmp_path_factory.mktemp("certificates"))

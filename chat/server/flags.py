@@ -33,6 +33,8 @@ class Options:
     share_port: bool = False
     web: tuple[str | None, int] | None = None  # the address, None for all, and the port
     web_origin: list[str] = []  # noqa: RUF012 # of no page but our own
+    tls: tuple[str, str] | None = None  # the files of the certificate and of its key; "" if they are one
+    tls_port: int | None = None  # None: TLS on `port`, and nothing else
     trace: tuple[str, float] | None = None  # a file, and how many seconds of what has happened are written to it
 
 
@@ -73,6 +75,11 @@ def declare(flag: Callable[..., Any]) -> None:
     flag("--web-origin", metavar="ORIGIN", type=origins,
          help="let pages from these origins in, instead of our own: https://HOST[:PORT], more after commas, or "
          "*")  # fmt: skip
+    flag("--tls", metavar="CERT[,KEY]", type=one_or_two_files,
+         help="speak TLS, and nothing else, with this certificate (PEM files); a HUP signal has it read again, and no "
+         "longer ends the server")  # fmt: skip
+    flag("--tls-port", metavar="N", type=whole(0, 65535),
+         help="speak TLS on this port, and leave --port plain (0 picks a free one)")  # fmt: skip
     flag("--trace", metavar="FILE[,SECONDS]", type=file_and_seconds,
          help="write a timeline of all tasks (in the last SECONDS) at the end and after SIGUSR2, for "
          "ui.perfetto.dev")  # fmt: skip
@@ -113,6 +120,11 @@ def origins(text: str) -> list[str]:
         if not re.fullmatch(r"\*|https?://[^/\s]+", origin):
             raise mistake(f"{origin!r} is not an origin, as https://chat.example.org or http://localhost:8080")
     return text.lower().split(",")
+
+
+def one_or_two_files(text: str) -> tuple[str, str]:
+    first, _, second = text.partition(",")
+    return first, second
 
 
 def file_and_seconds(text: str) -> tuple[str, float]:

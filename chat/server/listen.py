@@ -18,6 +18,10 @@ IDLE, INTERVAL, PROBES = 60, 15, 4  # keepalive: seconds of silence before TCP p
 SHORTEST = 2 * PROBES  # seconds of TCP_USER_TIMEOUT: keepalive counts in whole ones, and PROBES must have their time
 
 
+class CannotListen(Exception):
+    """With a line for the user."""
+
+
 def inherited() -> list[socket.socket]:
     """The listening sockets handed over in LISTEN_FDS; none if there are none. Raises ValueError for anything else."""
     meant_for, count = (os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS"))

@@ -15,7 +15,8 @@ from ..options import occupy_standard_descriptors
 from ..stdout import standard_output
 from .flags import Options, parse
 from .journal import Journal
-from .listen import describe, inherited, listen, prepare, why
+from .listen import CannotListen, prepare, why
+from .ports import Ports
 from .server import FAREWELL, Server
 
 TYPE_CHECKING = False
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
     from ..stdout import Output
+    from .certificate import Certificate
     from .loading import Handler, Start
-    from .wire import Wire
-
-    Wires = dict[socket.socket, Callable[[socket.socket], Wire]]
 
 RESERVE = 32  # descriptors that are not for members: ours, and those of clients being refused
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -61,32 +60,20 @@ def main(arguments: list[str] | None = None) -> int:
         except OSError as error:
             complain(f"chatsrv: --trace: cannot write {options.trace[0]}: {why(error)}")
             return 2
+    ports = Ports()
     try:
-        handed_over = inherited()
-        listeners = handed_over or listen(options.host, options.port, options.share_port)
+        ports.open(options)
+        return serve(options, ports, handler, start)
     except ValueError as error:
         complain(f"chatsrv: {error}")
         return 2
-    except OSError as error:
-        host = "" if options.host is None else f"{options.host or repr('')} "
-        complain(f"chatsrv: cannot listen on {host}port {options.port}: {why(error)}")
-        return 1
-    warn(options, handed_over)
-    wires: Wires = {}
-    try:
-        if options.web:
-            from .web.start import listen_for_browsers
-
-            wires.update(listen_for_browsers(options, options.web))
-            listeners = [*listeners, *wires]
-        return serve(options, listeners, handler, start, wires)
-    except ValueError as error:
+    except CannotListen as error:
         complain(f"chatsrv: {error}")
         return 1
     except (OSError, ImportError) as error:
         return cannot_start(error)
     finally:
-        close(*listeners)
+        close(*ports.listeners)
 
 
 def cannot_start(error: OSError | ImportError) -> int:
@@ -113,19 +100,9 @@ def find_handler(where: str) -> tuple[Handler, Start | None]:
     return load_handler(where)
 
 
-def warn(options: Options, handed_over: list[socket.socket]) -> None:
-    """Warn about flags that do not do what they seem to do."""
-    if handed_over:
-        ports = [listener.getsockname()[1] for listener in handed_over]
-        if options.host is not None or ("port" in vars(options) and options.port not in (0, *ports)):
-            complain("chatsrv: --host and --port are ignored: the listening sockets were handed over (LISTEN_FDS)")
-    elif options.share_port and not options.cluster:
-        complain("chatsrv: --share-port without --cluster: servers that share a port are separate chats")
-
-
-def serve(options: Options, listeners: list[socket.socket], handler: Handler, start: Start | None, wires: Wires) -> int:
-    """Run the server on these sockets; returns the exit status. Raises OSError if it cannot have what it needs."""
-    for listener in listeners:
+def serve(options: Options, ports: Ports, handler: Handler, start: Start | None) -> int:
+    """Run the server on these ports; returns the exit status. Raises OSError if it cannot have what it needs."""
+    for listener in ports.listeners:
         prepare(listener, options.stall_timeout)
     poller = default_poller()
     output, most = standard_output()
@@ -133,10 +110,10 @@ def serve(options: Options, listeners: list[socket.socket], handler: Handler, st
         journal = Journal(output, most, options.quiet, options.timestamps)
         signals = Signals(*ENDING, signal.SIGUSR1)
         try:
-            watchdog = Watchdog(poller, signals, *ENDING)
+            watchdog = Watchdog(poller, signals, *ending(ports))
             kernel = traced(watchdog, lambda: server.admitted, *options.trace) if options.trace else Kernel(watchdog)
-            server = Server(kernel, listeners, journal, options, handler, start, wires)
-            return run(server, signals)
+            server = Server(kernel, ports.listeners, journal, options, handler, start, ports.wires)
+            return run(server, signals, ports)
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, signal.SIGALRM})  # no late one may change the status
             close(signals)
@@ -154,18 +131,24 @@ def traced(poller: Poller, members: Callable[[], int], path: str, seconds: float
     return kernel
 
 
-def run(server: Server, signals: Signals) -> int:
+def ending(ports: Ports) -> list[signal.Signals]:
+    """The signals that end the server: with a certificate, HUP means to read that again."""
+    return [number for number in ENDING if not (ports.certificate and number == signal.SIGHUP)]
+
+
+def run(server: Server, signals: Signals, ports: Ports) -> int:
     """Run the server until a signal ends it; returns the exit status."""
     kernel, journal, options = server.kernel, server.journal, server.options
     if options.cluster and (status := join_cluster(server, options.cluster, options.cluster_wait)):
         return status
     life = kernel.spawn(server.run(), "server")
-    kernel.spawn(vital(partial(handle_signals, signals, server), "signals"), "signals")
-    journal.say("chatsrv", describe([listener for listener in server.listeners if listener not in server.wires]))
+    kernel.spawn(vital(partial(handle_signals, signals, server, ports), "signals"), "signals")
+    for line in ports.describe():
+        journal.say("chatsrv", line)
     if options.web:
-        from .web.start import greet
+        from .web.start import look_after_browsers
 
-        greet(server)
+        look_after_browsers(server)
     notify("READY=1")
     try:
         kernel.run(until=life)
@@ -205,17 +188,18 @@ def abandon(server: Server) -> None:
     server.journal.finish()
 
 
-def handle_signals(signals: Signals, server: Server) -> Coroutine[None]:
-    """COROUTINE. Obeys signals: the first of ENDING begins the orderly end; one that comes SAME later ends at once.
+def handle_signals(signals: Signals, server: Server, ports: Ports) -> Coroutine[None]:
+    """COROUTINE. Obeys signals: the first that ends begins the orderly end; one that comes SAME later ends at once.
 
-    SIGUSR1 asks what all tasks wait for. While that is being answered, it is not answered again.
+    With a certificate, SIGHUP has it read again. SIGUSR1 asks what all tasks wait for. While that is being answered, it
+    is not answered again.
     """
     kernel = server.kernel
     begun = kernel.clock()
     telling: Task | None = None
     while True:
         numbers = yield from signals.wait()
-        if not set(ENDING).isdisjoint(numbers):
+        if not set(ending(ports)).isdisjoint(numbers):
             if not server.stopping:
                 begun = kernel.clock()
                 server.stop()
@@ -223,8 +207,19 @@ def handle_signals(signals: Signals, server: Server) -> Coroutine[None]:
                 kernel.spawn(tell_what_takes_time(server), "end")
             elif kernel.clock() >= begun + SAME:
                 kernel.stop()
+        if ports.certificate and signal.SIGHUP in numbers:
+            renew(ports.certificate, server.journal)
         if signal.SIGUSR1 in numbers and (telling is None or telling.outcome):
             telling = kernel.spawn(explain(server), "explanation")
+
+
+def renew(certificate: Certificate, journal: Journal) -> None:
+    """Read the certificate again, for the connections to come."""
+    try:
+        certificate.load()
+        journal.say("chatsrv", "has read the certificate again")
+    except ValueError as error:
+        complain(f"chatsrv: {error}; the certificate stays as it was")
 
 
 def explain(server: Server) -> Coroutine[None]:

@@ -9,7 +9,7 @@ from loop import Cancelled, ReadWait, TimedOut, WaitQueue, readable, sleep
 
 from ..framing import Framer
 from .outbox import Feed, Outbox
-from .peer import ENDED, RESET, acknowledged, look_at
+from .peer import ENDED, RESET, TLS, acknowledged, look_at, speaks_tls
 from .room import one_line
 
 TYPE_CHECKING = False
@@ -121,9 +121,12 @@ class Member:
                     continue
                 if not data:
                     self.peer_ended = True
-                    rest = self.framer.finish()
+                    rest = self.framer.finish() if not (self.wire and self.wire.cut) else []
                     self.end_told = not rest
                     return rest
+                if data[0] == TLS and speaks_tls(data):
+                    self.kick("this port does not speak TLS")
+                    yield from sleep(0)  # here the handler ends
                 messages = self.framer.receive_data(data)
                 prefixes = len(messages) * len(self.prefix)
                 if hub.timed:

@@ -7,6 +7,7 @@ import sys
 
 RESET, ENDED = "reset", "ended"
 TAKEN = slice(120, 128)  # where tcp_info has tcpi_bytes_acked, since Linux 4.2
+TLS = 22  # the first byte of a handshake
 CLOSED = 7  # TCP_CLOSE: the state of a connection that has ended, on Linux
 
 
@@ -38,3 +39,8 @@ def acknowledged(sock: socket.socket) -> int:
         return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TAKEN.stop)[TAKEN], sys.byteorder)
     except (AttributeError, OSError):
         return 0
+
+
+def speaks_tls(data: bytes) -> bool:
+    """Whether this begins with a ClientHello: the record's head, and the message's in it, each with a version."""
+    return data[:2] == b"\x16\x03" and data[2:3] <= b"\x04" and data[5:7] == b"\x01\x00" and data[9:10] == b"\x03"

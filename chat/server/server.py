@@ -19,6 +19,7 @@ from .wire import finish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Callable
 
     from loop import Task
@@ -53,7 +54,7 @@ class Server:
         options: Options,
         handler: Handler = chat,
         start: Start | None = None,
-        wires: dict[socket.socket, Callable[[socket.socket], Wire]] | None = None,
+        wires: Mapping[socket.socket, Callable[[socket.socket], Wire]] | None = None,
     ) -> None:
         self.kernel = kernel
         self.listeners = listeners

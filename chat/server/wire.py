@@ -35,6 +35,10 @@ class Wire(Protocol):
     def pending(self) -> bool:
         """Whether recv() has something to return, be it the end, though the socket may not become readable again."""
 
+    @property
+    def cut(self) -> bool:
+        """Whether the stream has ended without the wire's own end, so that what was unfinished is not whole."""
+
     def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
         """COROUTINE. Returns "" when the peer can be greeted, or else why the connection ends: for the journal.
 

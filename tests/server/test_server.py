@@ -346,8 +346,9 @@ def test_little_is_imported_before_it_listens(chatsrv: Start) -> None:
     server.complaints.expect("chat.server.main")
     imported = set(re.findall(r"\| +(\S+)$", server.complaints.text(), re.MULTILINE))
     assert {"chat.server.server", "loop.kernel"} <= imported
-    heavy = "asyncio concurrent dataclasses inspect logging subprocess tempfile typing hiredis"
+    heavy = "asyncio concurrent dataclasses inspect logging subprocess tempfile typing hiredis ssl websockets"
     ours = "chat.server.cluster.node chat.client.client chat.server.loading chat.server.lint ast"
+    ours += " loop.tls chat.server.certificate chat.server.web.start"
     assert not imported & {*heavy.split(), *ours.split()}
     server.finish(complaint=None)
 

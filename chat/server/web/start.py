@@ -6,38 +6,43 @@ from functools import partial
 
 from loop import vital
 
-from ..listen import describe, listen, why
+from ..listen import CannotListen, listen, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from typing import Callable
 
+    from ..certificate import Certificate
     from ..flags import Options
     from ..server import Server
     from ..wire import Wire
 
 
 def listen_for_browsers(
-    options: Options, where: tuple[str | None, int]
+    options: Options, where: tuple[str | None, int], certificate: Certificate | None
 ) -> dict[socket.socket, Callable[[socket.socket], Wire]]:
-    """The sockets on which browsers come, and what makes their wires. Raises ValueError with a line for the user."""
+    """The sockets on which browsers come, and what makes their wires. Raises CannotListen."""
     try:
         from .wire import BrowserWire, Door
     except ModuleNotFoundError:
-        raise ValueError("--web needs websockets: pip install 'websockets>=13'") from None
+        raise CannotListen("--web needs websockets: pip install 'websockets>=13'") from None
     host, port = where
     try:
         listeners = listen(host, port, options.share_port)
     except OSError as error:
-        raise ValueError(f"--web: cannot listen on {f'{host} ' if host else ''}port {port}: {why(error)}") from None
-    return dict.fromkeys(listeners, partial(BrowserWire, Door(options.web_origin)))
+        raise CannotListen(f"--web: cannot listen on {f'{host} ' if host else ''}port {port}: {why(error)}") from None
+    door = Door(options.web_origin)
+
+    def make_wire(sock: socket.socket) -> Wire:
+        return BrowserWire(door, sock, certificate.wire(sock) if certificate else None)
+
+    return dict.fromkeys(listeners, make_wire)
 
 
-def greet(server: Server) -> None:
-    """Tell the journal where browsers can come, and look after those that have."""
+def look_after_browsers(server: Server) -> None:
+    """Notice those that have gone."""
     from .wire import keep_alive
 
-    server.journal.say("chatsrv", describe(list(server.wires), "serves browsers on"))
     pings = partial(keep_alive, server.connections, server.hub.pace)
     server.kernel.spawn(vital(pings, "pings"), "pings")

@@ -56,6 +56,8 @@ class BrowserWire:
         self.ended = False  # `rest` is the last
         self.closed = False  # and TLS was told so
 
+    cut = False  # a message is whole, or has not been said
+
     @property
     def unsent(self) -> bool:
         return bool(self.rest) or (self.tls is not None and self.tls.unsent)

@@ -1,0 +1,82 @@
+"""TLS for those that come: the certificate, and each connection's wire."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+
+from loop.tls import TLS, Broken, Gate, NotTLS
+
+from .listen import why
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from loop.traps import Coroutine
+
+TOLD = b"* This port speaks TLS, and nothing else.\n"  # to a peer that does not
+
+
+class Secured(TLS):
+    """A member's wire."""
+
+    __slots__ = ()
+
+    def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
+        """COROUTINE. As a wire does."""
+        try:
+            yield from self.begin(left)
+        except NotTLS:
+            try:
+                self.socket.send(TOLD)
+            except OSError:
+                pass
+            return "it does not speak TLS"
+        except Broken as error:
+            return f"no TLS: {error.strerror}"
+        return ""
+
+
+class Certificate:
+    """A certificate and its key, in PEM files; perhaps one for both."""
+
+    def __init__(self, certificate: str, key: str = "") -> None:
+        """Raises ValueError, with a line for the user."""
+        self.files = certificate, key
+        self.gate = Gate()
+        self.context: ssl.SSLContext
+        self.load()
+
+    def load(self) -> None:
+        """Read the files, for the connections to come. Raises ValueError; then those there were are used on."""
+        certificate, key = self.files
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION  # else a write might have to read
+        context.num_tickets = 0  # clients that only write, and never read them, would be reset in the end
+        try:
+            for file in filter(None, self.files):
+                open(file, "rb").close()  # load_cert_chain does not say which one it cannot read
+            context.load_cert_chain(certificate, key or None, password=no_password)
+        except ssl.SSLError as error:
+            if "MISMATCH" in (error.reason or ""):
+                raise ValueError(f"--tls: the key in {key or certificate} is not that of the certificate") from None
+            files = f"{certificate} and {key}" if key else certificate
+            raise ValueError(f"--tls: there is no certificate with a key in {files}, or not in PEM format") from None
+        except OSError as error:
+            raise ValueError(f"--tls: cannot read {error.filename or certificate}: {why(error)}") from None
+        self.context = context
+
+    def wire(self, sock: socket.socket) -> Secured:
+        """The wire of a connection that was accepted. Raises OSError if there is no memory for it."""
+        try:
+            return Secured(sock, self.context, gate=self.gate)
+        except ssl.SSLError:
+            raise OSError(errno.ENOMEM, "no memory for TLS") from None
+
+
+def no_password() -> str:
+    """OpenSSL would ask at the terminal, and nobody be served meanwhile."""
+    raise ValueError("--tls: the key has a password; write it without one: openssl pkey -in KEY -out FILE")

@@ -1,0 +1,217 @@
+"""TLS over a non-blocking socket: what a socket does, with records between it and the network.
+
+Readiness is not enough here. The descriptor is ready when there are bytes, but a record is given out only when it is
+whole; and when it was whole, what is behind it has left the descriptor, which may never be readable again. A read may
+have to write (an answer to a new key), a handshake does both in turn, and of a record that was begun not a byte may
+change. So the records are kept apart from the socket, in memory: a read takes what the socket has and gives out all
+that is complete, and what a write makes of its data is kept until the socket has taken it.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+
+from .stream import recv, sleep, writable
+from .traps import Coroutine
+from .waitqueue import WaitQueue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Union
+
+    Data = Union[bytes, bytearray, memoryview]
+
+RECORD = 16 << 10  # bytes in a record, at most
+BEGINNINGS = 21, 22  # the first byte of an alert, and of a handshake
+ALERTS = "tlsv1 alert ", "tlsv13 alert ", "sslv3 alert "  # how OpenSSL names what the peer has complained about
+
+
+class Broken(OSError):
+    """What has come is no TLS that can be accepted; `strerror` says why."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EPROTO, why)
+
+
+class NotTLS(Broken):
+    """The peer does not speak TLS at all."""
+
+
+class Gate:
+    """Lets tasks through one a turn: a step that takes a millisecond must not be taken by a thousand of them in one."""
+
+    def __init__(self) -> None:
+        self.taken = False
+        self.queue = WaitQueue()
+
+    def enter(self) -> Coroutine[None]:
+        """COROUTINE. Returns when it is the task's turn. It has to leave() in any case, after a pause."""
+        while self.taken:
+            yield from self.queue.wait()
+        self.taken = True
+
+    def leave(self) -> None:
+        self.taken = False
+        self.queue.wake()
+
+
+class TLS:
+    """One end of a connection; `host` is the name that the server's certificate has to have, or None on its side.
+
+    send() and recv() are those of a non-blocking socket, but for `unsent` and `pending`. Whoever waits for the socket
+    to become readable has to see first that nothing is `pending`; and what is `unsent` goes out with the next send().
+    """
+
+    __slots__ = ("cut", "ended", "failure", "gate", "incoming", "kept", "outgoing", "socket", "ssl")
+
+    def __init__(
+        self, sock: socket.socket, context: ssl.SSLContext, host: str | None = None, gate: Gate | None = None
+    ) -> None:
+        self.socket = sock
+        self.gate = gate or Gate()
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()  # records
+        self.ssl = context.wrap_bio(self.incoming, self.outgoing, server_side=host is None, server_hostname=host)
+        self.kept: Data = b""  # what comes before all that is in `outgoing`
+        self.ended = False  # the peer's stream
+        self.cut = False  # it has ended without close_notify: somebody else may have ended it
+        self.failure: Broken | None = None
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket, without a word; see end()."""
+        self.socket.close()
+
+    @property
+    def unsent(self) -> bool:
+        """Whether there is something that the socket has yet to take; up to two records."""
+        return bool(self.kept) or self.outgoing.pending > 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether recv() has something to say, though the socket may not be readable."""
+        return self.ended or self.failure is not None or self.incoming.pending > 0
+
+    def begin(self, left: Callable[[], float | None]) -> Coroutine[None]:
+        """COROUTINE. The handshake. Raises Broken, or another OSError, or TimedOut: `left()` is each wait's timeout.
+
+        What the peer should know of a failure was sent then, as far as it could be.
+        """
+        heard = done = False
+        while True:
+            yield from self.gate.enter()
+            try:
+                done = self.shake()
+                yield from sleep(0)
+            finally:
+                self.gate.leave()
+            while self.unsent:
+                try:
+                    self.flush()
+                except BlockingIOError:
+                    yield from writable(self.socket, left())
+            if done:
+                return
+            data = yield from recv(self.socket, RECORD, left())
+            if not data:
+                raise Broken("end of stream")
+            if not heard and data[0] not in BEGINNINGS:
+                raise NotTLS("not TLS")
+            heard = True
+            self.incoming.write(data)
+
+    def shake(self) -> bool:
+        """Go on with the handshake as far as is possible now; returns whether it is done."""
+        try:
+            self.ssl.do_handshake()
+            return True
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError as error:
+            self.try_to_flush()
+            raise Broken(why(error)) from None
+
+    def send(self, data: Data) -> int:
+        """Send what is unsent, and then `data`; returns how much of that, if nothing has to wait.
+
+        Else raises BlockingIOError, with the number of bytes of `data` that were taken as its characters_written.
+        """
+        self.flush()
+        size = len(data)
+        taken = 0
+        while taken < size:
+            taken += self.ssl.write(data if size <= RECORD else memoryview(data)[taken : taken + RECORD])
+            self.flush(taken)
+        return taken
+
+    def flush(self, taken: int = 0) -> None:
+        """Send what is unsent. Raises BlockingIOError if not all of it could be."""
+        while data := self.kept or self.outgoing.read():
+            self.kept = data
+            try:
+                sent = self.socket.send(data)
+            except BlockingIOError as error:
+                error.characters_written = taken
+                raise
+            self.kept = memoryview(data)[sent:] if sent < len(data) else b""
+
+    def try_to_flush(self) -> None:
+        """Send what is unsent, as far as that is possible: why it is not, the next send() will learn."""
+        try:
+            self.flush()
+        except OSError:
+            pass
+
+    def recv(self, most: int) -> bytes:
+        """Take up to `most` bytes from the socket, and return all that is complete now; b"" at the end of the stream.
+
+        Raises BlockingIOError if nothing is, Broken if it makes no sense, or what the socket raises.
+        """
+        if not self.pending:
+            data = self.socket.recv(most)
+            self.incoming.write(data)
+            self.ended = self.cut = not data
+        pieces = []
+        try:
+            while not self.ended and self.failure is None:
+                if piece := self.ssl.read(RECORD):
+                    pieces.append(piece)
+                    if not self.incoming.pending:
+                        break
+                else:
+                    self.ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:  # as b"", but when we have ended our stream before
+            self.ended = True
+        except ssl.SSLError as error:
+            self.failure = Broken(why(error))
+        if self.outgoing.pending:
+            self.try_to_flush()
+        if pieces:
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self.ended:
+            return b""
+        raise self.failure or BlockingIOError(errno.EAGAIN, "no record is complete")
+
+    def end(self, reason: str = "") -> None:
+        """Say close_notify: nothing follows. The peer may still send, and be read. It may be unsent then."""
+        try:
+            self.ssl.unwrap()
+        except ssl.SSLError:
+            pass  # it would like to wait for the peer's own
+        self.try_to_flush()
+
+
+def why(error: ssl.SSLError) -> str:
+    """What OpenSSL complains about, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not to be trusted: {error.verify_message.rstrip('.')}"
+    reason = (error.reason or str(error)).replace("_", " ").lower()
+    for alert in ALERTS:
+        if reason.startswith(alert):
+            return f"the other side complains: {reason[len(alert) :]}"
+    return reason

@@ -1,0 +1,195 @@
+"""TLS without a network: what goes in at one end comes out at the other, wherever records are cut."""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from loop.tls import TLS, Broken, Gate
+
+if TYPE_CHECKING:
+    from certificates import Authority
+
+    from loop import Kernel
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+class Pipe:
+    """A socket of which nothing can be waited for. Both directions give and take as much at once as `part` says."""
+
+    def __init__(self, part: Any) -> None:
+        self.part = part
+        self.inbox: bytearray = bytearray()
+        self.peer: Pipe
+        self.ended = False
+        self.room = 1 << 30  # bytes that may be on their way
+
+    def recv(self, most: int) -> bytes:
+        size = min(most, self.part(), len(self.inbox))
+        if not size and not (self.ended and not self.inbox):
+            raise BlockingIOError
+        data = bytes(self.inbox[:size])
+        del self.inbox[:size]
+        return data
+
+    def send(self, data: Any) -> int:
+        size: int = min(len(data), self.part(), self.room - len(self.peer.inbox))
+        if size <= 0:
+            raise BlockingIOError
+        self.peer.inbox += data[:size]
+        return size
+
+    def fileno(self) -> int:
+        return -1
+
+
+class Ends:
+    """A server's end and a client's, which have shaken hands."""
+
+    def __init__(self, authority: Authority, version: ssl.TLSVersion, part: Any = lambda: 1 << 20) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(authority.issue())
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        self.near, self.far = Pipe(part), Pipe(part)
+        self.near.peer, self.far.peer = self.far, self.near
+        self.server = TLS(self.near, context)  # type: ignore[arg-type]
+        client = authority.client(minimum_version=version, maximum_version=version)
+        self.client = TLS(self.far, client, "localhost")  # type: ignore[arg-type]
+        self.shake()
+
+    def shake(self) -> None:
+        waiting = deque([self.client, self.server])
+        for _ in range(10_000):
+            if not waiting:
+                return
+            end = waiting.popleft()
+            try:
+                end.incoming.write(end.socket.recv(1 << 14))
+            except BlockingIOError:
+                pass
+            if not end.shake() or end.unsent:
+                waiting.append(end)
+            end.try_to_flush()
+        raise AssertionError("no handshake")
+
+    def pass_on(self, source: TLS, target: TLS, data: bytes) -> bytes:
+        """Send all of it, with whatever repeats that needs, and return what has come out."""
+        heard = b""
+        for _ in range(1_000_000):
+            if data or source.unsent:
+                try:
+                    data = data[source.send(data) :]
+                except BlockingIOError as wait:
+                    data = data[getattr(wait, "characters_written", 0) :]
+            try:
+                heard += target.recv(1 << 14)
+            except BlockingIOError:
+                if not (data or source.unsent or target.socket.inbox):  # type: ignore[attr-defined]
+                    return heard
+        raise AssertionError("it never ends")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 17, 300, 1 << 20])
+def test_any_cut_gives_the_same_stream(authority: Authority, version: ssl.TLSVersion, size: int) -> None:
+    ends = Ends(authority, version, lambda: size)
+    data = random.Random(size).randbytes(40_000 if size > 100 else 3000)
+    assert ends.pass_on(ends.client, ends.server, data) == data
+    assert ends.pass_on(ends.server, ends.client, data[::-1]) == data[::-1]
+    assert not ends.server.pending and not ends.client.pending
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("seed", range(10))
+def test_any_cuts_in_both_directions_at_once(authority: Authority, version: ssl.TLSVersion, seed: int) -> None:
+    chance = random.Random(seed)
+    ends = Ends(authority, version, lambda: chance.choice([0, 1, 1, 7, 100, 5000, 50_000]))
+    ends.near.room = ends.far.room = 30_000
+    left = {ends.server: chance.randbytes(100_000), ends.client: chance.randbytes(100_000)}
+    sent, heard = dict(left), {ends.server: b"", ends.client: b""}
+    while any(len(heard[end]) < 100_000 for end in heard):
+        end = chance.choice([ends.server, ends.client])
+        if chance.random() < 0.5:
+            piece = left[end][: chance.randint(0, 70_000)]
+            try:
+                taken = end.send(piece)
+                assert taken == len(piece) and not end.unsent
+            except BlockingIOError as wait:
+                taken = getattr(wait, "characters_written", 0)
+                assert end.unsent and len(end.kept) + end.outgoing.pending < 40_000
+            left[end] = left[end][taken:]
+        else:
+            try:
+                heard[end] += end.recv(chance.choice([1, 100, 32_000]))
+            except BlockingIOError:
+                assert not end.pending
+    assert heard[ends.server] == sent[ends.client] and heard[ends.client] == sent[ends.server]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_end_that_comes_with_the_last_words_is_pending(authority: Authority, version: ssl.TLSVersion) -> None:
+    ends = Ends(authority, version)
+    ends.client.send(b"bye")
+    ends.client.end()
+    assert ends.server.recv(1 << 14) == b"bye" and ends.server.pending and not ends.near.inbox
+    assert ends.server.recv(1 << 14) == b"" and not ends.server.cut
+    assert ends.pass_on(ends.server, ends.client, b"what is still due") == b"what is still due"  # half closed
+    ends.server.end()
+    assert ends.client.recv(1 << 14) == b"" and not ends.client.cut
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_end_that_tls_knows_nothing_of_is_a_cut(authority: Authority, version: ssl.TLSVersion) -> None:
+    ends = Ends(authority, version)
+    ends.client.send(b"half a mess")
+    ends.near.ended = True
+    assert ends.server.recv(1 << 14) == b"half a mess" and not ends.server.cut
+    assert ends.server.recv(1 << 14) == b"" and ends.server.cut
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_was_changed_on_its_way_is_refused_behind_what_was_not(
+    authority: Authority, version: ssl.TLSVersion
+) -> None:
+    ends = Ends(authority, version)
+    ends.pass_on(ends.server, ends.client, b"what OpenSSL sends with it is read, too")
+    ends.client.send(b"good")
+    size = len(ends.near.inbox)
+    ends.client.send(b"evil")
+    ends.near.inbox[size + 7] ^= 1
+    assert ends.server.recv(1 << 14) == b"good" and ends.server.pending
+    for _ in range(2):
+        with pytest.raises(Broken, match="bad record mac"):
+            ends.server.recv(1 << 14)
+    with pytest.raises(Broken, match="the other side complains: bad record mac"):
+        ends.client.recv(1 << 14)
+
+
+def test_a_gate_lets_one_through_a_turn_and_survives_those_that_give_up(kernel: Kernel) -> None:
+    from loop import sleep
+
+    gate = Gate()
+    passed: list[int] = []
+    turns = [0]
+
+    def pass_through() -> Any:
+        yield from gate.enter()
+        try:
+            passed.append(turns[0])
+            yield from sleep(0)
+        finally:
+            gate.leave()
+
+    tasks = [kernel.spawn(pass_through()) for _ in range(10)]
+    kernel.turn()
+    for task in tasks[0], tasks[3], tasks[4]:
+        task.cancel()
+    while kernel.tasks:
+        turns[0] += 1
+        kernel.turn()
+    assert len(passed) == 8 and len(set(passed)) == 8 and not gate.taken
