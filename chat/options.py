@@ -85,7 +85,7 @@ def seconds(text: str) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1e6:
-        raise mistake(f"{text!r} is not a number of seconds, nor off")
+        raise mistake(f"{text!r} is neither a number of seconds nor off")
     return value or None
 
 

@@ -48,19 +48,19 @@ def host_and_port(text: str) -> tuple[str, int | None]:
 def make_parser() -> Parser:
     parser = Parser(
         prog="chatclient",
-        description="A chat in the terminal. Enter sends the line; Ctrl-D or Ctrl-C leaves.",
+        description="A chat in the terminal. Enter sends the line; Ctrl-D or Ctrl-C quits.",
         epilog="Exit status: 0 after Ctrl-D or the end of stdin, 1 without a server, 2 after a mistake on the command "
         "line, 130 after Ctrl-C.",
     )
     flag = parser.add_argument
     flag("host", metavar="HOST", nargs="?", default=(HERE, None), type=host_and_port,
-         help=f"a name or an address, or with its port, HOST:PORT (default: {HERE})")  # fmt: skip
-    flag("port", metavar="PORT", nargs="?", type=whole(1, 65535), help=f"default: {PORT}")
-    flag("--reconnect", action="store_true", help="if the server goes away, try again, every 1 to 30 s")
-    flag("--timestamps", action="store_true", help="the time, HH:MM, before each message")
+         help=f"the server's name or address, perhaps with its port, HOST:PORT (default: {HERE})")  # fmt: skip
+    flag("port", metavar="PORT", nargs="?", type=whole(1, 65535), help=f"the server's port (default: {PORT})")
+    flag("--reconnect", action="store_true", help="if the server goes away, try again after 1 to 30 s")
+    flag("--timestamps", action="store_true", help="put the time, HH:MM, before each message")
     flag("--bell", action="store_true", help="ring the terminal's bell when somebody names you")
     flag("--connect-timeout", metavar="SECONDS", default=10.0, type=seconds,
-         help="for each of the host's addresses (default: 10; off)")  # fmt: skip
+         help="give up an address of the host after this long (default: 10; off: never)")  # fmt: skip
     flag("--version", action="version", version=f"chatclient {VERSION}")
     return parser
 
