@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 
-from .oracle import Cycles, Oracle, Violation, Wire
+from .oracle import Cycles, Framed, Oracle, Violation, Wire
 
 DISCARD = getattr(socket, "MSG_TRUNC", 0) if sys.platform == "linux" else 0
 TRASH = bytearray(1 << 22)
@@ -153,24 +153,29 @@ class Audience:
         self.rooms = rooms = job.get("rooms", 1)
         self.cycles = Cycles(wire, senders, job["size"], rooms)
         says = [wire.filled(wire.choose, 0, room) for room in range(rooms)] if "rooms" in job else [wire.subscribe]
-        self.hearing = connect(job, count, says, wire.greeting)
+        if wire.frames:
+            browsers = connect({**job, "port": job["web_port"]}, count - senders, says, wire.greeting)
+            self.hearing = connect(job, senders, greeting=wire.greeting) + browsers
+        else:
+            browsers, self.hearing = [], connect(job, count, says, wire.greeting)
         self.saying = connect(job, senders) if wire.apart else self.hearing[:senders]
         self.stuck = connect(job, job.get("stuck", 0), says, wire.greeting)  # these never read
         self.said = [0] * senders  # bytes
         top = max(sock.fileno() for sock in self.hearing + self.saying) + 1
         self.got = [1 << 62] * top  # bytes; those that don't count are always ahead
         self.recv: list[Any] = [None] * top
-        self.sampled: dict[int, tuple[socket.socket, Oracle]] = {}
+        self.sampled: dict[int, tuple[socket.socket | Framed, Oracle]] = {}
         self.poller = select.epoll()
+        framed = {sock: Framed(sock) for sock in browsers}
         for sock in {*self.hearing, *self.saying}:
-            self.recv[sock.fileno()] = sock.recv_into
+            self.recv[sock.fileno()] = framed.get(sock, sock).recv_into
             self.poller.register(sock, select.EPOLLIN)
         for sock in self.hearing:
             self.got[sock.fileno()] = 0
         for room in range(rooms):
             members = self.hearing[room::rooms]
             for sock in members[0], members[len(members) // 2], members[-1]:
-                self.sampled[sock.fileno()] = sock, Oracle(self.cycles)
+                self.sampled[sock.fileno()] = framed.get(sock, sock), Oracle(self.cycles)
 
     def collect(self, timeout: float) -> tuple[int, int]:
         """Take what has arrived: how many had something, and how many bytes it was."""
@@ -178,11 +183,14 @@ class Audience:
         total = 0
         got, recv, sampled = self.got, self.recv, self.sampled
         for fd, _ in events:
-            if fd in sampled:
-                sock, oracle = sampled[fd]
-                taken = oracle.receive(sock)
-            else:
-                taken = recv[fd](TRASH, 1 << 22, DISCARD)
+            try:
+                if fd in sampled:
+                    sock, oracle = sampled[fd]
+                    taken = oracle.receive(sock)
+                else:
+                    taken = recv[fd](TRASH, 1 << 22, DISCARD)
+            except BlockingIOError:
+                continue  # of a frame, there is only the head
             if not taken:
                 raise Violation("the server closed a client's connection")
             got[fd] += taken

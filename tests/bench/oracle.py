@@ -38,6 +38,7 @@ class Wire:
     choose: bytes = b"{room}\n"  # the same, where there are rooms
     apart: bool = False  # senders don't hear what they say, so they are connections of their own
     gentle: bool = False  # few lines at a time from each sender
+    frames: bool = False  # those that only hear are browsers: `subscribe` and `greeting` are theirs
 
     def filled(self, text: bytes, size: int, room: int = 0) -> bytes:
         return text.replace(b"{size}", b"%d" % size).replace(b"{room}", b"%d" % room)
@@ -67,6 +68,37 @@ class Cycles:
         self.name_at = len(hear_head)  # where in a heard line its sender is named
 
 
+class Framed:
+    """A browser's socket, from which what is in the frames can be received. There is one more call for each frame."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.left = 0  # bytes of the frame that has begun
+
+    def recv_into(self, buffer: bytearray | memoryview, size: int = 0, flags: int = 0) -> int:
+        """As a socket's. With flags, nothing is kept, so the head of a frame can be thrown away with the rest."""
+        head = 0 if self.left else self.begin()
+        if head and not flags:
+            self.sock.recv(head)
+            head = 0
+        taken = self.sock.recv_into(buffer, min(head + self.left, size or len(buffer)), flags) - head
+        self.left -= taken
+        return taken
+
+    def begin(self) -> int:
+        """Look at the head of a frame; returns its size, 0 at the end of the stream."""
+        head = self.sock.recv(10, socket.MSG_PEEK)
+        if not head:
+            return 0
+        size = {126: 4, 127: 10}.get(head[1], 2) if len(head) > 1 else 2
+        if len(head) <= size:
+            raise BlockingIOError
+        if head[0] != 0x81:
+            raise Violation(f"not the beginning of a text: {head!r}")
+        self.left = int.from_bytes(head[2:size], "big") if size > 2 else head[1]
+        return size
+
+
 class Oracle:
     """One receiver's check. What arrives goes into `buffer`, behind the `kept` bytes of a line that is not complete."""
 
@@ -78,7 +110,7 @@ class Oracle:
         self.next = [0] * len(cycles.heard)  # the number each sender's next line must have, counted on without end
         self.order = 0  # a checksum of who spoke when: equal for two receivers that heard the same
 
-    def receive(self, sock: socket.socket) -> int:
+    def receive(self, sock: socket.socket | Framed) -> int:
         """Take what has arrived and check it; returns how many bytes that were. Raises Violation."""
         taken = sock.recv_into(self.view[self.kept :])
         self.check(self.kept + taken)

@@ -61,6 +61,12 @@ TELL: dict[str, Any] = {
     "name": "tell", "title": "one private line to each of 1,000 clients", "senders": 1, "burst": 1, "handler": "tell"
 }  # fmt: skip
 CLUSTER: dict[str, Any] = {"name": "cluster", "title": "fan-out, 100 clients, 64 B, a cluster of 1"}
+WEB: dict[str, Any] = {  # at a rate that both can keep: else those that take longer to read get more at once
+    "name": "web",
+    "title": "100 clients, 90 of them browsers, 3,000 messages/s",
+    "rate": 3000,
+    "burst": 0,
+}
 STUCK: dict[str, Any] = {"name": "stuck", "title": "fan-out, 100 clients, 64 B, and one that never reads", "stuck": 1}
 
 
@@ -103,6 +109,7 @@ def quick_plan() -> list[Case]:
         fanout(1000, few, seconds, **ROOMS),
         fanout(1000, few, seconds, **TELL),
         fanout(100, ["chatsrv", "chatsrv-cluster"], seconds, **CLUSTER),
+        fanout(100, ["chatsrv", "chatsrv-web"], seconds, **WEB),
         latency(100, few, 300),
         churn(few, seconds),
         idle(1000, few, seconds),
@@ -132,6 +139,7 @@ def full_plan() -> list[Case]:
         fanout(1000, OURS, seconds, **OTHER),
         fanout(1000, GREETERS, seconds, **TELL),
         fanout(100, ["chatsrv", "chatsrv-cluster"], seconds, **CLUSTER),
+        fanout(100, ["chatsrv", "chatsrv-web"], seconds, **WEB),
         stuck,
         latency(100, ALL, 2000),
         latency(1000, ALL, 1000),

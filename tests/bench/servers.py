@@ -36,6 +36,12 @@ REDIS = Wire(
     choose=b"SUBSCRIBE chat{room}\r\n",
     apart=True,
 )
+BROWSER = Wire(
+    greeting=b"here.\n",
+    subscribe=b"GET /chat HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    frames=True,
+)
 NCAT = Wire(hear_head=b"", greeting=b"", apart=True, gentle=True)
 
 
@@ -70,6 +76,7 @@ class Running:
         self.environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(environment or {})}
         self.output = tempfile.TemporaryFile() if job.get("journal") else None  # noqa: SIM115
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.web_port = 0
         ports: dict[str, int] = {}
         try:
             if server.beside:
@@ -77,8 +84,9 @@ class Running:
                 self.begin(filled(server.beside, ports), subprocess.DEVNULL)
                 wait(lambda: listens(ports["{beside}"]))
             command = server.command + server.flags(job)
-            if "{port}" in command:
-                ports["{port}"] = free_port()
+            for place in "{port}", "{web}":
+                if any(place in word for word in command):
+                    ports[place] = free_port()
             self.port = ports.get("{port}", 0)
             stdout = self.output or (subprocess.DEVNULL if self.port else subprocess.PIPE)
             self.process = self.begin(filled(command, ports), stdout, core)
@@ -87,6 +95,9 @@ class Running:
                     self.port = told_port(line)
             else:
                 wait(lambda: self.ready() or self.process.poll() is not None)
+            if "{web}" in ports:
+                self.web_port = ports["{web}"]
+                wait(lambda: listens(self.web_port))
             if not self.port or self.process.poll() is not None:
                 raise RuntimeError(f"{server.name} did not start")
             self.pid = child(self.process.pid) or self.process.pid  # strace runs it as a child
@@ -121,7 +132,7 @@ class Running:
             key: value.decode() if isinstance(value, bytes) else value
             for key, value in asdict(self.server.wire).items()
         }
-        return {"port": self.port, "pid": self.pid, "wire": wire}
+        return {"port": self.port, "web_port": self.web_port, "pid": self.pid, "wire": wire}
 
     def journal_lines(self) -> int:
         """How many lines the journal has, once it grows no more."""
@@ -241,6 +252,17 @@ def cluster() -> Server:
     return server
 
 
+def web() -> Server:
+    """The project's server, to which those that only hear come with a browser."""
+    if importlib.util.find_spec("websockets") is None:
+        raise LookupError("websockets is not installed")
+    server = chatsrv()
+    server.name, server.wire = "chatsrv-web", BROWSER
+    server.command[-1:] = ["{port}", "--host", "127.0.0.1", "--web", "127.0.0.1:{web}"]
+    server.note = "the talking clients are plain ones"
+    return server
+
+
 @functools.cache
 def checkout(revision: str) -> Path:
     """The project as it was at `revision`, in a directory that goes when this process ends."""
@@ -324,6 +346,7 @@ MAKERS: dict[str, Callable[[], Server]] = {
     "limit": limit,
     "chatsrv": chatsrv,
     "chatsrv-cluster": cluster,
+    "chatsrv-web": web,
     "redis": redis,
     "ncat": ncat,
     **{

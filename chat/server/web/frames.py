@@ -99,7 +99,7 @@ class Outgoing:
         self.frames = Frames(b"")
 
     def frame(self, text: Piece) -> Frames:
-        """The frames for a text, one made before if that was this very object, which nobody changes any more."""
+        """The frames for a text. Those for the last one are known by that very object: nobody changes it any more."""
         if text is not self.text:
             self.text, self.frames = text, Frames(text)
         return self.frames
@@ -108,7 +108,7 @@ class Outgoing:
 class Frames:
     """A text as one frame or, from FRAME bytes on, several, each with whole lines if they are not too long."""
 
-    __slots__ = ("data", "taken", "borders")
+    __slots__ = ("data", "size", "taken", "borders")
 
     def __init__(self, text: Piece) -> None:
         text = bytes(text[:SEND])
@@ -122,6 +122,7 @@ class Frames:
             start = end
             self.borders.append((size, end))
         self.data = frames[0] if len(frames) == 1 else b"".join(frames)
+        self.size = size  # bytes of it
         self.taken = start  # bytes of the text that are in it
 
     def cut(self, sent: int) -> tuple[memoryview, int]:

@@ -113,12 +113,10 @@ class BrowserWire:
             self.flush()
             if self.rest:
                 raise BlockingIOError(errno.EAGAIN, "", 0)
-        if not data:
-            return self.tls.send(b"") if self.tls else 0
-        frames = self.outgoing.frame(data)
-        size = len(frames.data)
+        outgoing = self.outgoing
+        frames = outgoing.frames if data is outgoing.text else outgoing.frame(data)
         try:
-            if (sent := self.below.send(frames.data)) == size:
+            if (sent := self.below.send(frames.data)) == frames.size:
                 return frames.taken
         except BlockingIOError as wait:
             sent = taken(wait)
