@@ -169,7 +169,7 @@ def test_a_host_that_is_none() -> None:
         (["localhost", "0"], "whole number from 1 to 65535"),
         (["localhost", "http"], "whole number from 1 to 65535"),
         (["a", "1", "b"], "unrecognized arguments: b"),
-        (["--connect-timeout", "soon"], "not a number of seconds"),
+        (["--connect-timeout", "soon"], "neither a number of seconds nor off"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(mistake: list[str], words: str) -> None:
