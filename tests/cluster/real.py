@@ -205,6 +205,7 @@ class Client:
         self.said = 0
         self.heard = bytearray()
         self.ended = False
+        self.pause = 0.0  # seconds, after each piece that it takes
         self.sock = socket.socket()
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)  # so that being pushed back is felt early
         self.sock.setblocking(False)
@@ -215,6 +216,8 @@ class Client:
             yield from connect(self.sock, (HERE, port), PATIENCE)
             while data := (yield from recv(self.sock, 1 << 16)):
                 self.heard += data
+                if self.pause:
+                    yield from sleep(self.pause)
         except OSError:
             pass
         finally:
