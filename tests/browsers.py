@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def with_web(chatsrv: Start, *flags: str, **more: Any) -> tuple[Chatsrv, int]:
     return server, web_port(server)
 
 
-def visit(browser: Browser, port: int, width: int = 900, height: int = 700, **more: Any) -> Page:
+def visit(browser: Browser, port: int, width: int = 900, height: int = 700, scheme: str = "http", **more: Any) -> Page:
     """A page of the chat in a browser that knows nothing from before, connected. It has a list of its `troubles`."""
     page = browser.new_context(viewport={"width": width, "height": height}, **more).new_page()
     page.set_default_timeout(15_000)  # milliseconds
@@ -51,7 +52,7 @@ def visit(browser: Browser, port: int, width: int = 900, height: int = 700, **mo
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("console", lambda message: troubles.append(message.text) if message.type in ("error", "warning") else None)
     page.troubles = troubles  # type: ignore[attr-defined]
-    page.goto(f"http://{HERE}:{port}/")
+    page.goto(f"{scheme}://{HERE}:{port}/")
     page.wait_for_function("() => document.getElementById('state').textContent === 'connected'")
     return page
 
@@ -78,7 +79,9 @@ def lines(page: Page) -> list[str]:
 class Guest:
     """A browser without a page: websockets' own client protocol over a blocking socket. It sees every frame."""
 
-    def __init__(self, port: int, *, buffer: int = 0, origin: str | None = None) -> None:
+    def __init__(
+        self, port: int, *, buffer: int = 0, origin: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         from websockets.client import ClientProtocol
         from websockets.uri import parse_uri
 
@@ -88,6 +91,8 @@ class Guest:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.sock.connect((HERE, port))
         self.name = "{}:{}".format(*self.sock.getsockname())
+        if tls:
+            self.sock = tls.wrap_socket(self.sock, server_hostname=HERE, suppress_ragged_eofs=False)
         self.protocol = ClientProtocol(parse_uri(f"ws://{HERE}:{port}/chat"), max_size=None, origin=origin)  # type: ignore[arg-type]
         self.frames: list[Any] = []  # that were received and not looked at
         self.text = ""
