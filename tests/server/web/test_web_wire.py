@@ -1,0 +1,137 @@
+"""A browser's wire in a world where time does not pass by itself: what takes long."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from timeless import World
+from wires import House, Peer
+
+pytest.importorskip("websockets", reason="websockets is not installed")
+
+from chat.handlers.chat import chat
+from chat.server.flags import Options
+from chat.server.web.frames import PING
+from chat.server.web.wire import PAUSE, UNANSWERED, BrowserWire, Door, keep_alive
+from loop import Coroutine, Kernel, sleep
+
+OPENING = (
+    b"GET /chat HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+PONG = b"\x8a\x80\0\0\0\0"
+
+
+@pytest.fixture
+def here(kernel: Kernel, world: World, tmp_path: Path) -> Iterator[House]:
+    options = Options()
+    vars(options).update(prefix=False, max_clients=100)
+    house = House(kernel, world, tmp_path / "journal", chat, options, partial(BrowserWire, Door([])))
+    kernel.spawn(keep_alive(house.server.connections, house.server.hub.pace), "pings")
+    yield house
+    house.close()
+
+
+def raw(here: House, **more: int) -> Peer:
+    """One that speaks for itself."""
+    peer = here.peer(**more)
+    peer.shook = False
+    return peer
+
+
+def guest(here: House) -> Peer:
+    peer = raw(here)
+    peer.sock.send(OPENING)
+    peer.until(lambda: peer.raw.endswith(b"here.\n"))
+    peer.raw = b""
+    return peer
+
+
+def test_a_request_that_does_not_come_is_not_waited_for(here: House) -> None:
+    nothing, slow, other = raw(here), raw(here), guest(here)
+    slow.sock.send(OPENING[:-2])
+    begun = here.world.now
+    for peer in nothing, slow:
+        peer.until(partial(getattr, peer, "fin"))
+        assert peer.raw.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+        peer.sock.shutdown(socket.SHUT_WR)
+        assert here.ended(peer) == "answered a request without an end with 408"
+    assert here.world.now - begun < 15
+    other.sock.send(b"\x81\x82\0\0\0\0hi")
+    other.until(lambda: other.raw.endswith(b"\x81\x03hi\n"))
+
+
+def test_a_byte_now_and_then_does_not_help(here: House) -> None:
+    def tick() -> Coroutine[None]:
+        while True:
+            yield from sleep(1)
+
+    here.kernel.spawn(tick(), "time passes in seconds")
+    peer = raw(here)
+    begun = here.world.now
+    sent = 0
+    while not peer.fin and sent < len(OPENING):
+        peer.sock.send(OPENING[sent : sent + 1])
+        sent, later = sent + 1, here.world.now + 1
+        peer.until(lambda: peer.fin or here.world.now >= later)  # noqa: B023
+    assert 5 < sent < 15 and here.world.now - begun < 15
+    assert here.ended(peer) == "answered a request without an end with 408"
+
+
+@pytest.mark.parametrize("how", ["reads nothing", "reads slowly"])
+def test_neither_is_one_that_does_not_take_the_answer(here: House, how: str) -> None:
+    peer = raw(here, buffer=1024)
+    peer.sock.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+    begun = here.world.now
+    while "terminated" not in here.path.read_text() and here.world.now - begun < 60:
+        if how == "reads slowly":
+            try:
+                peer.sock.recv(10)
+            except BlockingIOError:
+                pass
+        here.kernel.turn()
+    assert here.ended(peer) == "no handshake within 10 s" and here.world.now - begun < 15
+
+
+def test_a_browser_that_answers_pings_stays(here: House) -> None:
+    peer = guest(here)
+    for _ in range(3 * UNANSWERED):
+        peer.until(lambda: PING in peer.raw)
+        peer.raw = b""
+        peer.sock.send(PONG)
+    assert here.of(peer)
+
+
+def test_one_that_does_not_has_gone(here: House) -> None:
+    peer, other = guest(here), guest(here)
+    begun = here.world.now
+
+    def kicked() -> bool:
+        if PING in other.raw:
+            other.raw = b""
+            other.sock.send(PONG)
+        other.read()
+        return peer.fin
+
+    peer.until(kicked)
+    assert here.world.now - begun == pytest.approx((UNANSWERED + 1) * PAUSE, abs=3)
+    assert (
+        peer.raw.startswith(PING * UNANSWERED) and b"* You are disconnected: no answer to a ping for 60 s." in peer.raw
+    )
+    assert peer.raw.endswith(b"\x03\xf0no answer to a ping for 60 s")  # 1008
+    assert here.ended(peer) == "no answer to a ping for 60 s" and here.of(other)
+
+
+def test_it_counts_against_nobody_that_nobody_is_read_from(here: House) -> None:
+    peer = guest(here)
+    here.server.hub.pace.held = True
+    after = here.world.now + 10 * UNANSWERED * PAUSE
+    peer.until(lambda: here.world.now > after)
+    here.server.hub.pace.hold()
+    peer.sock.send(b"\x81\x82\0\0\0\0hi")
+    peer.until(lambda: peer.raw.endswith(b"\x81\x03hi\n"))
+    assert here.of(peer)
