@@ -59,7 +59,10 @@ class Pace:
         return self.most if self.most <= left else min(self.most, max(LEAST, left))
 
     def gather(self, size: int) -> None:
-        """Note that `size` bytes were published. Look at members only once in a while: that would cost too much."""
+        """Note that `size` bytes were published.
+
+        Members are looked at only once in a while, so that publishing costs the same however many there are.
+        """
         self.gathered += size
         self.unchecked += size + OVERHEAD
         if self.unchecked >= self.max_lag // 16:
