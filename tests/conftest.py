@@ -39,9 +39,10 @@ hypothesis.settings.load_profile("ours")
 # Files and tests that --fast leaves out: they start many programs, wait for what takes its time, or try very much.
 SLOW = set(
     "test_bench test_client test_cluster test_cluster_ends test_cluster_handlers test_cluster_load "
-    "test_cluster_losses test_cluster_ways test_cluster_world test_documents test_faults test_gallery test_install "
-    "test_limits test_listen test_main test_perfetto test_sending test_simulation test_speed_guards test_stdout "
-    "test_terminal test_watchdog test_web_page test_world TestAgainstAModel test_a_mistake_costs_its_own_member_only "
+    "test_cluster_losses test_cluster_ways test_cluster_world test_faults test_gallery test_install test_ladder "
+    "test_limits test_listen test_main test_perfetto test_readme test_sending test_simulation test_speed_guards "
+    "test_stdout test_terminal test_watchdog test_web_page test_world TestAgainstAModel "
+    "test_a_change_makes_the_test_fail_that_is_named test_a_mistake_costs_its_own_member_only "
     "test_a_very_long_chain_is_freed_without_recursion test_a_wait_queue_takes_time_by_the_number_of_its_waiters "
     "test_any_cut_of_any_stream test_any_operations_in_any_order_over_many_outboxes "
     "test_each_code_point_is_shown_or_an_escape test_entries_are_bounded test_every_way_of_cutting_around_the_limit "
