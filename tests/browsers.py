@@ -80,7 +80,13 @@ class Guest:
     """A browser without a page: websockets' own client protocol over a blocking socket. It sees every frame."""
 
     def __init__(
-        self, port: int, *, buffer: int = 0, origin: str | None = None, tls: ssl.SSLContext | None = None
+        self,
+        port: int,
+        *,
+        buffer: int = 0,
+        origin: str | None = None,
+        path: str = "/chat",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         from websockets.client import ClientProtocol
         from websockets.uri import parse_uri
@@ -93,7 +99,7 @@ class Guest:
         self.name = "{}:{}".format(*self.sock.getsockname())
         if tls:
             self.sock = tls.wrap_socket(self.sock, server_hostname=HERE, suppress_ragged_eofs=False)
-        self.protocol = ClientProtocol(parse_uri(f"ws://{HERE}:{port}/chat"), max_size=None, origin=origin)  # type: ignore[arg-type]
+        self.protocol = ClientProtocol(parse_uri(f"ws://{HERE}:{port}{path}"), max_size=None, origin=origin)  # type: ignore[arg-type]
         self.frames: list[Any] = []  # that were received and not looked at
         self.text = ""
         self.reset = False
