@@ -10,6 +10,7 @@ where a part ends, the part waits for that byte.
 from __future__ import annotations
 
 LIMIT = 1024  # bytes
+NEWLINE, RETURN = b"\n\r"  # as numbers: to look for b"\n" in bytes, Python first makes an error of why it is no number
 
 
 class Framer:
@@ -27,7 +28,7 @@ class Framer:
     def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived. Return the messages that are now complete, without their separators."""
         if self.rest:
-            if b"\n" not in data and len(self.rest) + len(data) < LIMIT:
+            if NEWLINE not in data and len(self.rest) + len(data) < LIMIT:
                 self.rest += data  # only what is new was searched: a line that drips in costs no more than a whole one
                 return []
             data = self.rest + data
@@ -40,7 +41,7 @@ class Framer:
                 data = data[data.index(b"\n") + 1 :]
         messages = data.split(b"\n")
         self.rest = messages.pop()
-        if b"\r" in data:
+        if RETURN in data:
             messages = [message[:-1] if message.endswith(b"\r") else message for message in messages]
         if len(data) >= LIMIT:
             if too_long(data, LIMIT):

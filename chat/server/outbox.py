@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from ..framing import NEWLINE
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Union
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 OVERHEAD = 130  # bytes a segment takes beside its data: itself, its data's header, its number (CPython, 64 bits)
 MERGE = 16 << 10  # bytes of lines for one reader that are put together into one piece
-NEWLINE = ord("\n")
 
 
 class Segment:

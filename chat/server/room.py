@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loop import WaitQueue
 
-from ..framing import LIMIT, split, too_long
+from ..framing import LIMIT, NEWLINE, split, too_long
 from .outbox import Feed, Outbox
 from .pace import Pace
 
@@ -187,7 +187,7 @@ def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes],
     if too_long(text, len(start) + LIMIT):
         lines = [part for line in lines for part in split(line)]
         text = start + (b"\n" + start).join(lines) + b"\n"
-    if b"\n" in b"".join(lines) or b"\n" in start:
+    if NEWLINE in start + b"".join(lines):
         raise ValueError("a message is one line: publish a list of messages instead of one with a newline in it")
     return lines, text
 

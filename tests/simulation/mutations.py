@@ -297,7 +297,7 @@ JOURNAL = [
 
 FRAMING = [
     mutation("1023 instead of 1024", "chat.framing:LIMIT", replace("1024", "1023")),
-    mutation("the return before a separator stays", "chat.framing:Framer.receive_data", take("b'\\r' in data", False)),
+    mutation("the return before a separator stays", "chat.framing:Framer.receive_data", take("RETURN in data", False)),
     mutation("a full part is followed by an empty message", "chat.framing:Framer.receive_data",
              drop("self.filled", 2)),
     mutation("characters are cut in two", "chat.framing:boundary",
