@@ -12,13 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
-from socket import socket
 from types import GeneratorType
 
 from .diagnose import report
 from .poller import READ, WRITE, Poller, default_poller
 from .task import GROUP, NOTHING_YET, Busy, Cancelled, Closed, Task, TimedOut
-from .traps import Coroutine, Park, ReadWait, Sleep, WriteWait, guess
+from .traps import Coroutine, Park, ReadWait, Sleep, Stream, WriteWait, guess
 
 
 class Kernel:
@@ -60,7 +59,7 @@ class Kernel:
         self.ready.append(task)
         return task
 
-    def close(self, sock: socket) -> None:
+    def close(self, sock: Stream) -> None:
         """Close a socket that tasks may wait for; those get Closed. Nothing else may close such a socket.
 
         The system uses a descriptor's number again at once. So its waiters and its arming must be gone before.

@@ -64,7 +64,7 @@ class TLS:
     to become readable has to see first that nothing is `pending`; and what is `unsent` goes out with the next send().
     """
 
-    __slots__ = ("cut", "ended", "failure", "gate", "incoming", "kept", "outgoing", "socket", "ssl")
+    __slots__ = ("cut", "ended", "failure", "gate", "heard", "incoming", "kept", "outgoing", "socket", "ssl")
 
     def __init__(
         self, sock: socket.socket, context: ssl.SSLContext, host: str | None = None, gate: Gate | None = None
@@ -74,6 +74,7 @@ class TLS:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()  # records
         self.ssl = context.wrap_bio(self.incoming, self.outgoing, server_side=host is None, server_hostname=host)
         self.kept: Data = b""  # what comes before all that is in `outgoing`
+        self.heard = False  # something has come
         self.ended = False  # the peer's stream
         self.cut = False  # it has ended without close_notify: somebody else may have ended it
         self.failure: Broken | None = None
@@ -100,7 +101,7 @@ class TLS:
 
         What the peer should know of a failure was sent then, as far as it could be.
         """
-        heard = done = False
+        done = False
         while True:
             yield from self.gate.enter()
             try:
@@ -118,9 +119,9 @@ class TLS:
             data = yield from recv(self.socket, RECORD, left())
             if not data:
                 raise Broken("end of stream")
-            if not heard and data[0] not in BEGINNINGS:
+            if not self.heard and data[0] not in BEGINNINGS:
                 raise NotTLS("not TLS")
-            heard = True
+            self.heard = True
             self.incoming.write(data)
 
     def shake(self) -> bool:

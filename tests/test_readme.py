@@ -16,6 +16,7 @@ import pytest
 from chatting import PATIENCE, ROOT, Start
 from documents import BLOCKS, HANDLERS, TEXT, section
 
+from chat.server.certificate import Certificate
 from chat.server.flags import parse
 from chat.server.loading import load_handler
 
@@ -34,12 +35,18 @@ def test_commands_are_possible(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     for block in BLOCKS:
-        for line in block.text.splitlines() if block.kind == "sh" else ():
+        for line in block.text.replace("\\\n", " ").splitlines() if block.kind == "sh" else ():
             program, *words = shlex.split(line.rstrip("& "), comments=True)
             if program == "./chatsrv":
-                load_handler(parse(words).handler)
+                options = parse(words)
+                load_handler(options.handler)
+                if options.tls and shutil.which("openssl"):  # with which the line before has made it
+                    Certificate(*options.tls)
             elif program == "./chatclient":
                 assert os.access(ROOT / program, os.X_OK)
+            elif program == "openssl":
+                if shutil.which(program):
+                    subprocess.run([program, *words], check=True, capture_output=True)
             elif program == "make":
                 assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
             elif program == ".venv/bin/python":

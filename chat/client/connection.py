@@ -8,21 +8,27 @@ import struct
 import sys
 import termios
 
-from loop import connect, sleep
+from loop import connect, send, sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from loop import Kernel, WaitQueue
+    from loop.tls import TLS
     from loop.traps import Coroutine
+
+    from .secure import Trust
 
 SILENCE = 120  # seconds after which a machine that answers nothing is gone
 LOOK = 10  # seconds between two looks for that
 
 
-def reach(kernel: Kernel, family: int, address: Any, timeout: float | None) -> Coroutine[socket.socket]:
-    """COROUTINE. Returns a socket connected to this address; raises OSError or TimedOut."""
+def reach(
+    kernel: Kernel, family: int, address: Any, timeout: float | None, trust: Trust | None
+) -> Coroutine[socket.socket | TLS]:
+    """COROUTINE. Returns a connection to this address, with TLS if there is to be trust; raises OSError or TimedOut."""
+    begun = kernel.clock()
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -33,10 +39,25 @@ def reach(kernel: Kernel, family: int, address: Any, timeout: float | None) -> C
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         yield from connect(sock, address, timeout)
-        return sock
+        if trust is None:
+            return sock
+        return (yield from trust.greet(sock, lambda: timeout and max(0.0, begun + timeout - kernel.clock())))
     except BaseException:
         kernel.close(sock)
         raise
+
+
+def socket_of(connection: socket.socket | TLS) -> socket.socket:
+    """The socket that is below it, or is it."""
+    return connection if isinstance(connection, socket.socket) else connection.socket
+
+
+def send_end(connection: socket.socket | TLS) -> Coroutine[None]:
+    """COROUTINE. End our stream, in TLS's way first."""
+    if not isinstance(connection, socket.socket):
+        connection.end()
+        yield from send(connection, b"")
+    socket_of(connection).shutdown(socket.SHUT_WR)
 
 
 def watch(kernel: Kernel, sock: socket.socket, sent: WaitQueue) -> Coroutine[None]:

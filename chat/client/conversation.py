@@ -7,7 +7,7 @@ import sys
 
 from loop import Closed, TimedOut, WaitQueue, recv, sleep, writable
 
-from .connection import SILENCE, reach, unacknowledged, watch
+from .connection import SILENCE, reach, send_end, socket_of, unacknowledged, watch
 from .display import why
 from .incoming import Incoming
 from .outgoing import Outgoing
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from loop import Kernel, Task
+    from loop.tls import TLS
     from loop.traps import Coroutine
 
     from .display import Plain
@@ -89,15 +90,16 @@ class Conversation:
                     pass
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def connect(self) -> Coroutine[socket.socket]:
-        """COROUTINE. Returns a socket connected to the first of the addresses that answers; raises OSError."""
+    def connect(self) -> Coroutine[socket.socket | TLS]:
+        """COROUTINE. Returns a connection to the first of the addresses that answers; raises OSError."""
         slow = self.spawn(self.admit_slowness())
         self.display.prompt("connecting")
         trouble = ""
         try:
             for family, address in self.addresses:
                 try:
-                    return (yield from reach(self.kernel, family, address, self.options.connect_timeout))
+                    timeout = self.options.connect_timeout
+                    return (yield from reach(self.kernel, family, address, timeout, self.options.trust))
                 except (OSError, TimedOut) as error:
                     trouble = "no answer in time" if isinstance(error, TimedOut) else why(error)
         finally:
@@ -109,11 +111,11 @@ class Conversation:
         yield from sleep(SLOW)
         self.display.tell(f"connecting to {self.options.host} port {self.options.port}")
 
-    def listen(self, sock: socket.socket) -> Coroutine[str]:
+    def listen(self, sock: socket.socket | TLS) -> Coroutine[str]:
         """COROUTINE. Shows what comes until the connection ends; returns why. If that was wanted, ends the client."""
-        self.socket = sock
+        self.socket = socket_of(sock)
         self.display.prompt("")
-        tasks = [self.spawn(self.talk(sock)), self.spawn(watch(self.kernel, sock, self.sent))]
+        tasks = [self.spawn(self.talk(sock)), self.spawn(watch(self.kernel, self.socket, self.sent))]
         incoming = Incoming()
         trouble = ""
         try:
@@ -129,13 +131,15 @@ class Conversation:
             self.kernel.close(sock)
             self.socket = None
         yield from self.show(incoming.finish())
+        if not trouble and getattr(sock, "cut", False) and not self.outgoing.end_expected():
+            trouble = "the connection was cut off"  # by anybody on the way, perhaps
         wanted = not trouble and self.outgoing.end_expected()
         lost = self.outgoing.disconnect(clean=not trouble)
         if wanted:
             self.leave()
         return (trouble or "the server has closed the connection") + "; what was said last may be lost" * lost
 
-    def receive(self, sock: socket.socket, incoming: Incoming) -> Coroutine[bytes]:
+    def receive(self, sock: socket.socket | TLS, incoming: Incoming) -> Coroutine[bytes]:
         """COROUTINE. Like recv, but shows an unfinished line, such as a question, if no more follows soon."""
         while True:
             try:
@@ -147,26 +151,26 @@ class Conversation:
         """COROUTINE. Shows lines from the server, and marks our own. Waits while too much is not shown yet."""
         yield from self.display.show([(line, self.outgoing.heard(line)) for line in lines])
 
-    def talk(self, sock: socket.socket) -> Coroutine[None]:
+    def talk(self, sock: socket.socket | TLS) -> Coroutine[None]:
         """COROUTINE. The socket's only writer. What is not sent when the connection fails goes over the next one."""
         try:
             while self.outgoing.waiting or not self.outgoing.ended:
-                if not self.outgoing.waiting:
+                if not (self.outgoing.waiting or getattr(sock, "unsent", False)):
                     yield from self.news.wait()
                     continue
                 yield from writable(sock)
                 try:
                     self.outgoing.sent(sock.send(self.outgoing.waiting[:PIECE]))
-                except BlockingIOError:
-                    continue
+                except BlockingIOError as wait:
+                    self.outgoing.sent(getattr(wait, "characters_written", 0))  # TLS takes more than goes out
                 self.news.wake_all()
                 self.sent.wake()
-            sock.shutdown(socket.SHUT_WR)
+            yield from send_end(sock)
             self.outgoing.finish()
         except OSError:
             return  # listen() learns of it by its own recv, behind all that arrived before
         if not self.hasty:
-            while unacknowledged(sock):
+            while unacknowledged(socket_of(sock)):
                 yield from sleep(1)
             yield from self.farewell(PATIENCE)
 

@@ -125,4 +125,5 @@ class Window(Plain):
 
 
 def why(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:]

@@ -61,6 +61,9 @@ def make_parser() -> Parser:
     flag("--bell", action="store_true", help="ring the terminal's bell when somebody names you")
     flag("--connect-timeout", metavar="SECONDS", default=10.0, type=seconds,
          help="give up an address of the host after this long (default: 10; off: never)")  # fmt: skip
+    flag("--tls", action="store_true", help="speak TLS, with a server that proves to be HOST")
+    flag("--ca", metavar="FILE", help="trust the authorities in this PEM file, instead of the system's")
+    flag("--insecure", action="store_true", help="do not ask whom one speaks with")
     flag("--version", action="version", version=f"chatclient {VERSION}")
     return parser
 
@@ -73,6 +76,16 @@ def parse() -> argparse.Namespace:
     if port and options.port:
         parser.error(f"there are two ports: {port} and {options.port}")
     options.port = port or options.port or PORT
+    options.trust = None
+    if options.tls:
+        from .secure import Trust  # only now: to import ssl takes long
+
+        try:
+            options.trust = Trust(options.host, options.ca, options.insecure)
+        except ValueError as error:
+            parser.error(f"--ca: {error}")
+    elif options.ca or options.insecure:
+        parser.error("--ca and --insecure need --tls")
     return options
 
 

@@ -6,6 +6,7 @@ import errno
 import socket
 import ssl
 
+from loop import TimedOut
 from loop.tls import TLS, Broken, Gate, NotTLS
 
 from .listen import why
@@ -29,14 +30,22 @@ class Secured(TLS):
         try:
             yield from self.begin(left)
         except NotTLS:
-            try:
-                self.socket.send(TOLD)
-            except OSError:
-                pass
+            self.tell()
             return "it does not speak TLS"
+        except TimedOut:
+            if not self.heard:  # it may wait for us to begin
+                self.tell()
+            raise
         except Broken as error:
             return f"no TLS: {error.strerror}"
         return ""
+
+    def tell(self) -> None:
+        """Tell a peer that does not speak TLS."""
+        try:
+            self.socket.send(TOLD)
+        except OSError:
+            pass
 
 
 class Certificate:

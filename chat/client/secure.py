@@ -1,0 +1,50 @@
+"""TLS to the server: whom to trust."""
+
+from __future__ import annotations
+
+import ssl
+
+from loop.tls import TLS, Broken, NotTLS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Callable
+
+    from loop.traps import Coroutine
+
+
+class Trust:
+    """In servers that are called `host` and have a certificate from the system's authorities, or from those in a file.
+
+    Or, `blindly`, in any server, which keeps out those that only listen.
+    """
+
+    def __init__(self, host: str, authorities: str | None, blindly: bool) -> None:
+        """Raises ValueError, with a line for the user."""
+        self.host = host
+        try:
+            self.context = ssl.create_default_context(cafile=authorities)
+        except ssl.SSLError:
+            raise ValueError(f"there is no certificate in {authorities}, or not in PEM format") from None
+        except OSError as error:
+            raise ValueError(f"cannot read {authorities}: {(error.strerror or str(error)).lower()}") from None
+        self.context.options |= ssl.OP_NO_RENEGOTIATION  # else a write might have to read
+        if authorities:  # or the server's own certificate, which then stands for itself (since Python 3.10)
+            self.context.verify_flags |= getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN", 0)
+        if blindly:
+            self.context.check_hostname = False
+            self.context.verify_mode = ssl.CERT_NONE
+
+    def greet(self, sock: socket.socket, left: Callable[[], float | None]) -> Coroutine[TLS]:
+        """COROUTINE. Returns TLS on this socket; raises OSError or TimedOut. `left()` is how long it may take."""
+        try:
+            tls = TLS(sock, self.context, self.host)
+            yield from tls.begin(left)
+            return tls
+        except NotTLS:
+            raise OSError("the server does not speak TLS") from None
+        except Broken as error:
+            raise OSError(f"no TLS: {error.strerror}") from None
+        except ValueError:  # OpenSSL wants to be told no such name
+            raise OSError(f"no certificate can be for {self.host!r}") from None
