@@ -308,8 +308,8 @@ class Member:
             self.outbox = CLOSED
             if self.writer:
                 self.writer.cancel()
-            if self.drained:
-                self.drained.wake_all()
+        if self.drained:
+            self.drained.wake_all()
 
     @property
     def overfed(self) -> bool:

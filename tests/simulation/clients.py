@@ -180,11 +180,11 @@ class Client:
         elif self.cut == "whole":
             yield stream
         else:
-            most = 3 if self.cut == "drip" and len(stream) < 100 else 300
-            if most == 3:
+            if self.cut == "drip":
                 self.world.hit("slow drip")
             start = 0
             while start < len(stream):
+                most = 3 if self.cut == "drip" and start < 100 else 300
                 size = 1 + self.world.below(most)
                 yield stream[start : start + size]
                 start += size

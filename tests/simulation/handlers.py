@@ -197,6 +197,11 @@ class Wanderer:
     def ignore_end(self) -> None:
         self.heedless = True
 
+    def go_on(self) -> None:
+        """Take no end for an end, and no cancelling either."""
+        self.ignore_end()
+        self.swallow("everything")
+
     def swallow(self, what: str) -> None:
         self.swallows = (Exception,) if what == "exceptions" else (BaseException,)
         self.ear.stubborn = self.ear.stubborn or what == "everything"
@@ -297,7 +302,7 @@ def mischief(world: World, number: int) -> bytes:
     pick = world.pick
     text: str = pick(
         f"/clock {pick(1, 3, 20)} {pick('0', '0.5', '3')}", "/stubborn", "/stubborn", "/swallow exceptions",
-        "/swallow everything", "/spawn stubborn", "/spawn stubborn", "/ignore_end", f"/fail {pick('error', 'oserror', 'exit', 'late', 'late')}",
+        "/swallow everything", "/spawn stubborn", "/spawn stubborn", "/ignore_end", "/go_on", f"/fail {pick('error', 'oserror', 'exit', 'late', 'late')}",
         f"/kick {world.below(number)}", "/leave",
     )  # fmt: skip
     return text.encode()

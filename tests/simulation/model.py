@@ -13,6 +13,7 @@ import chat.server.member
 import chat.server.outbox
 import chat.server.pace
 import chat.server.room
+from chat.server.server import LINGER
 from loop import TimedOut
 
 from .reference import parts
@@ -58,6 +59,7 @@ class Ear:
         self.deadline: float | None = None  # of the receive() in which its handler is
         self.ends_told = 0
         self.began = self.returned = False
+        self.receiving = False  # its handler is in receive()
         self.failed = False  # its handler has raised something of its own
         self.stubborn = False  # its handler does not let itself be ended
         self.deaf = False  # its handler does not receive any more
@@ -99,7 +101,8 @@ class Model:
         self.world = world
         self.orders: list[Order] = []
         self.ears: dict[str, Ear] = {}  # by the member's name
-        self.tasks_at_stop: set[Any] = set()  # those of rooms, when the server was told to stop
+        self.stopped_at = 0.0  # when the server was told to stop
+        self.tasks_at_stop: set[Any] = set()  # those of rooms, then
         self.speaking: tuple[Order, bytes] | None = None  # the room of which the journal hears just now, and the prefix
 
     def room(self, hub: Hub, name: str) -> Room:
@@ -211,10 +214,12 @@ class Member(chat.server.member.Member):
         ear, world = self.ear, self.model.world
         began = world.now
         ear.deadline = None if timeout is None else began + timeout
+        ear.receiving = True
         try:
             messages = yield from super().receive(timeout)
         except TimedOut:
-            if timeout is None or world.now < began + timeout:
+            late = timeout is not None and world.now > began + timeout + 0.1 and not (world.leaps or world.stops)
+            if timeout is None or world.now < began + timeout or late:
                 raise Failure(
                     f"{self.name} was to wait {timeout} s for a message, and waited {world.now - began:g} s"
                 ) from None
@@ -226,6 +231,7 @@ class Member(chat.server.member.Member):
             raise
         finally:
             ear.deadline = None
+            ear.receiving = False
         if self.kicked and not ear.interrupted:
             raise Failure(f"{self.name} was kicked, and yet its handler receives {messages}")
         much = self.hub.options.max_lag // 4
@@ -248,8 +254,12 @@ class Member(chat.server.member.Member):
 
     def check_kick(self, reason: str) -> None:
         world, link, options = self.model.world, self.ear.link, self.hub.options
-        if reason == ENDING and not self.model.tasks_at_stop.isdisjoint(self.hub.tasks):
-            raise Failure("the goodbyes are said, though rooms' tasks go on")
+        if reason == ENDING:
+            if not self.model.tasks_at_stop.isdisjoint(self.hub.tasks):
+                raise Failure("the goodbyes are said, though rooms' tasks go on")
+            took = world.now - self.model.stopped_at
+            if took > LINGER + 0.1 and not (world.leaps or world.stops):
+                raise Failure(f"the goodbyes are said {took:g} s after the server was told to stop")
         if reason == self.failure.lower() and self.receiving and (link.incoming or link.fin):
             raise Failure(f"{self.name} is kicked, though what it has said is still read")
         if reason.startswith("silent for "):
@@ -267,8 +277,10 @@ class Member(chat.server.member.Member):
             most = self.ear.due + (messages + 3) * chat.server.outbox.OVERHEAD
             if most <= options.max_lag:
                 raise Failure(f"{self.name} is kicked, but only {self.ear.due} bytes are due to it")
-            reads = link.client.attentive or (link.client.steady and not self.ear.being_told)
-            if reads and not (self.grown > options.max_lag * 3 // 4 or world.leaps or world.stops or world.race):
+            told = self.ear.being_told
+            reads = link.client.attentive or (link.client.steady and not told)
+            too_much = told and self.grown > options.max_lag * 3 // 4  # at once
+            if reads and not (too_much or world.leaps or world.stops or world.race):
                 raise Failure(f"{self.name} is kicked ({reason}), though it reads")
 
     @property

@@ -86,6 +86,7 @@ OUTBOX = [
              replace("self.due.appendleft", "self.due.append")),
     mutation("the rest of a partial send does not count", "chat.server.outbox:Outbox.sent", drop("self.due_size")),
     mutation("a message cut in two is not noticed", "chat.server.outbox:Outbox.sent", drop("self.cut")),
+    mutation("how much was sent is not counted", "chat.server.outbox:Outbox.sent", drop("self.taken")),
     mutation("a fork stands at the end", "chat.server.outbox:Outbox.fork",
              replace("self.place", "self.feed.seal()")),
 ]  # fmt: skip
@@ -270,12 +271,15 @@ SERVER = [
              drop("member.kick")),
     mutation("a member that can't be sent to is not read to its end", "chat.server.server:Server.see_handlers_end",
              take("member.receiving", False)),
+    mutation("a member is dropped without a reason", "chat.server.server:Server.drop", drop("member.reason")),
     mutation("members are left alone at the end", "chat.server.server:Server.run", drop("member.kick")),
     mutation("members lose what is due at the end", "chat.server.server:Server.run",
              replace("True", "False")),
     mutation("the listeners stay open", "chat.server.server:Server.run", drop("kernel.close")),
     mutation("rooms' tasks go on", "chat.server.server:Server.run", drop("self.end_tasks", 1)),
     mutation("rooms' tasks that begin at the end go on", "chat.server.server:Server.run", drop("self.end_tasks", 2)),
+    mutation("each task of a room has a second to end", "chat.server.server:Server.end_tasks",
+             replace("max(0.0, end - self.kernel.clock())", "LINGER")),
     mutation("the journal is not written to its end", "chat.server.server:Server.run", drop("self.journal.flush")),
 ]  # fmt: skip
 

@@ -247,6 +247,7 @@ class Oracle:
             raise Failure(f"nobody is read from since {self.held_since}")
         if len(server.connections) or self.stopped_at is None:
             self.empty_since = world.now
+        self.empty_since = max(self.empty_since, self.stopped_at or 0.0)
         if world.now > self.empty_since + 2 * LINGER + SLACK and self.timely:
             raise Failure(f"all are gone since {self.empty_since}, and the server is still there")
         if self.stopped_at and self.timely and world.now > self.stopped_at + LINGER + SLACK:
@@ -261,8 +262,8 @@ class Oracle:
             if client.closed or name not in here:
                 continue
             member, ear = here[name], self.model.ears[name]
-            patient = self.handler == "wanderer" and not member.receiving
-            if link.incoming and not self.options.max_rate and not hub.pace.held and not patient and not member.overfed:
+            held = not ear.receiving or member.overfed or hub.pace.held or self.options.max_rate
+            if (link.incoming or member.unread) and not held:
                 raise Failure(f"idle, though {client.name} has sent what was not read: {show(link.incoming)}")
             self.check_limits(client, link, member)
             if client.attentive and ear.open and len(client.received) != len(ear.should):

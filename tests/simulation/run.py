@@ -170,14 +170,17 @@ class Run:
             client = Client(world, serial, pick(*world.listeners), host, talkative, fine)
             client.link = Socket(world, client, pick(*sizes), pick(*sizes), self.options.max_rate)
             if client.steady and self.options.max_lag < 10_000:  # just fast enough for --max-lag
-                client.gulp = self.options.max_lag * 11 // 20
-                client.link.room = self.options.max_lag * 3 // 2
+                client.gulp = self.options.max_lag * 4 // 10
+                client.link.room = self.options.max_lag
             if self.handler == "nick":
                 client.speak_nick()
             elif self.handler == "wanderer":
                 client.wander(number)
             world.clients.append(client)
             world.at(chance() * span, client.live())
+        if self.options.max_lag in (1024, 3000) and any(client.steady for client in world.clients) and chance() < 0.5:
+            pick(*world.clients).messages.append(b"\n" * 2000)  # more than a steady one can take at once
+            world.leap = world.stop = world.race = 0  # nothing excuses its being sent away
         self.trouble(span)
         if not self.calm:
             world.at(pick(0, chance(), chance() * span, chance() * span), once(lambda: self.ring("stop")))
@@ -252,7 +255,7 @@ class Run:
             world.hit("shutdown while clients talk" if busy else "shutdown at rest")
             if world.history is not None:
                 world.note("the server is told to stop")
-            ask.stopped_at = world.now
+            ask.stopped_at = self.model.stopped_at = world.now
             self.model.tasks_at_stop = set(self.server.hub.tasks)
         else:
             world.count("told to stop again")
