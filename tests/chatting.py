@@ -372,6 +372,7 @@ class Visitor:
         self.heard = bytearray()
         self.said = 0
         self.listening: Task | None = None
+        self.cut_off = False  # a reset has ended what it hears, not the end of the stream
 
     def enter(self, port: int) -> Coroutine[None]:
         """COROUTINE. Connect, and wait for the greeting's first byte: from then on all is meant for it, too."""
@@ -393,7 +394,7 @@ class Visitor:
             while data := (yield from recv(self.sock, 1 << 20)):  # more than a talker sends in a turn
                 self.heard += data
         except OSError:
-            pass
+            self.cut_off = True
         self.close()
 
     def listen_up_to(self, last: bytes) -> Coroutine[None]:

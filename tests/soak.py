@@ -53,6 +53,9 @@ class Round:
         alive.cancel()
         self.crowd.run(observer.leave())
         heard = {visitor.name: visitor.heard for visitor in self.visitors}
+        cut_off = {visitor.name for visitor in self.visitors if visitor.cut_off} - self.torn
+        self.fates["cut off, being too slow"] += len(cut_off)
+        self.torn |= cut_off
         self.messages = observer.heard.count(b"\n") - 1
         return check_oracle(observer.heard, heard, self.said, self.torn)
 
