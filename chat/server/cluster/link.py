@@ -140,10 +140,12 @@ class Link:
 
     def explain(self) -> str:
         """Where it stands, in a line."""
-        (epoch, offset), entries = self.incoming.position, len(self.outgoing.entries)
+        (epoch, offset), (last_epoch, end) = self.incoming.position, self.incoming.end
+        entries = len(self.outgoing.entries)
+        behind = f"{end - offset} messages behind" if epoch == last_epoch else "behind"
         return (
             f"stream {self.stream}: read up to message {offset} of epoch {epoch.decode('ascii', 'replace')}, "
-            f"{'there is more' if self.incoming.behind else 'the end'}; "
+            f"{behind if self.incoming.behind else 'the end'}; "
             f"{entries} entries ({self.outgoing.size} bytes) have not come back; {self.losses} losses"
         )
 

@@ -104,11 +104,12 @@ class Cluster:
 
     def explain(self) -> list[str]:
         """How it stands, in some lines."""
-        state = f"connected for {self.kernel.clock() - self.since:.0f} s"
-        if not self.session:
+        if self.session:
+            state = f"connected for {self.kernel.clock() - self.since:.0f} s, last write took {self.session.took:.4f} s"
+        else:
             state = f"away for {self.kernel.clock() - self.since:.0f} s: {self.reason}"
         lines = [f"node {self.node[:8]} at {self.address}: {state}; {self.sessions} sessions so far, "
-                 f"{self.sent_again} messages sent again"]  # fmt: skip
+                 f"{self.sent_again} messages sent again, {self.links.size} bytes have not come back"]  # fmt: skip
         links = self.links.all()
         lines += [link.explain() for link in links[:SHOWN]]
         lines += [f"and {len(links) - SHOWN} more streams"] if len(links) > SHOWN else []

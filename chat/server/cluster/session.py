@@ -42,6 +42,7 @@ class Session:
         self.client_id = 0  # the name that Redis has for the connection that follows; 0: it does not tell
         self.waiting: set[Link] = set()  # those whose streams it waits for now
         self.sha = b""
+        self.took = 0.0  # seconds from the last write to Redis's answer
         self.writer: Task | None = None
         self.trouble: BaseException | None = None  # what the writer has met
 
@@ -140,8 +141,10 @@ class Session:
             self.call(link, entry.number, link.outgoing.last_settled, entry.messages, bytes(entry.text))
             for link, entry in lot
         ]
+        began = self.kernel.clock()
         yield from send(connection.socket, b"".join(calls), TIMEOUT)
         for _, entry in lot:
             epoch, offset = yield from connection.answer()
             entry.position = epoch, int(offset)
+            self.took = self.kernel.clock() - began
         self.links.settle()

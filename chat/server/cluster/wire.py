@@ -152,6 +152,8 @@ def introduce(connection: Connection, address: Address, name: str) -> Coroutine[
     version = re.search(rb"redis_version:(\d+)\.(\d+)", server)
     if not version or tuple(map(int, version.groups())) < OLDEST:
         raise Refused("is too old: Redis {}.{} or newer is needed".format(*OLDEST))
+    if re.search(rb"(?:redis|server)_mode:cluster", server):
+        raise Refused("is part of a Redis Cluster: a Redis of its own is needed")
     if role[0] != b"master":
         raise Unready("is a read-only copy of another Redis")
     names = re.findall(rb"(?:run_id|master_replid):(\w{,12})", server + replication)

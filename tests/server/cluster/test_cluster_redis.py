@@ -352,10 +352,10 @@ def test_introductions(two: Two) -> None:
     assert re.search(rb"redis_version:\d+\.\d+\.\d+\r\n", asker.ask("INFO", "server"))
     assert re.search(rb"run_id:[0-9a-f]{40}\r\n", asker.ask("INFO", "server"))
     assert re.search(rb"master_replid:[0-9a-f]{40}\r\n", asker.ask("INFO", "replication"))
-    assert asker.ask("ROLE") == [b"master", 0, []]
+    assert asker.ask("ROLE")[::2] == [b"master", []]
     assert asker.ask("AUTH", "secret").startswith("ERR AUTH <password> called without any password configured")
     assert asker.ask("AUTH", "somebody", "secret").startswith("WRONGPASS")
-    assert asker.ask("NONSENSE").startswith("ERR unknown command 'NONSENSE'")
+    assert re.match("ERR unknown command [`']NONSENSE[`']", asker.ask("NONSENSE"))
     assert asker.ask("SELECT", 99) == "ERR DB index is out of range"
 
 

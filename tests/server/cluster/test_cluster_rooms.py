@@ -378,4 +378,21 @@ def test_what_the_dump_says() -> None:
     world.mend()
     world.run(6)
     assert "connected for" in node.cluster.explain()[0]
-    assert "2 sessions so far, 1 messages sent again" not in text
+    assert "last write took 0.0020 s; 2 sessions so far" in node.cluster.explain()[0]
+    assert "0 bytes have not come back" in node.cluster.explain()[0]
+
+
+def test_the_dump_of_a_node_that_catches_up() -> None:
+    world, node, other = two_nodes()
+    node.part()
+    for number in range(40):
+        other.say(f"{number}", "more")
+        world.run(0.01)
+    node.reachable = True
+    found: list[str] = []
+    while b"39\n" not in node.listen():
+        world.run(0.0005)
+        found += [line for line in node.cluster.explain() if "80 messages behind" in line]
+    assert found
+    world.run(1)
+    assert "the end; 0 entries" in node.cluster.explain()[1]

@@ -101,7 +101,7 @@ def test_sentinel(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Non
     stage.redis.start()
     stage.redis.ask("AUTH", "secret")
     try:
-        copy = Redis(tmp_path_factory.mktemp("copy"), *protected, "--replicaof", f"{HERE} {stage.redis.port}")
+        copy = Redis(tmp_path_factory.mktemp("copy"), *protected, "--replicaof", HERE, str(stage.redis.port))
         others.append(copy)
         copy.ask("AUTH", "secret")
         stage.until(lambda: b"master_link_status:up" in copy.ask("INFO", "replication"))
@@ -127,6 +127,17 @@ def test_sentinel(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Non
     finally:
         for other in others:
             other.kill()
+
+
+def test_a_redis_cluster_is_refused(tmp_path: Path) -> None:
+    """In words, before the first room beside the lobby would fail."""
+    redis = Redis(tmp_path, "--cluster-enabled", "yes")
+    try:
+        refused = run_chatsrv("--cluster", redis.url(), "--cluster-wait")
+    finally:
+        redis.kill()
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "is part of a Redis Cluster: a Redis of its own is needed" in refused.stderr
 
 
 def test_nodes_that_start_before_redis(stage: Stage) -> None:
