@@ -14,34 +14,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from types import GeneratorType
 
-# Type checkers take this for True. To import typing takes longer than to import all of loop/ (NOTES.md, chapter 12).
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any as Any
-    from typing import Protocol as Protocol
-    from typing import TypeVar, Union
-
-    from .task import Task
-
-    T = TypeVar("T")
-
-    class HasFileno(Protocol):
-        def fileno(self) -> int: ...
-
-    class Stream(HasFileno, Protocol):
-        """A socket, or TLS on one."""
-
-        def send(self, data: bytes | memoryview, /) -> int: ...
-        def recv(self, most: int, /) -> bytes: ...
-        def close(self) -> None: ...
-
-    Source = Union[int, HasFileno]
-    Trap = Union["ReadWait", "WriteWait", "Sleep", "Park"]
-    Coroutine = Generator[Trap, Any, T]  # that returns a T
-else:
-    Any = Protocol = Source = Stream = object
-    Coroutine = Generator
-
 
 class Wait:
     """Wait for a descriptor: to be read or to be written, as the subclass says."""
@@ -91,3 +63,32 @@ def guess(trap: object) -> str:
         name = trap.__name__
         return f"the generator {name}() was yielded, not run; did you mean `yield from {name}(...)`?"
     return f"{trap!r} was yielded, which is no trap; did you mean `return`, or `yield from` a coroutine?"
+
+
+# What type hints name. Type checkers take this for True; to import typing would take longer than all of loop/.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any as Any
+    from typing import Protocol as Protocol
+    from typing import TypeVar, Union
+
+    from .task import Task
+
+    T = TypeVar("T")
+
+    class HasFileno(Protocol):
+        def fileno(self) -> int: ...
+
+    class Stream(HasFileno, Protocol):
+        """A socket, or TLS on one."""
+
+        def send(self, data: bytes | memoryview, /) -> int: ...
+        def recv(self, most: int, /) -> bytes: ...
+        def close(self) -> None: ...
+
+    Source = Union[int, HasFileno]
+    Trap = Union["ReadWait", "WriteWait", "Sleep", "Park"]
+    Coroutine = Generator[Trap, Any, T]  # that returns a T
+else:
+    Any = Protocol = Source = Stream = object
+    Coroutine = Generator

@@ -1,4 +1,4 @@
-"""TLS to the server: whom to trust."""
+"""TLS to the server, and which servers to trust."""
 
 from __future__ import annotations
 
