@@ -11,9 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from xml.etree import ElementTree
 
-import picture
 import pytest
 from chatting import HERE, PATIENCE, ROOT, Chatsrv, Client, eventually, free_port, memory
 from terminals import CLIENT, Pty, Tmux
@@ -684,13 +682,3 @@ def test_the_terminal_goes_away(server: Chatsrv) -> None:
         pty.wait_for("here.")
         pty.hang_up()
         assert pty.process.wait(PATIENCE) == 128 + signal.SIGHUP
-
-
-def test_the_picture_in_the_readme_is_made_from_a_real_run() -> None:
-    rows, cursor = picture.session()
-    drawing = ElementTree.fromstring(picture.drawn(rows, cursor))
-    words = [text.text for text in drawing if text.text]
-    assert " ".join(words).endswith(
-        "> The line one types stays where it is, on as many rows as it needs, whi le the others"
-    )
-    assert "carla" in words and "\\x1b[2J?" in words

@@ -37,6 +37,10 @@ class Picture:
         self.box(0, 0, width, height, "ground", 10)
         self.text(20, 32, title, "title")
 
+    @staticmethod
+    def escaped(text: str) -> str:
+        return escape(text, quote=False)
+
     def box(self, x: float, y: float, width: float, height: float, look: str, round: float = 5) -> None:
         place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
         self.parts.append(f'<rect {place} rx="{round:g}" class="{look}"/>')
@@ -44,7 +48,7 @@ class Picture:
     def text(self, x: float, y: float, text: str, look: str = "", anchor: str = "start") -> None:
         """`anchor`: whether the text begins at x ("start"), ends there ("end"), or has it in its "middle"."""
         more = f' text-anchor="{anchor}"' * (anchor != "start") + f' class="{look}"' * bool(look)
-        self.parts.append(f'<text x="{x:g}" y="{y:g}"{more}>{escape(text, quote=False)}</text>')
+        self.parts.append(f'<text x="{x:g}" y="{y:g}"{more}>{self.escaped(text)}</text>')
 
     def label(self, x: float, y: float, lines: list[str], look: str = "") -> None:
         """Small lines around x, the first one at y, that hide what is behind them."""
