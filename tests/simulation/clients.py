@@ -100,6 +100,8 @@ class Client:
         self.messages = [
             line for text in self.messages for line in ([next(said) + b"\n", text] if chance() < often else [text])
         ]
+        if chance() < 0.5 and any(line.startswith(b"/listen") for line in self.messages):
+            self.cut, self.tempo = "drip", 0.5  # its handler waits, and parts of a message come
         if chance() < world.mischief:
             self.messages.insert(world.below(len(self.messages) + 1), mischief(world, number) + b"\n")
 
@@ -184,7 +186,7 @@ class Client:
                 self.world.hit("slow drip")
             start = 0
             while start < len(stream):
-                most = 3 if self.cut == "drip" and start < 100 else 300
+                most = 3 if self.cut == "drip" and start < 200 else 300
                 size = 1 + self.world.below(most)
                 yield stream[start : start + size]
                 start += size
