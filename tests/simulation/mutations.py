@@ -7,7 +7,7 @@ from .mutate import drop, mutation, put, replace, take
 LOOP = [
     # stream
     mutation("a recv that would block is the end of the stream", "loop.stream:recv",
-             replace("BlockingIOError", "ZeroDivisionError"), put("return b''", after="yield ReadWait(sock, timeout)")),
+             replace("BlockingIOError", "ZeroDivisionError"), put("return b''", after="ReadWait(sock, timeout)")),
     mutation("accepted sockets stay blocking", "loop.stream:accept", drop("sock.setblocking")),
     mutation("an accept that fails loses those accepted before it", "loop.stream:accept", replace("not accepted and not isinstance(error, BlockingIOError)", "not isinstance(error, BlockingIOError)")),
     # kernel
