@@ -39,7 +39,8 @@ hypothesis.settings.load_profile("ours")
 # Files and tests that --fast leaves out: they start many programs, wait for what takes its time, or try very much.
 SLOW = set(
     "test_bench test_client test_cluster test_cluster_ends test_cluster_handlers test_cluster_load "
-    "test_cluster_losses test_cluster_ways test_cluster_world test_faults test_gallery test_install test_ladder "
+    "test_cluster_losses test_cluster_tls test_cluster_ways test_cluster_world test_faults test_gallery "
+    "test_install test_ladder "
     "test_limits test_listen test_main test_perfetto test_readme test_sending test_simulation test_speed_guards "
     "test_stdout test_terminal test_watchdog test_web_page test_world TestAgainstAModel "
     "test_a_change_makes_the_test_fail_that_is_named test_a_mistake_costs_its_own_member_only "

@@ -18,16 +18,19 @@ if TYPE_CHECKING:
     from loop.tls import TLS
     from loop.traps import Coroutine
 
-    from .secure import Trust
+    from ..trust import Trust
 
 SILENCE = 120  # seconds after which a machine that answers nothing is gone
 LOOK = 10  # seconds between two looks for that
 
 
 def reach(
-    kernel: Kernel, family: int, address: Any, timeout: float | None, trust: Trust | None
+    kernel: Kernel, family: int, address: Any, timeout: float | None, host: str, trust: Trust | None
 ) -> Coroutine[socket.socket | TLS]:
-    """COROUTINE. Returns a connection to this address, with TLS if there is to be trust; raises OSError or TimedOut."""
+    """COROUTINE. Returns a connection to this address, with TLS if there is somebody to trust: that is called `host`.
+
+    Raises OSError or TimedOut.
+    """
     begun = kernel.clock()
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -41,7 +44,7 @@ def reach(
         yield from connect(sock, address, timeout)
         if trust is None:
             return sock
-        return (yield from trust.greet(sock, lambda: timeout and max(0.0, begun + timeout - kernel.clock())))
+        return (yield from trust.greet(sock, host, lambda: timeout and max(0.0, begun + timeout - kernel.clock())))
     except BaseException:
         kernel.close(sock)
         raise

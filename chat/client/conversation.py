@@ -98,8 +98,9 @@ class Conversation:
         try:
             for family, address in self.addresses:
                 try:
-                    timeout = self.options.connect_timeout
-                    return (yield from reach(self.kernel, family, address, timeout, self.options.trust))
+                    options = self.options
+                    timeout, host, trust = options.connect_timeout, options.host, options.trust
+                    return (yield from reach(self.kernel, family, address, timeout, host, trust))
                 except (OSError, TimedOut) as error:
                     trouble = "no answer in time" if isinstance(error, TimedOut) else why(error)
         finally:

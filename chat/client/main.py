@@ -78,10 +78,10 @@ def parse() -> argparse.Namespace:
     options.port = port or options.port or PORT
     options.trust = None
     if options.tls:
-        from .secure import Trust  # only now: to import ssl takes long
+        from ..trust import Trust  # only now: to import ssl takes long
 
         try:
-            options.trust = Trust(options.host, options.ca, options.insecure)
+            options.trust = Trust(options.ca, options.insecure)
         except ValueError as error:
             parser.error(f"--ca: {error}")
     elif options.ca or options.insecure:

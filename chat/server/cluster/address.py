@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ...trust import Trust
+
 USAGE = (
-    "--cluster takes redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], "
+    "--cluster takes redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS, "
     "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,...]/MASTER[/DB] or unix://[[USER]:PASSWORD@]/PATH[?db=DB], "
-    "and options like ?stream=NAME&maxlen=ENTRIES&password_file=FILE"
+    "and options like ?stream=NAME&maxlen=ENTRIES&password_file=FILE&ca=FILE"
 )
 
 
@@ -34,13 +38,13 @@ class Address:
             self.path, db = unquote(parts.path), options.pop("db", "")
             if hosts or self.path in ("", "/"):
                 raise ValueError
-        elif parts.scheme == "redis+sentinel":
+        elif parts.scheme in ("redis+sentinel", "rediss+sentinel"):
             self.hosts = [host_and_port(host, 26379) for host in hosts.split(",")]
             _, self.master, *rest = unquote(parts.path).split("/")
             db = "".join(rest)
             if not self.master or len(rest) > 1:
                 raise ValueError
-        elif parts.scheme == "redis":
+        elif parts.scheme in ("redis", "rediss"):
             self.hosts = [host_and_port(hosts, 6379)]
             db = parts.path[1:]
         else:
@@ -48,6 +52,9 @@ class Address:
         self.db = int(db or 0)
         self.stream, self.maxlen = options.pop("stream", "chat"), int(options.pop("maxlen", 10_000))
         self.password_file = options.pop("password_file", "")
+        self.secure, self.ca = parts.scheme.startswith("rediss"), options.pop("ca", "")
+        if self.ca and not self.secure:
+            raise ValueError
         if options or parts.fragment or not self.stream or self.db < 0 or not 0 < self.maxlen <= 1 << 40:
             raise ValueError
 
@@ -65,11 +72,24 @@ class Address:
                 raise OSError(error.errno, f"{self.password_file}: {error.strerror}") from None
         return tuple(part for part in (self.user, password) if part) if password else ()
 
+    def trust(self) -> Trust | None:
+        """Whom to trust, for TLS; None without it. Raises OSError if the file with the authorities cannot be used."""
+        if not self.secure:
+            return None
+        from ...trust import Trust  # only now: it needs ssl
+
+        try:
+            return Trust(self.ca or None)
+        except ValueError as error:
+            raise OSError(str(error)) from None
+
     def __str__(self) -> str:
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
         where = f"unix://{self.path}?db={self.db}"
         if hosts:
-            where = f"redis+sentinel://{hosts}/{self.master}/{self.db}" if self.master else f"redis://{hosts}/{self.db}"
+            scheme = "rediss" if self.secure else "redis"
+            where = f"{scheme}+sentinel://{hosts}/{self.master}" if self.master else f"{scheme}://{hosts}"
+            where += f"/{self.db}"
         return f"{where} (stream {self.stream})"
 
 

@@ -14,17 +14,16 @@ from .wire import TIMEOUT, TROUBLE, Connection, Refused, Unready, introduce, pac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from typing import Any, Callable
 
     from loop import Kernel, Task
-    from loop.traps import Coroutine
+    from loop.traps import Coroutine, Stream
 
     from .address import Address
     from .link import Link
     from .links import Links
 
-    Dial = Callable[[Kernel, Address], Coroutine[socket.socket]]
+    Dial = Callable[[Kernel, Address], Coroutine[Stream]]
 
 SETTLE = 0.25  # seconds in which nothing is written to another Redis: first let all nodes say what they have read
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from loop import Kernel
-    from loop.traps import Coroutine
+    from loop.traps import Coroutine, Stream
 
     from .address import Address
 
@@ -38,7 +38,7 @@ TROUBLE = (OSError, TimedOut, Refused, *STRANGE)  # what ends a connection
 class Connection:
     """Commands out, answers in, in the same order. Everything raises one of TROUBLE."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: Stream) -> None:
         self.socket = sock
         self.reader = Reader(notEnoughData=Ellipsis)
 
@@ -73,7 +73,7 @@ def pack(*command: Any) -> bytes:
     return packed
 
 
-def dial(kernel: Kernel, address: Address) -> Coroutine[socket.socket]:
+def dial(kernel: Kernel, address: Address) -> Coroutine[Stream]:
     """COROUTINE. Returns a new connection to Redis; raises one of TROUBLE.
 
     The Sentinels are asked each time, and a name is looked up each time, because a fail-over may move Redis to another
@@ -82,20 +82,29 @@ def dial(kernel: Kernel, address: Address) -> Coroutine[socket.socket]:
     if address.path:
         return (yield from reach(kernel, [(socket.AF_UNIX, address.path)]))
     if not address.master:
-        return (yield from reach(kernel, look_up(*address.hosts[0])))
+        return (yield from connect_to(kernel, address, *address.hosts[0]))
     trouble: BaseException = OSError("no Sentinel")
     for host, port in address.hosts:
         try:
             found = yield from ask_sentinel(kernel, address, host, port)
-            return (yield from reach(kernel, look_up(*found)))
+            return (yield from connect_to(kernel, address, *found))
         except TROUBLE as error:
             trouble = error
     raise trouble
 
 
-def look_up(host: str, port: int) -> list[tuple[int, Any]]:
+def connect_to(kernel: Kernel, address: Address, host: str, port: int) -> Coroutine[Stream]:
+    """COROUTINE. Returns a connection to Redis or a Sentinel, with TLS if the address says so."""
+    trust = address.trust()
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(family, where) for family, _, _, _, where in found]
+    sock = yield from reach(kernel, [(family, where) for family, _, _, _, where in found])
+    if not trust:
+        return sock
+    try:
+        return (yield from trust.greet(sock, host, lambda: TIMEOUT))
+    except BaseException:
+        kernel.close(sock)
+        raise
 
 
 def reach(kernel: Kernel, places: list[tuple[int, Any]]) -> Coroutine[socket.socket]:
@@ -120,7 +129,7 @@ def reach(kernel: Kernel, places: list[tuple[int, Any]]) -> Coroutine[socket.soc
 def ask_sentinel(kernel: Kernel, address: Address, host: str, port: int) -> Coroutine[tuple[str, int]]:
     """COROUTINE. Returns host and port of the master that this Sentinel knows under its name."""
     question = "SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.master
-    sock = yield from reach(kernel, look_up(host, port))
+    sock = yield from connect_to(kernel, address, host, port)
     try:
         connection = Connection(sock)
         try:

@@ -540,8 +540,8 @@ def test_a_turn_is_one_entry() -> None:
 @pytest.mark.parametrize(
     "url",
     "localhost redis:// redis://:6379 http://localhost redis://h:x redis://h:70000 redis://h/x redis://h/-1 "
-    "redis://h?maxlen=0 redis://h?maxlen=x redis://h?nonsense=1 redis://h?stream= redis://h?x rediss://h redis://a..b "
-    "redis://:secret@h/x".split(),
+    "redis://h?maxlen=0 redis://h?maxlen=x redis://h?nonsense=1 redis://h?stream= redis://h?x redis://a..b "
+    "redis://h?ca=file redisss://h redis://:secret@h/x".split(),
 )
 def test_bad_urls(url: str) -> None:
     with pytest.raises(ValueError, match="--cluster takes redis://") as error:
@@ -554,6 +554,8 @@ def test_urls() -> None:
     assert (full.user, full.password, full.hosts) == ("me", "p@ss", [("example.org", 7000)])
     assert (full.db, full.stream, full.maxlen) == (3, "talk", 50)
     assert str(full) == "redis://example.org:7000/3 (stream talk)"
+    assert str(Address("rediss://h?ca=file")) == "rediss://h:6379/0 (stream chat)"
+    assert str(Address("rediss+sentinel://a,b:2/m")) == "rediss+sentinel://a:26379,b:2/m/0 (stream chat)"
     short = Address("redis://[::1]")
     assert (short.user, short.password, short.hosts) == ("", "", [("::1", 6379)])
     assert (short.db, short.stream, short.maxlen) == (0, "chat", 10_000)

@@ -1,4 +1,4 @@
-"""TLS to the server, and which servers to trust."""
+"""TLS to a server, and which servers to trust."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
 
 class Trust:
-    """In servers that are called `host` and have a certificate from the system's authorities, or from those in a file.
+    """In servers whose certificate is from one of the system's authorities, or from one of those in a file.
 
     Or, `blindly`, in any server, which keeps out those that only listen.
     """
 
-    def __init__(self, host: str, authorities: str | None, blindly: bool) -> None:
+    def __init__(self, authorities: str | None, blindly: bool = False) -> None:
         """Raises ValueError, with a line for the user."""
-        self.host = host
         try:
             self.context = ssl.create_default_context(cafile=authorities)
         except ssl.SSLError:
@@ -36,10 +35,13 @@ class Trust:
             self.context.check_hostname = False
             self.context.verify_mode = ssl.CERT_NONE
 
-    def greet(self, sock: socket.socket, left: Callable[[], float | None]) -> Coroutine[TLS]:
-        """COROUTINE. Returns TLS on this socket; raises OSError or TimedOut. `left()` is how long it may take."""
+    def greet(self, sock: socket.socket, host: str, left: Callable[[], float | None]) -> Coroutine[TLS]:
+        """COROUTINE. Returns TLS on this socket, with `host`; `left()` is each wait's timeout.
+
+        Raises OSError or TimedOut.
+        """
         try:
-            tls = TLS(sock, self.context, self.host)
+            tls = TLS(sock, self.context, host)
             yield from tls.begin(left)
             return tls
         except NotTLS:
@@ -47,4 +49,4 @@ class Trust:
         except Broken as error:
             raise OSError(f"no TLS: {error.strerror}") from None
         except ValueError:  # OpenSSL wants to be told no such name
-            raise OSError(f"no certificate can be for {self.host!r}") from None
+            raise OSError(f"no certificate can be for {host!r}") from None
