@@ -67,7 +67,7 @@ def load_module(place: str) -> ModuleType:
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise ValueError(describe_failure(error, place)) from None
 
 

@@ -154,7 +154,7 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
         kernel.run(until=life)
     except OSError as error:
         complain(f"chatsrv: cannot go on: {why(error)}")
-    except SystemExit as error:  # of a task without which there is no chat, or that a handler has spawned
+    except BaseException as error:  # of a task without which there is no chat, or that a handler has spawned
         complain(f"chatsrv: cannot go on: a task has ended with {error!r}")
     if life.outcome == "returned":
         return 1 if server.unwritten else 0

@@ -205,8 +205,8 @@ class Server:
                         yield from self.hub.cluster.returned(FAREWELL)
             except Cancelled:
                 pass  # it was kicked, or its handler went on after the end
-            except (Exception, SystemExit) as error:
-                if member.handled:
+            except BaseException as error:
+                if member.handled or member not in self.connections:
                     return  # it was dropped, and has answered that with an exception
                 if not (isinstance(error, OSError) and member.end_told):  # else it is the connection's
                     report(f"the handler of {member.name} failed")

@@ -73,6 +73,8 @@ def test_a_member_that_lingers_after_its_end_of_stream_does_not_keep_the_server(
     "line, complaint",
     [
         ("sys.exit(3)", "SystemExit: 3"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise GeneratorExit", "GeneratorExit"),
         ("room.publish(member, [1])", "TypeError: a message is str or bytes"),
         ("room.publish(member, 'one\\ntwo')", "ValueError: a message is one line"),
         ("room.publish(member, [*messages, b'one\\ntwo'])", "ValueError: a message is one line"),

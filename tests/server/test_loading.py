@@ -126,6 +126,7 @@ def test_a_function_that_is_no_handler(write: Callable[..., Path], text: str, wo
         ("import sys\nsys.exit('bye')\n", "mine.py:2: SystemExit: bye"),
         ("raise ValueError('one\\ntwo')\n", "mine.py:1: ValueError: one two"),
         ("raise ValueError\n", "mine.py:1: ValueError"),
+        ("raise KeyboardInterrupt\n", "mine.py:1: KeyboardInterrupt"),
         ("from . import other\n", "mine.py:1: ImportError: attempted relative import"),
         ("import helper\n", "helper.py:2: ZeroDivisionError: division by zero"),
         ("\0", "mine.py: "),
@@ -430,3 +431,11 @@ def test_a_warning_comes_before_the_server_listens(chatsrv: Start, write: Callab
 def test_what_is_nested_too_deep_is_not_looked_at(write: Callable[..., Path]) -> None:
     write("x = " + "+".join(["1"] * 900) + "\n" + GOOD)
     assert callable(load_handler("mine.py:handle")[0])
+
+
+def test_what_is_not_text_is_not_looked_at(write: Callable[..., Path]) -> None:
+    write(GOOD).write_bytes(b"# caf\xe9\n" + GOOD.encode())
+    try:
+        assert callable(load_handler("mine.py:handle")[0])
+    except ValueError as error:  # the latest versions of Python do not take it either
+        assert "SyntaxError" in str(error)

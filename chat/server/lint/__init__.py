@@ -37,8 +37,8 @@ def mistakes(module: ModuleType, handler: str) -> list[str]:
         source = Source(module)
         meanings = Meanings(source, {handler: (MEMBER, ROOM), "start": (ROOM,)})
         return [f"{file}:{line}: {what}" for file, line, what in sorted(set(find(source, meanings)))]
-    except (OSError, RecursionError):
-        return []  # there is no source, or it is nested deeper than we can look
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return []  # there is no source, or we cannot read it, or not to its depth
 
 
 def find(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, str]]:
