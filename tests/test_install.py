@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import urllib.request
 import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browsers import with_web
 from chatting import PATIENCE, ROOT, Start
 from terminals import Pty
 
@@ -174,6 +176,15 @@ def test_handlers_find_what_they_import(chatsrv: Start, programs: dict[str, str]
     )
     assert (done.returncode, done.stderr) == (0, b"") and b"hi\n" in done.stdout
     assert b"hi" in client.wait_for(b"hi")
+
+
+def test_it_brings_its_page_along(chatsrv: Start, programs: dict[str, str]) -> None:
+    websockets = pytest.importorskip("websockets", reason="websockets is not installed")
+    found = {**os.environ, "PYTHONPATH": str(Path(websockets.__file__).parent.parent)}
+    server, port = with_web(chatsrv, program=[programs["chatsrv"]], env=found)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=PATIENCE) as answer:
+        assert answer.read() == (ROOT / "chat/server/web/page.html").read_bytes()
+    server.finish()
 
 
 def test_test_py_takes_it_for_the_server(programs: dict[str, str]) -> None:

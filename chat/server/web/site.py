@@ -20,7 +20,7 @@ from .frames import MESSAGE
 HEAD = 16 << 10  # bytes of a request's line and headers
 LINE = 8 << 10  # bytes of one of them: more, and more LINES, websockets does not take
 LINES = 128
-REQUEST = re.compile(rb"([A-Z]{1,20}) (\S+) HTTP/1\.([01])")
+REQUEST = re.compile(rb"([A-Z]{1,20}) ([!-~]+) HTTP/1\.([01])")
 BEGINNING = re.compile(rb"[A-Z]{1,20}( |$)")
 DOOR = "/chat"
 HARMLESS = {  # for everything we answer
@@ -73,7 +73,7 @@ class Site:
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if found else HTTPStatus.REQUEST_URI_TOO_LONG
             return self.refuse("a request without an end", status)
         assert found
-        method, target, minor = (part.decode("latin-1") for part in found.groups())
+        method, target, minor = (part.decode("ascii") for part in found.groups())
         answer = self.look(method, target, minor == "1", head[len(line) : end])
         if method == "HEAD":
             answer.data = answer.data[: answer.data.index(b"\r\n\r\n") + 4]
@@ -85,10 +85,7 @@ class Site:
         if method not in ("GET", "HEAD"):
             return self.refuse(what, HTTPStatus.METHOD_NOT_ALLOWED, more={"Allow": "GET, HEAD"})
         protocol = ServerProtocol(max_size=MESSAGE)
-        try:
-            protocol.receive_data(b"GET %s HTTP/1.1" % target.encode("latin-1") + headers)
-        except UnicodeError:
-            return self.refuse(what, HTTPStatus.BAD_REQUEST)
+        protocol.receive_data(b"GET %s HTTP/1.1" % target.encode() + headers)
         events = protocol.events_received()
         protocol.data_to_send()
         if not events:
