@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / "pictures"
-NAMES = ["turn", "registration", "stack", "states", "cluster", "message", "seed", "client"]
+NAMES = ["turn", "registration", "stack", "states", "cluster", "message", "seed", "client", "floors"]
 
 
 def drawn(name: str) -> str:
