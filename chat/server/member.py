@@ -327,7 +327,8 @@ class Member:
 
     def taken(self) -> int:
         """About how many bytes its peer has taken."""
-        return acknowledged(self.socket) or self.outbox.taken
+        acked = acknowledged(self.socket)
+        return self.outbox.taken if acked is None else acked
 
     def stand_apart(self) -> None:
         """Give it an outbox of its own, if it shares one."""

@@ -29,16 +29,17 @@ def look_at(sock: socket.socket) -> str:
     return RESET if about[0] == CLOSED else ""
 
 
-def acknowledged(sock: socket.socket) -> int:
-    """How many bytes the peer has acknowledged; 0 where the system does not tell.
+def acknowledged(sock: socket.socket) -> int | None:
+    """How many bytes the peer has acknowledged; None where the system does not tell.
 
     What it has sent says less: Linux calls a socket writable only when a third of its buffer is free, a megabyte
     perhaps, and a slow reader may take minutes for that.
     """
     try:
-        return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TAKEN.stop)[TAKEN], sys.byteorder)
+        about = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TAKEN.stop)
     except (AttributeError, OSError):
-        return 0
+        return None
+    return int.from_bytes(about[TAKEN], sys.byteorder) if len(about) == TAKEN.stop else None
 
 
 def speaks_tls(data: bytes) -> bool:
