@@ -35,7 +35,7 @@ def visible(data: bytes) -> str:
 
 def harmless(text: str) -> str:
     """The text as one line, with an escape for each character that is not seen as what it is."""
-    if text.isprintable() and UNSEEN.isdisjoint(text):
+    if text.isprintable() and (text.isascii() or UNSEEN.isdisjoint(text)):
         return text
     if not any(joiner in text for joiner in JOINERS):
         return text.translate(ESCAPES)

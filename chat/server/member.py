@@ -155,7 +155,8 @@ class Member:
         """A line for this member alone is due now."""
         if self.outbox.feed is None:
             return
-        self.stand_apart()
+        if self.sending == TOGETHER:
+            self.become(APART)
         self.outbox.tell(line)
         if self.outbox.lag > self.hub.options.max_lag:
             self.kick(f"more than {self.hub.options.max_lag} bytes behind")
@@ -285,16 +286,17 @@ class Member:
 
     def become(self, state: str) -> None:
         """Change the state of the sending side: the one place that does."""
+        room = self.hears()
+        assert state != TOGETHER or self.sending == APART, "spread() would never rest"
         if self.sending == TOGETHER:
-            del self.hears().together[self]
+            del room.together[self]
         elif self.sending == APART:
             del self.hub.apart[self]
         elif self.sending == BEHIND:
             del self.hub.pace.behind[self]
         self.sending = state
-        room = self.hears()
         if state == TOGETHER:
-            assert self.outbox.empty and self.outbox.place is room.outbox.place and not self.writer
+            assert not self.outbox.due and self.outbox.place is room.outbox.place and not self.writer
             self.outbox = room.outbox
             room.together[self] = (self.wire or self.socket).send
         elif state == APART:

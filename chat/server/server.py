@@ -295,7 +295,8 @@ class Server:
             except OSError:
                 pass  # the connection has failed, and some systems say so here
         member.depart()
-        member.become(OVER)
+        if member.sending != OVER:
+            member.become(OVER)
         self.kernel.close(member.socket)
         self.journal.say(member.name, f"connection terminated: {member.reason}")
         if admitted:

@@ -133,7 +133,7 @@ MEMBER = [
              drop("room.present[self]")),
     mutation("what a member is told lags without end", "chat.server.member:Member.queue", drop("self.kick")),
     mutation("a member stays together with the others", "chat.server.member:Member.become",
-             drop("del self.hears().together[self]")),
+             drop("del room.together[self]")),
     mutation("a member stays in its own queue", "chat.server.member:Member.become", drop("self.hub.apart[self]", 1)),
     mutation("a member stays behind", "chat.server.member:Member.become", drop("self.hub.pace.behind[self]", 1)),
     mutation("a member together with others keeps its outbox", "chat.server.member:Member.become",
