@@ -60,8 +60,9 @@ class Gate:
 class TLS:
     """One end of a connection; `host` is the name that the server's certificate has to have, or None on its side.
 
-    send() and recv() are those of a non-blocking socket, but for `unsent` and `pending`. Whoever waits for the socket
-    to become readable has to see first that nothing is `pending`; and what is `unsent` goes out with the next send().
+    send() and recv() are those of a non-blocking socket, but for `unsent` and `pending`. A task that wants to wait for
+    the socket to become readable has to see first that nothing is `pending`. What is `unsent` goes out with the next
+    send().
     """
 
     __slots__ = ("cut", "ended", "failure", "gate", "heard", "incoming", "kept", "outgoing", "socket", "ssl")

@@ -173,7 +173,7 @@ class BrowserWire:
             self.tls.end("")
 
     def try_flush(self) -> None:
-        """The same, when a failure is for others to see: whoever receives, or sends the next time."""
+        """The same, but a failure is kept for the next call that receives or sends."""
         try:
             self.flush()
         except OSError:
