@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from functools import partial
+from itertools import islice
 
 from loop import Kernel, Signals, Watchdog, complain, sleep, vital, write
 from loop.poller import default_poller
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 RESERVE = 32  # descriptors that are not for members: ours, and those of clients being refused
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME = 1.0  # seconds in which several of these are one: a terminal, a shell and a supervisor may all send theirs
+AT_ONCE = 100  # tasks or members of which a step tells what they wait for
 LONG = 1.5  # seconds after which an end needs words: without anything to deliver, it takes up to a second
 
 
@@ -223,9 +225,11 @@ def renew(certificate: Certificate, journal: Journal) -> None:
 
 
 def explain(server: Server) -> Coroutine[None]:
-    """COROUTINE. Writes to stderr what all tasks wait for."""
+    """COROUTINE. Writes to stderr what all tasks wait for, a few at a time, so that nobody has to wait for that."""
+    lines = server.explain()
     try:
-        yield from write(2, server.explain().encode("utf-8", "backslashreplace"))
+        while text := "\n".join(islice(lines, AT_ONCE)):
+            yield from write(2, text.encode("utf-8", "backslashreplace") + b"\n")
     except OSError:
         pass  # stderr is closed, or the disk is full
 

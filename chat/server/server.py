@@ -6,6 +6,7 @@ import errno
 import socket
 import struct
 from functools import partial
+from itertools import chain
 
 from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, explain, join, recv, report, sleep, vital
 
@@ -19,7 +20,7 @@ from .wire import finish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any, Callable
 
     from loop import Task
@@ -137,14 +138,18 @@ class Server:
                 self.kernel.drop(task)
                 self.hub.tasks.pop(task, None)  # it may not have begun
 
-    def explain(self) -> str:
-        """What every task waits for, and how far behind each member is."""
-        lines = [f"chatsrv: {self.admitted} members, {len(self.kernel.tasks)} tasks"]
-        lines += map(explain, self.kernel.tasks)
-        if self.hub.cluster:
-            lines += self.hub.cluster.explain()
-        lines += (f"{member.name}: {member.outbox.lag} bytes behind" for member in self.connections)
-        return "\n".join(lines) + "\n"
+    def explain(self) -> Iterator[str]:
+        """What every task waits for, and how far behind each member is, line by line.
+
+        A line is made when it is asked for, since there may be thousands. It leaves out what has ended by then.
+        """
+        tasks, members = list(self.kernel.tasks), list(self.connections)
+        return chain(
+            [f"chatsrv: {self.admitted} members, {len(tasks)} tasks"],
+            (explain(task) for task in tasks if task.outcome is None),
+            self.hub.cluster.explain() if self.hub.cluster else (),
+            (f"{member.name}: {member.outbox.lag} bytes behind" for member in members if member in self.connections),
+        )
 
     # Admission.
 

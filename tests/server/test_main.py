@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from chatting import (
@@ -30,6 +31,8 @@ from chatting import (
     handler,
     linux,
 )
+
+from chat.server.main import explain
 
 TELLS = "another signal ends this at once"
 
@@ -252,3 +255,10 @@ def test_nobody_is_asked_in_vain_where_no_path_can_be_told(chatsrv: Start, tmp_p
     assert server.end() == 0
     assert "Traceback" not in server.complaints.text()
     server.finish(complaint=None)
+
+
+def test_an_answer_about_thousands_is_given_in_small_steps() -> None:
+    asked = iter(range(5000))
+    answer = explain(SimpleNamespace(explain=lambda: map(str, asked)))  # type: ignore[arg-type]
+    next(answer)
+    assert next(asked) <= 100
