@@ -45,30 +45,31 @@ def wait_for_port(port: int) -> None:
 
 
 @contextlib.contextmanager
-def running(nodes: int, cluster: bool, redis: bool) -> Iterator[list[int]]:
-    """Start what is wanted; gives the ports to talk to: the nodes', or Redis's if there are none."""
-    started: list[subprocess.Popen[bytes]] = []
+def running(
+    nodes: int, cluster: bool, redis: bool, flags: tuple[str, ...] = ()
+) -> Iterator[list[tuple[subprocess.Popen[bytes], int]]]:
+    """Start what is wanted; gives the processes and their ports: Redis first, if it is wanted, then the nodes."""
+    started: list[tuple[subprocess.Popen[bytes], int]] = []
 
     def start(*command: str) -> int:
         with socket.create_server((HERE, 0)) as probe:
             port = int(probe.getsockname()[1])
-        started.append(subprocess.Popen([*command, "--port", str(port)], cwd=PROJECT, stdout=subprocess.DEVNULL))
+        process = subprocess.Popen([*command, "--port", str(port)], cwd=PROJECT, stdout=subprocess.DEVNULL)
+        started.append((process, port))
         wait_for_port(port)
         return port
 
     try:
         url: list[str] = []
-        ports = []
         if redis:
             limits = "--client-output-buffer-limit", "pubsub 0 0 0"
-            ports = [start("redis-server", "--bind", HERE, "--save", "", "--dir", tempfile.gettempdir(), *limits)]
-            url = ["--cluster", f"redis://{HERE}:{ports[0]}"] if cluster else []
-        if nodes:
-            server = sys.executable, str(PROJECT / "chatsrv"), "--host", HERE, "--no-prefix", "--quiet"
-            ports = [start(*server, *url) for _ in range(nodes)]
-        yield ports
+            port = start("redis-server", "--bind", HERE, "--save", "", "--dir", tempfile.gettempdir(), *limits)
+            url = ["--cluster", f"redis://{HERE}:{port}"] if cluster else []
+        for _ in range(nodes):
+            start(sys.executable, str(PROJECT / "chatsrv"), "--host", HERE, "--no-prefix", "--quiet", *url, *flags)
+        yield started
     finally:
-        for process in reversed(started):
+        for process, _ in reversed(started):
             process.kill()
             process.wait()
 
@@ -187,7 +188,8 @@ def main() -> int:
         rates, medians, tails = [], [], []
         for _ in range(options.rounds):
             wire = Wire(name == PUBSUB)
-            with running(nodes, cluster, cluster or wire.pubsub) as ports:
+            with running(nodes, cluster, cluster or wire.pubsub) as processes:
+                ports = [port for _, port in processes][-nodes:] if nodes else [processes[0][1]]
                 half, tail = latency(ports, wire)
                 rates.append(deliveries(ports, wire, options.clients, options.seconds))
             medians.append(half)

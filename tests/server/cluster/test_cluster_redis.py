@@ -292,8 +292,8 @@ def test_another_kind_of_key(two: Two) -> None:
     asker, _ = two
     asker.ask("SET", STREAM, "text")
     wrong = "WRONGTYPE Operation against a key holding the wrong kind of value"
-    assert asker.look().startswith(wrong)
-    assert asker.write(1).startswith(wrong)
+    assert wrong in asker.look()
+    assert wrong in asker.write(1)
     assert asker.ask("XREAD", "COUNT", 5, "BLOCK", 0, "STREAMS", STREAM, "0-0") == wrong
 
 
@@ -422,8 +422,8 @@ def test_both_answer_alike(redis_port: int, asked: Pieces) -> None:
                 for asker in (one, other)
             ]
             mine, true = map(scrub, answers)
-            if isinstance(mine, str):  # the real one adds where in the script it happened
-                assert isinstance(true, str) and true.startswith(mine)
+            if isinstance(mine, str):  # the real one adds where in the script it happened, Redis 6 in front
+                assert isinstance(true, str) and mine in true
             else:
                 assert mine == true
     finally:
