@@ -86,7 +86,6 @@ OUTBOX = [
              replace("self.due.appendleft", "self.due.append")),
     mutation("the rest of a partial send does not count", "chat.server.outbox:Outbox.sent", drop("self.due_size")),
     mutation("a message cut in two is not noticed", "chat.server.outbox:Outbox.sent", drop("self.cut")),
-    mutation("how much was sent is not counted", "chat.server.outbox:Outbox.sent", drop("self.taken")),
     mutation("a fork stands at the end", "chat.server.outbox:Outbox.fork",
              replace("self.place", "self.feed.seal()")),
 ]  # fmt: skip
@@ -120,6 +119,8 @@ MEMBER = [
              replace("self.outbox.lag > self.hub.options.max_lag // 4", "False")),
     mutation("what was read is given though much is due", "chat.server.member:Member.receive",
              take("self.sending == BEHIND", False, 1)),
+    mutation("how much was taken is not counted", "chat.server.member:Member.taken",
+             replace("acknowledged(self.socket)", "0")),
     mutation("a handler is not ended that asks again", "chat.server.member:Member.refuse", drop("raise Cancelled")),
     # sending
     mutation("a kick keeps what is due", "chat.server.member:Member.kick", replace("keep", "True")),
