@@ -28,6 +28,7 @@ class Trust:
             raise ValueError(f"there is no certificate in {authorities}, or not in PEM format") from None
         except OSError as error:
             raise ValueError(f"cannot read {authorities}: {(error.strerror or str(error)).lower()}") from None
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.options |= ssl.OP_NO_RENEGOTIATION  # else a write might have to read
         if authorities:  # or the server's own certificate, which then stands for itself (since Python 3.10)
             self.context.verify_flags |= getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN", 0)

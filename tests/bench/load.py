@@ -21,7 +21,8 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 
-from .oracle import Cycles, Framed, Oracle, Violation, Wire
+from .oracle import Cycles, Framed, Oracle, Receiver, Violation, Wire
+from .secure import Secured
 
 DISCARD = getattr(socket, "MSG_TRUNC", 0) if sys.platform == "linux" else 0
 TRASH = bytearray(1 << 22)
@@ -156,26 +157,30 @@ class Audience:
         if wire.frames:
             browsers = connect({**job, "port": job["web_port"]}, count - senders, says, wire.greeting)
             self.hearing = connect(job, senders, greeting=wire.greeting) + browsers
+            wrapped: dict[socket.socket, Receiver] = {sock: Framed(sock) for sock in browsers}
+        elif wire.secure:
+            secured = [Secured(job["web_port"], wire.greeting) for _ in range(count - senders)]
+            self.hearing = connect(job, senders, greeting=wire.greeting) + [client.sock for client in secured]
+            wrapped = {client.sock: client for client in secured}
         else:
-            browsers, self.hearing = [], connect(job, count, says, wire.greeting)
+            wrapped, self.hearing = {}, connect(job, count, says, wire.greeting)
         self.saying = connect(job, senders) if wire.apart else self.hearing[:senders]
         self.stuck = connect(job, job.get("stuck", 0), says, wire.greeting)  # these never read
         self.said = [0] * senders  # bytes
         top = max(sock.fileno() for sock in self.hearing + self.saying) + 1
         self.got = [1 << 62] * top  # bytes; those that don't count are always ahead
         self.recv: list[Any] = [None] * top
-        self.sampled: dict[int, tuple[socket.socket | Framed, Oracle]] = {}
+        self.sampled: dict[int, tuple[Receiver, Oracle]] = {}
         self.poller = select.epoll()
-        framed = {sock: Framed(sock) for sock in browsers}
         for sock in {*self.hearing, *self.saying}:
-            self.recv[sock.fileno()] = framed.get(sock, sock).recv_into
+            self.recv[sock.fileno()] = wrapped.get(sock, sock).recv_into
             self.poller.register(sock, select.EPOLLIN)
         for sock in self.hearing:
             self.got[sock.fileno()] = 0
         for room in range(rooms):
             members = self.hearing[room::rooms]
             for sock in members[0], members[len(members) // 2], members[-1]:
-                self.sampled[sock.fileno()] = framed.get(sock, sock), Oracle(self.cycles)
+                self.sampled[sock.fileno()] = wrapped.get(sock, sock), Oracle(self.cycles)
 
     def collect(self, timeout: float) -> tuple[int, int]:
         """Take what has arrived: how many had something, and how many bytes it was."""

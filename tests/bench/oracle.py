@@ -12,6 +12,7 @@ import re
 import socket
 import zlib
 from dataclasses import dataclass
+from typing import Protocol
 
 CYCLE = 4096  # lines; a loss of a multiple of that many at once shows in the totals instead
 LETTERS = bytes(range(0x21, 0x7F))  # the senders
@@ -39,6 +40,7 @@ class Wire:
     apart: bool = False  # senders don't hear what they say, so they are connections of their own
     gentle: bool = False  # few lines at a time from each sender
     frames: bool = False  # those that only hear are browsers: `subscribe` and `greeting` are theirs
+    secure: bool = False  # those that only hear speak TLS
 
     def filled(self, text: bytes, size: int, room: int = 0) -> bytes:
         return text.replace(b"{size}", b"%d" % size).replace(b"{room}", b"%d" % room)
@@ -99,6 +101,12 @@ class Framed:
         return size
 
 
+class Receiver(Protocol):
+    """What a receiver's bytes are taken from."""
+
+    def recv_into(self, buffer: memoryview, /) -> int: ...
+
+
 class Oracle:
     """One receiver's check. What arrives goes into `buffer`, behind the `kept` bytes of a line that is not complete."""
 
@@ -110,7 +118,7 @@ class Oracle:
         self.next = [0] * len(cycles.heard)  # the number each sender's next line must have, counted on without end
         self.order = 0  # a checksum of who spoke when: equal for two receivers that heard the same
 
-    def receive(self, sock: socket.socket | Framed) -> int:
+    def receive(self, sock: Receiver) -> int:
         """Take what has arrived and check it; returns how many bytes that were. Raises Violation."""
         taken = sock.recv_into(self.view[self.kept :])
         self.check(self.kept + taken)

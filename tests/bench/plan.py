@@ -67,6 +67,7 @@ WEB: dict[str, Any] = {  # at a rate that both can keep: else those that take lo
     "rate": 3000,
     "burst": 0,
 }
+TLS: dict[str, Any] = {**WEB, "name": "tls", "title": "100 clients, 90 of them with TLS, 3,000 messages/s"}
 STUCK: dict[str, Any] = {"name": "stuck", "title": "fan-out, 100 clients, 64 B, and one that never reads", "stuck": 1}
 
 
@@ -110,6 +111,7 @@ def quick_plan() -> list[Case]:
         fanout(1000, few, seconds, **TELL),
         fanout(100, ["chatsrv", "chatsrv-cluster"], seconds, **CLUSTER),
         fanout(100, ["chatsrv", "chatsrv-web"], seconds, **WEB),
+        fanout(100, ["chatsrv", "chatsrv-tls"], seconds, **TLS),
         latency(100, few, 300),
         churn(few, seconds),
         idle(1000, few, seconds),
@@ -140,6 +142,7 @@ def full_plan() -> list[Case]:
         fanout(1000, GREETERS, seconds, **TELL),
         fanout(100, ["chatsrv", "chatsrv-cluster"], seconds, **CLUSTER),
         fanout(100, ["chatsrv", "chatsrv-web"], seconds, **WEB),
+        fanout(100, ["chatsrv", "chatsrv-tls"], seconds, **TLS),
         stuck,
         latency(100, ALL, 2000),
         latency(1000, ALL, 1000),

@@ -42,6 +42,7 @@ BROWSER = Wire(
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
     frames=True,
 )
+SECURE = Wire(secure=True)
 NCAT = Wire(hear_head=b"", greeting=b"", apart=True, gentle=True)
 
 
@@ -263,6 +264,20 @@ def web() -> Server:
     return server
 
 
+def secure() -> Server:
+    """The project's server, to which those that only hear come with TLS."""
+    if not shutil.which("openssl"):
+        raise LookupError("openssl is not installed")
+    file = os.path.join(temporary_directory(), "certificate.pem")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost"
+    subprocess.run([*command.split(), "-keyout", file, "-out", file], check=True, capture_output=True)
+    server = chatsrv()
+    server.name, server.wire = "chatsrv-tls", SECURE
+    server.command[-1:] = ["{port}", "--host", "127.0.0.1", "--tls", file, "--tls-port", "{web}"]
+    server.note = "the talking clients are plain ones"
+    return server
+
+
 @functools.cache
 def checkout(revision: str) -> Path:
     """The project as it was at `revision`, in a directory that goes when this process ends."""
@@ -347,6 +362,7 @@ MAKERS: dict[str, Callable[[], Server]] = {
     "chatsrv": chatsrv,
     "chatsrv-cluster": cluster,
     "chatsrv-web": web,
+    "chatsrv-tls": secure,
     "redis": redis,
     "ncat": ncat,
     **{
