@@ -237,7 +237,7 @@ class Member(chat.server.member.Member):
         much = self.hub.options.max_lag // 4
         if messages and not self.peer_ended and self.sending == chat.server.member.BEHIND and ear.due > much:
             raise Failure(f"{self.name} is read from, though {ear.due} bytes are due to it")
-        ear.answered = len(ear.should)
+        ear.answered = len(ear.should) if self.sending == chat.server.member.BEHIND else ear.link.out
         ear.got += messages
         world.work += 1
         ear.ends_told += not messages
