@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ import pytest
 from certificates import Authority, SecureClient
 from chatting import GREETING, HERE, PREFIX, ROOT, SMALL, Chatsrv, Client, Start, eventually
 
-from chat.server.certificate import Certificate
+from chat.server.certificate import TOLD, Certificate
 from loop.tls import TLS
 
 if TYPE_CHECKING:
@@ -176,7 +177,9 @@ def test_a_handshake_has_its_deadline_and_others_talk_meanwhile(house: Build, au
     plain.say(b"hello\n")
     plain.until(lambda: plain.heard == b"hello\n")
     assert here.ended(silent) == here.ended(halfway) == "no handshake within 10 s"
-    assert silent.raw == halfway.raw == b""
+    silent.until(lambda: silent.fin)
+    halfway.until(lambda: halfway.fin)
+    assert silent.raw == TOLD and halfway.raw == b""  # one that waits to be greeted, and one that began with TLS
 
 
 def test_a_thousand_at_once_take_one_step_a_turn(
@@ -356,6 +359,32 @@ def test_it_is_told_which_port_speaks_tls(chatsrv: Start, authority: Authority) 
         f"chatsrv at {HERE}, for this machine only, with TLS, listens on port {port}",
     ]
     eventually(server.answers)
+
+
+def test_of_the_sockets_that_are_handed_over_one_can_speak_tls(authority: Authority) -> None:
+    with socket.create_server((HERE, 0)) as plain, socket.create_server((HERE, 0)) as secure:
+        port = secure.getsockname()[1]
+        fds = [os.dup2(sock.fileno(), 100 + n) for n, sock in enumerate((plain, secure))]  # far from 3 and 4
+        hand_over = (
+            "import os, sys; os.dup2(100, 3); os.dup2(101, 4); os.environ.update(LISTEN_FDS='2', "
+            "LISTEN_PID=str(os.getpid())); os.execvp(sys.argv[1], sys.argv[1:])"
+        )
+        server = Chatsrv(
+            "--tls", authority.issue(), "--tls-port", str(port), through=[sys.executable, "-c", hand_over], pass_fds=fds
+        )
+        for fd in fds:
+            os.close(fd)
+        try:
+            assert server.port == plain.getsockname()[1]
+            first = server.client()
+            server.port = port
+            enter(server, authority).say("hello")
+            first.expect(PREFIX + b"hello")
+            for client in server.clients:
+                client.close()
+            assert server.end() == 0
+        finally:
+            server.destroy()
 
 
 def test_nothing_readable_is_left_within_when_words_come_with_the_handshake(house: Build, authority: Authority) -> None:

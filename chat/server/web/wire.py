@@ -6,7 +6,7 @@ import errno
 
 from loop import ReadWait, TimedOut, readable, sleep, writable
 
-from ..member import OVER
+from ..member import NEW, OVER
 from ..sending import taken
 from .frames import PING, Incoming, Outgoing, goodbye
 from .site import HEAD, Site
@@ -195,7 +195,7 @@ def keep_alive(connections: Iterable[Member], pace: Pace) -> Coroutine[None]:
             continue
         for member in list(connections):
             wire = member.wire
-            if not isinstance(wire, BrowserWire) or member.sending in ("", OVER):
+            if not isinstance(wire, BrowserWire) or member.sending in (NEW, OVER):
                 continue
             if wire.pings < UNANSWERED:
                 wire.ping()
