@@ -158,12 +158,13 @@ def test_it_connects_again_by_itself_and_tells_what_may_be_lost(chatsrv: Start, 
 
 def test_a_browser_that_is_sent_away_is_told_why_and_stays_away(chatsrv: Start, browser: Browser) -> None:
     server, port = with_web(chatsrv, "--idle-timeout", "0.5")
-    page = visit(browser, port)
+    page = browser.new_context().new_page()
+    page.goto(f"http://{HERE}:{port}/")
     state(page, "ended: silent for 0.5 s")
     assert lines(page)[-1] == "* You are disconnected: silent for 0.5 s."
-    server.terminated("silent for 0.5 s")
+    assert page.evaluate("timer") == 0 and len(server.terminated("silent for 0.5 s")) == 1
     page.get_by_role("button", name="Connect now").click()
-    state(page, "connected")
+    server.terminated("silent for 0.5 s", 2)
 
 
 def test_a_full_server_still_shows_the_page_that_says_so(chatsrv: Start, browser: Browser) -> None:
