@@ -213,6 +213,8 @@ class Server:
             except BaseException as error:
                 if member.handled or member not in self.connections:
                     return  # it was dropped, and has answered that with an exception
+                if isinstance(error, GeneratorExit) and not self.kernel.running:
+                    raise  # the kernel was left with members in it, and is being thrown away
                 if not (isinstance(error, OSError) and member.end_told):  # else it is the connection's
                     report(f"the handler of {member.name} failed")
                     member.dismiss("its handler failed", keep=True)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from chatting import (
@@ -29,6 +30,9 @@ from chatting import (
 
 from chat.server.flags import parse
 from chat.server.listen import BACKLOG, listen, prepare
+
+if TYPE_CHECKING:
+    from conftest import Build
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no IPv6")
 
@@ -435,3 +439,10 @@ def test_a_signal_ends_it_in_order(chatsrv: Start, number: signal.Signals) -> No
     assert client.everything() == b"* You are disconnected: the server is ending.\n"
     assert server.process.wait(15) == 0
     server.terminated("the server is ending")
+
+
+def test_a_kernel_that_is_thrown_away_takes_its_members_along_without_a_word(house: Build) -> None:
+    here = house()
+    task = here.of(here.member(boxed=False)).task
+    task.coroutine.close()  # as the garbage collector does; RuntimeError if it goes on
+    assert not here.server.connections
