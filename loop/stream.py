@@ -112,9 +112,19 @@ def write_some(fd: int, data: bytes | memoryview) -> int:
         text = bytes(data[:64])
         size = len(text) - len(text.lstrip(PLAIN)) or 1
     try:
-        return os.write(fd, data[:size])
+        return write_now(fd, data[:size])
     except BlockingIOError:
         return 0
+
+
+def write_now(fd: int, data: bytes | memoryview) -> int:
+    """os.write; on Linux, but for terminals, BlockingIOError instead of a wait if another process has used the room."""
+    try:
+        return os.pwritev(fd, [data], -1, os.RWF_NOWAIT)
+    except BlockingIOError:
+        raise
+    except (AttributeError, OSError):
+        return os.write(fd, data)
 
 
 def readable(file: Source, timeout: float | None = None) -> Coroutine[None]:

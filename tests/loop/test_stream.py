@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import termios
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from timeless import World
 
+import loop.stream
 from loop import (
     Kernel,
     ReadWait,
@@ -524,3 +527,25 @@ def test_sleep_takes_its_time_and_no_more(kernel: Kernel, world: World) -> None:
     result(kernel, sleep(0))
     assert world.now == 1002.5
     assert [type(trap) for trap in sleep(1)] == [Sleep]
+
+
+def test_room_in_a_pipe_that_another_process_has_used_meanwhile_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, writer = os.pipe()
+    try:
+        os.pwritev(writer, [b"x"], -1, os.RWF_NOWAIT)
+    except (AttributeError, OSError):
+        os.close(reader)
+        os.close(writer)
+        pytest.skip("this system cannot write to a blocking pipe without waiting")
+    os.set_blocking(writer, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    there_was_room = SimpleNamespace(select=lambda *_: ([], [writer], []), PIPE_BUF=select.PIPE_BUF)
+    monkeypatch.setattr(loop.stream, "select", there_was_room)
+    assert loop.stream.write_some(writer, b"text") == 0
+    os.close(reader)
+    os.close(writer)
