@@ -29,7 +29,7 @@ class Trust:
         except OSError as error:
             raise ValueError(f"cannot read {authorities}: {(error.strerror or str(error)).lower()}") from None
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.options |= ssl.OP_NO_RENEGOTIATION  # else a write might have to read
+        self.context.options |= ssl.OP_NO_RENEGOTIATION  # as OpenSSL 3 does: a write would have to read
         if authorities:  # or the server's own certificate, which then stands for itself (since Python 3.10)
             self.context.verify_flags |= getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN", 0)
         if blindly:

@@ -63,7 +63,7 @@ class Certificate:
         certificate, key = self.files
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.options |= ssl.OP_NO_RENEGOTIATION  # else a write might have to read
+        context.options |= ssl.OP_NO_RENEGOTIATION  # as OpenSSL 3 does: a write would have to read
         context.num_tickets = 0  # clients that only write, and never read them, would be reset in the end
         try:
             for file in filter(None, self.files):
