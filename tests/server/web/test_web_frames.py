@@ -1,7 +1,8 @@
 """A WebSocket's stream, without I/O: cut anywhere, and against all that a client may do wrong.
 
-The kinds of cases are those of Autobahn's testsuite, which itself runs on Python 2 only: frames and their lengths,
-pings and pongs, reserved bits, opcodes, fragments with control frames between, UTF-8, and how a connection is closed.
+The kinds of cases are those of Autobahn's testsuite, which needs Python 2 (autobahn.py, beside this, is for that):
+frames and their lengths, pings and pongs, reserved bits, opcodes, fragments with control frames between, UTF-8, and how
+a connection is closed.
 """
 
 from __future__ import annotations
