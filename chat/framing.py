@@ -13,49 +13,61 @@ LIMIT = 1024  # bytes
 NEWLINE, RETURN = b"\n\r"  # as numbers: to look for b"\n" in bytes, Python first makes an error of why it is no number
 
 
+class Rest(bytes):
+    """A part of a line that was too long, but not the first: it does not stand alone."""
+
+
 class Framer:
     """One stream's framing. Between two calls it holds at most LIMIT + 2 bytes, so an endless line costs nothing.
 
     The two extra bytes belong to a UTF-8 character that begins at a part's last byte and is not complete yet.
     """
 
-    __slots__ = ("rest", "filled")
+    __slots__ = ("rest", "begun")
 
     def __init__(self) -> None:
         self.rest = b""  # of a message that is not complete yet
-        self.filled = False  # all of the line so far went out as full parts: a separator now ends the last one
+        self.begun = False  # parts of that message went out already
 
     def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived. Return the messages that are now complete, without their separators."""
+        begun = self.begun
+        full = begun and self.rest in (b"", b"\r")  # the last part ended where a separator may follow
         if self.rest:
             if NEWLINE not in data and len(self.rest) + len(data) < LIMIT:
                 self.rest += data  # only what is new was searched: a line that drips in costs no more than a whole one
                 return []
             data = self.rest + data
-        if self.filled:
+        if full:
             if data == b"\r":
                 self.rest = data
                 return []
-            self.filled = False
             if data.startswith((b"\n", b"\r\n")):
                 data = data[data.index(b"\n") + 1 :]
+                begun = False
         messages = data.split(b"\n")
         self.rest = messages.pop()
+        self.begun = begun and not messages
         if RETURN in data:
             messages = [message[:-1] if message.endswith(b"\r") else message for message in messages]
         if len(data) >= LIMIT:
             if too_long(data, LIMIT):
                 messages = [part for message in messages for part in split(message)]
             if len(self.rest) >= LIMIT:
-                *full, self.rest = split(self.rest, more=True)
-                messages += full
-                self.filled = bool(full) and self.rest in (b"", b"\r")
+                *parts, self.rest = split(self.rest, more=True)
+                messages += parts
+                self.begun = self.begun or bool(parts)
+        if begun and messages:
+            messages[0] = Rest(messages[0])
         return messages
 
     def finish(self) -> list[bytes]:
         """The stream has ended: a rest without a separator is a message too."""
-        rest, self.rest = self.rest, b""
-        return split(rest) if rest else []
+        messages = split(self.rest) if self.rest else []
+        if self.begun and messages:
+            messages[0] = Rest(messages[0])
+        self.rest = b""
+        return messages
 
 
 def too_long(text: bytes, most: int) -> bool:
@@ -73,17 +85,18 @@ def split(line: bytes, more: bool = False) -> list[bytes]:
 
     With `more`, the line goes on: all parts but the last are full and final, and the last is what has to wait.
     """
-    parts = []
+    parts: list[bytes] = []
     start = 0
     least = LIMIT if more else LIMIT + 1  # bytes that make a full part: the last one keeps at least one byte
     while len(line) - start >= least:
         end = boundary(line, start + LIMIT, more)
         if end is None:
             break
-        parts.append(line[start:end])
+        parts.append(Rest(line[start:end]) if parts else line[start:end])
         start = end
-    parts.append(line[start:])
-    return parts
+    if not parts:
+        return [line]
+    return [*parts, line[start:] if more else Rest(line[start:])]
 
 
 def boundary(line: bytes, end: int, more: bool) -> int | None:

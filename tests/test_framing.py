@@ -12,9 +12,9 @@ from itertools import combinations, combinations_with_replacement
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation.reference import frames, settled
+from simulation.reference import frames, parts, settled
 
-from chat.framing import LIMIT, Framer
+from chat.framing import LIMIT, Framer, Rest
 
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
@@ -37,7 +37,16 @@ def messages_of(pieces: list[bytes], stepwise: bool = False) -> list[bytes]:
         if stepwise:
             seen += piece
             assert messages == settled_once(seen)
-    return messages + framer.finish()
+    messages += framer.finish()
+    assert [isinstance(message, Rest) for message in messages] == [*map(bool, numbers(b"".join(pieces)))]
+    return messages
+
+
+def numbers(stream: bytes) -> Iterator[int]:
+    """Of each message, which part of its line it is."""
+    *lines, rest = stream.split(b"\n")
+    for line in [*(line[:-1] if line.endswith(b"\r") else line for line in lines), *([rest] if rest else [])]:
+        yield from range(len(parts(line)))
 
 
 FILL = b"a" * LIMIT

@@ -45,16 +45,16 @@ def moderate(member: Member, room: Room) -> Coroutine[None]:
     room.announce(f"* {member.nick} is here")
     try:
         while messages := (yield from member.receive()):
-            for message in messages:
-                if message == b"/quit":
+            for is_command, message in nick.lines(member, messages):
+                if is_command and message == b"/quit":
                     return
-                elif message.startswith(b"/moderate "):
+                elif is_command and message.startswith(b"/moderate "):
                     promote(member, message)
-                elif member.moderator and order(member, room, message.decode("utf-8", "replace")):
+                elif is_command and member.moderator and order(member, room, message.decode("utf-8", "replace")):
                     yield from sleep(0)
                 elif member.host in room.muted:
                     member.tell("* You are muted")
-                elif not message.startswith(b"/"):
+                elif not is_command:
                     room.publish(member, message)
                 elif not (yield from nick.command(member, room, message)):
                     member.tell(f"* Commands: {nick.COMMANDS}{', ' + COMMANDS if member.moderator else ''}")

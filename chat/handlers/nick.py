@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from loop import sleep
 
+from ..framing import LIMIT, Rest
 from .naming import key, proper
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     class Member(member.Member):
         nick: str  # how it is called
+        commanding: bool  # its last line is a command
         room: Any
 
     class Room(room.Room):
@@ -39,8 +41,8 @@ def nick(member: Member, room: Room) -> Coroutine[None]:
     room.announce(f"* {member.nick} is here")
     try:
         while messages := (yield from member.receive()):
-            for message in messages:
-                if not message.startswith(b"/"):
+            for is_command, message in lines(member, messages):
+                if not is_command:
                     room.publish(member, message)
                 elif message == b"/quit":
                     return
@@ -49,6 +51,23 @@ def nick(member: Member, room: Room) -> Coroutine[None]:
     finally:
         depart(member, room)
         room.announce(f"* {member.nick} is gone")
+
+
+def lines(member: Member, messages: list[bytes]) -> list[tuple[bool, bytes]]:
+    """Say of each message whether it is a command, and leave out the rests of commands that are too long.
+
+    Else the rest of a private message would be heard by everybody, and a rest that begins with a slash be obeyed.
+    """
+    kept = []
+    for message in messages:
+        if not isinstance(message, Rest):
+            member.commanding = message.startswith(b"/")
+            kept.append((member.commanding, message))
+        elif member.commanding:
+            member.tell(f"* A command has at most {LIMIT} bytes: the rest was left out")
+        else:
+            kept.append((False, message))
+    return kept
 
 
 def command(member: Member, room: Room, message: bytes) -> Coroutine[bool]:

@@ -47,12 +47,12 @@ def quiz(member: Member, room: Room) -> Coroutine[None]:
         begin(room)
     try:
         while messages := (yield from member.receive()):
-            for message in messages:
-                if message == b"/quit":
-                    return
-                elif not message.startswith(b"/"):
+            for is_command, message in nick.lines(member, messages):
+                if not is_command:
                     room.publish(member, message)
                     judge(member, room, message.decode("utf-8", "replace"))
+                elif message == b"/quit":
+                    return
                 elif not (yield from nick.command(member, room, message)):
                     member.tell(f"* Commands: {nick.COMMANDS}")
     finally:

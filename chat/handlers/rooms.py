@@ -7,6 +7,7 @@ somebody is in it.
 from __future__ import annotations
 
 from itertools import groupby
+from operator import itemgetter
 
 from loop import sleep
 
@@ -37,7 +38,8 @@ def rooms(member: Member, lobby: Room) -> Coroutine[None]:
     go_in(member, lobby, lobby)
     try:
         while messages := (yield from member.receive()):
-            for is_command, lines in groupby(messages, lambda message: message.startswith(b"/")):
+            for is_command, group in groupby(nick.lines(member, messages), itemgetter(0)):
+                lines = [line for _, line in group]
                 if not is_command:
                     member.room.publish(member, lines)  # all in one call, which is faster than one by one
                     continue

@@ -242,6 +242,16 @@ def test_irc_says_what_cannot_be_done(chatsrv: Start) -> None:
         ann.wait_for(answer)
 
 
+def test_the_rest_of_a_line_that_is_too_long_is_no_irc_command(chatsrv: Start) -> None:
+    server = gallery(chatsrv, "irc")
+    ann, ben = User(server, "ann"), User(server, "ben")
+    ann.command(("PRIVMSG ben :" + "x" * 1024)[:1024] + "QUIT")
+    ann.wait_for(b" 417 ann ")
+    ann.command("PRIVMSG ben :still here")
+    assert ben.wait_for(b"PRIVMSG").count(b"x") > 400
+    assert ben.line().endswith(b":still here")
+
+
 def test_a_topic_is_shown_to_those_who_come(chatsrv: Start) -> None:
     server = gallery(chatsrv, "irc")
     ann, ben = User(server, "ann"), User(server, "ben")

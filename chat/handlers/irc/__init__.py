@@ -14,6 +14,7 @@ from time import monotonic
 
 from loop import TimedOut, sleep
 
+from ...framing import Rest
 from . import commands, queries
 from .network import Network, User
 
@@ -68,7 +69,10 @@ def irc(member: Member, room: Room) -> Coroutine[None]:
     try:
         while messages := (yield from member.receive(None if user.registered else max(0, end - monotonic()))):
             for message in messages:
-                obey(user, message.decode("utf-8", "surrogateescape"))
+                if isinstance(message, Rest):
+                    user.reply(417, "Input line was too long")  # what there was of it is done; the rest is no line
+                else:
+                    obey(user, message.decode("utf-8", "surrogateescape"))
                 if user.farewell:
                     return
                 if user.caused > BREATH:
