@@ -46,12 +46,12 @@ def explain(task: Task) -> str:
     lines = [f"{task.name}: {type(trap).__name__ if trap else 'ready'} {', '.join(details)}".rstrip()]
     coroutine: object = getattr(task, "coroutine", None)  # a task that was dropped has none
     while frame := getattr(coroutine, "gi_frame", None):
-        lines.append(place(frame))
+        lines.append(line_of(frame))
         coroutine = getattr(coroutine, "gi_yieldfrom", None)
     return "\n".join(lines).encode("utf-8", "backslashreplace").decode()  # a file's name may be any bytes
 
 
-def place(frame: FrameType) -> str:
+def line_of(frame: FrameType) -> str:
     """A line that says where a function stands, in which file of the project or elsewhere."""
     code = frame.f_code
     return f"    {code.co_name} at {code.co_filename.removeprefix(ROOT)}:{frame.f_lineno}"

@@ -31,8 +31,8 @@ class Kernel:
         self.clock = clock
         self.tasks: dict[Task, None] = {}  # all that have not ended, oldest first
         self.ready: deque[Task] = deque()
-        # The tasks that wait to read or write a descriptor. Every entry is armed. A report disarms both directions of
-        # its descriptor, so the task that is left is armed again.
+        # The tasks that wait to read or write a descriptor. For each of them it is armed. A report may disarm it for
+        # both directions, so it is armed again for the task that is left.
         self.readers: dict[int, Task] = {}
         self.writers: dict[int, Task] = {}
         self.timers: list[tuple[float, int, Task]] = []  # a heap; the serial keeps equal times from comparing tasks
@@ -107,10 +107,10 @@ class Kernel:
     # The turn.
 
     def turn(self) -> None:
-        """Collect all readiness, move what is due, then run one step of each task that is ready by now.
+        """Collect all readiness, wake tasks whose time has run out, then run one step of each that is ready by now.
 
-        Tasks that the world wakes run before tasks that other tasks have woken, so the latter find all that this turn
-        brings. A task that becomes ready meanwhile runs in the next turn, so none can keep the others from the poller.
+        Tasks that other tasks have woken run last, so they find all that this turn brings. A task that becomes ready
+        meanwhile runs in the next turn, so none can keep the others from the poller.
         """
         readers, writers, ready = self.readers, self.writers, self.ready
         ready_before = len(ready)
@@ -134,7 +134,7 @@ class Kernel:
             return  # it was dropped while it was ready
         error = task.error
         try:
-            if error is None or task.trap is NOTHING_YET:  # a coroutine that never began would run no `finally`
+            if error is None or task.trap is NOTHING_YET:  # thrown into what never began, it would run no `finally`
                 trap = next(task.coroutine)
             else:
                 task.error = None
@@ -147,7 +147,7 @@ class Kernel:
             task.trap = trap
             kind = type(trap)
             if task.error is not None or (kind is Sleep and trap.timeout == 0):
-                self.ready.append(task)  # it was cancelled meanwhile, or the next turn is all it asks for
+                self.ready.append(task)  # it was cancelled before this trap, or the next turn is all it asks for
                 return
             try:
                 if kind not in self.traps:
@@ -157,12 +157,12 @@ class Kernel:
                     self.set_timer(task, trap.timeout)
                 carry_out(task, trap)
                 task.undo = undo
-            except Exception as refusal:
+            except Exception as refusal:  # it does not wait, and is told at its `yield`
                 task.error = refusal
                 task.timer = None
                 self.ready.append(task)
         finally:
-            error = None  # its traceback refers to this frame: in such a circle, a dead task's locals would live on
+            error = None  # else its traceback and this frame keep each other alive, and a dead task's locals
 
     def fail(self, task: Task, error: BaseException) -> None:
         """End a task that has raised. An Exception is reported, Cancelled is not; anything else comes out of run()."""
@@ -199,14 +199,14 @@ class Kernel:
         self.rearm(task.trap.fd)
 
     def rearm(self, fd: int) -> None:
-        """Arm a descriptor for the tasks that still wait for it. If that fails, they are told."""
+        """Arm a descriptor for the tasks that still wait for it, or for nothing. If that fails, they get the error."""
         try:
             self.poller.arm(fd, (READ if fd in self.readers else 0) | (WRITE if fd in self.writers else 0))
         except (OSError, ValueError) as error:  # no memory, or the descriptor or the poller is closed
             for waiting in (self.readers, self.writers):
                 if fd in waiting:
                     waiting[fd].error = error
-                    waiting.pop(fd).make_ready()
+                    waiting.pop(fd).make_ready()  # not wake(): the undo would come back here
 
     # Time.
 
@@ -222,9 +222,10 @@ class Kernel:
         heappush(self.timers, task.timer)
 
     def expire(self, now: float) -> None:
-        """Answer the traps whose time had run out before the poll. That poll did not wait, and reported all there was.
+        """Answer the traps whose time had run out by `now`, which was before the poll.
 
-        So a task whose answer came while this process stood still (stopped, or in a long step) does not time out.
+        Because of them the poll did not wait, and it reported all that had come. So a task whose answer came while this
+        process stood still (stopped, or in a long step) does not time out.
         """
         if len(self.timers) > 2 * len(self.tasks) + 100:
             self.timers = [timer for timer in self.timers if timer[2].timer is timer]

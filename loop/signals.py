@@ -49,11 +49,11 @@ class Signals:
         return list(caught)
 
     def dismiss(self, number: int) -> None:
-        """Take back the wake-up by a signal that nobody waits for."""
+        """Take the bytes of this signal out of the socket, so that it wakes nobody. Those of others stay."""
         try:
             self.writer.send(self.reader.recv(4096).replace(bytes([number]), b""))
         except OSError:
-            pass  # there is none
+            pass  # the socket is empty
 
     def close(self) -> None:
         """Put everything back as it was. Nobody may be waiting any more. What was not returned stays in `caught`."""

@@ -110,7 +110,7 @@ def write_some(fd: int, data: bytes | memoryview) -> int:
     size = select.PIPE_BUF
     if os.isatty(fd):
         text = bytes(data[:64])
-        size = len(text) - len(text.lstrip(PLAIN)) or 1
+        size = len(text) - len(text.lstrip(PLAIN)) or 1  # up to its first control character
     try:
         return write_now(fd, data[:size])
     except BlockingIOError:

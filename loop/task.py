@@ -36,7 +36,7 @@ NOTHING_YET = object()
 class Task:
     """What the kernel knows of one coroutine.
 
-    Until it has ended, a task is in exactly one place: running, in the kernel's ready queue, or suspended. A suspended
+    Until it has ended, a task is one of three things: running, ready (in the kernel's queue), or suspended. A suspended
     task, and only a suspended one, carries `undo`, the one function that takes it out of where it waits. Waking
     consumes the undo.
     """
@@ -51,7 +51,7 @@ class Task:
         self.ready_queue = ready_queue  # the kernel's, so that waking and cancelling need no kernel
         self.trap: Any = NOTHING_YET  # what it asked for last
         self.undo: Callable[[Task], object] | None = None
-        self.timer: tuple[float, int, Task] | None = None  # the one that ends its wait; see Kernel.set_timer
+        self.timer: tuple[float, int, Task] | None = None  # the one that counts; see Kernel.set_timer
         self.error: BaseException | None = None  # to be raised in it
         self.outcome: str | None = None  # "returned", "cancelled", "failed" or "dropped", once it has ended
         self.joiners: dict[Task, None] = {}  # the tasks that wait for that
@@ -64,14 +64,14 @@ class Task:
         self.make_ready()
 
     def make_ready(self) -> None:
-        """The second half of waking, when the task has been taken out of where it waits."""
+        """The second half of waking, when the task has been taken out of where it waits. Its timer counts no more."""
         self.undo = self.timer = None
         self.ready_queue.append(self)
 
     def cancel(self) -> None:
         """Raise Cancelled in the task, where it waits now or at its next trap. A task that has ended stays ended.
 
-        A task that is ready is only marked: it is in the ready queue once, and must not get there twice.
+        A task that is ready or running only gets its error noted: it must not be in the ready queue twice.
         """
         if self.outcome is not None or isinstance(self.error, Cancelled):
             return

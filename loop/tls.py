@@ -175,7 +175,7 @@ class TLS:
         if not self.pending:
             data = self.socket.recv(most)
             self.incoming.write(data)
-            self.ended = self.cut = not data
+            self.ended = self.cut = not data  # after a close_notify, it would be `pending`
         pieces = []
         try:
             while not self.ended and self.failure is None:
@@ -183,17 +183,17 @@ class TLS:
                     pieces.append(piece)
                     if not self.incoming.pending:
                         break
-                else:
+                else:  # close_notify
                     self.ended = True
         except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:  # as b"", but when we have ended our stream before
+            pass  # the last record is not whole yet
+        except ssl.SSLZeroReturnError:  # close_notify, too, when we have said ours before
             self.ended = True
         except ssl.SSLError as error:
             self.failure = Broken(why(error))
-        if self.outgoing.pending:
+        if self.outgoing.pending:  # reading has made something to be written: an answer to a new key, or an alert
             self.try_to_flush()
-        if pieces:
+        if pieces:  # before the end or a failure, which is `pending` then
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self.ended:
             return b""

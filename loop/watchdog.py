@@ -14,7 +14,7 @@ import signal
 import time
 from types import FrameType
 
-from .diagnose import complain, place
+from .diagnose import complain, line_of
 from .kernel import Kernel
 from .poller import Poller
 from .signals import Signals
@@ -84,7 +84,7 @@ def running(frame: FrameType | None) -> tuple[Task | None, str]:
     """The task that runs, if any, and in words, with its innermost functions."""
     lines: list[str] = []
     while frame and frame.f_code is not Kernel.step.__code__:
-        lines.append(place(frame))
+        lines.append(line_of(frame))
         frame = frame.f_back
     task = frame.f_locals["task"] if frame else None
     return task, "\n".join([str(task or "no task"), *reversed(lines[:10])])

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns: so that no step of a handler takes long
 KICKED = 1.0  # seconds for the handler of a member that was kicked to end
 LOST = 10.0  # seconds for the handler of one that can't be sent to, to read what its peer had said
-# Why a send may fail although the connection has not: then the end of the peer's stream is really its end
+# Failures of a send, "" for none, after which b"" from recv() still is the peer's end. After any other, it hides that
+# the connection has failed: the system tells of that once, and the send was told.
 PASSING = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS))]
 HELD = 1.0  # seconds between two looks at a member that is not read from
 MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
@@ -263,13 +264,13 @@ class Member:
                 return data
         except BlockingIOError:
             if not self.failure:
-                raise
+                raise  # else nothing more will come
         except OSError as error:
             self.failure = error.strerror or str(error)
         finally:
             if self.wire and self.wire.unsent:
-                self.stand_apart()  # so that spread() sees to it
-        raise ConnectionError(self.failure)  # the system tells only once, so perhaps a send has met it
+                self.stand_apart()  # so that spread() sends it
+        raise ConnectionError(self.failure)
 
     def refuse(self) -> Coroutine[None]:
         """COROUTINE. Ends a handler that asks for messages after the end.
@@ -287,7 +288,7 @@ class Member:
     def become(self, state: str) -> None:
         """Change the state of the sending side: the one place that does."""
         room = self.hears()
-        assert state != TOGETHER or self.sending == APART, "spread() would never rest"
+        assert state != TOGETHER or self.sending == APART, "only what spread() has sent all may share the room's outbox"
         if self.sending == TOGETHER:
             del room.together[self]
         elif self.sending == APART:
@@ -330,7 +331,7 @@ class Member:
     def taken(self) -> int:
         """About how many bytes its peer has taken."""
         acked = acknowledged(self.socket)
-        return self.outbox.taken if acked is None else acked
+        return self.outbox.sent_size if acked is None else acked
 
     def stand_apart(self) -> None:
         """Give it an outbox of its own, if it shares one."""

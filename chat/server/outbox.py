@@ -63,12 +63,12 @@ class Feed:
 
 
 class Outbox:
-    """What is due to one reader: the pieces in `due`, then the feed from `place` on. A closed one has no feed.
+    """What is due to one reader: the pieces in `due`, then the feed from `place` on. Once closed, it has no feed.
 
     Several readers that stand at the same place and have nothing of their own can share one.
     """
 
-    __slots__ = ("feed", "place", "due", "due_size", "taken", "cut")
+    __slots__ = ("feed", "place", "due", "due_size", "sent_size", "cut")
 
     def __init__(self, feed: Feed) -> None:
         """At first nothing is due. Only what is appended to `feed` from now on will be."""
@@ -76,7 +76,7 @@ class Outbox:
         self.place = feed.seal()
         self.due: deque[Piece] = deque()
         self.due_size = 0  # bytes of `due`, with what pieces cost
-        self.taken = 0  # bytes that were sent
+        self.sent_size = 0  # bytes that were sent, ever
         self.cut = False  # the last byte that was sent was not the end of a message
 
     @property
@@ -123,10 +123,10 @@ class Outbox:
         if last is None:
             self.freeze()
         else:
-            begun = bytes(self.due[0]) if self.cut else b""
+            rest = bytes(self.due[0]) if self.cut else b""  # begins in the middle of a message
             self.due.clear()
             self.due_size = 0
-            self.add(begun[: begun.find(b"\n") + 1] + last)
+            self.add(rest[: rest.find(b"\n") + 1] + last)
         if self.feed:
             self.feed = None
             del self.place  # it would keep alive all that is still to come
@@ -158,7 +158,7 @@ class Outbox:
 
     def sent(self, piece: Piece, count: int) -> None:
         """Of `piece`, which was taken, `count` bytes were sent. The rest is due again, before everything else."""
-        self.taken += count
+        self.sent_size += count
         if count:
             self.cut = piece[count - 1] != NEWLINE
         if count < len(piece):
@@ -169,5 +169,5 @@ class Outbox:
         """Another outbox at the same place in the feed, for a reader that has shared this one so far."""
         other = Outbox.__new__(Outbox)
         other.feed, other.place = self.feed, self.place
-        other.due, other.due_size, other.taken, other.cut = deque(), 0, 0, False
+        other.due, other.due_size, other.sent_size, other.cut = deque(), 0, 0, False
         return other

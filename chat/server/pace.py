@@ -42,7 +42,9 @@ class Pace:
         self.gathered = 0  # bytes published since the last spreading
         self.talking: set[object] = set()  # members that have published since then
         self.unchecked = 0  # bytes published since somebody looked how far behind members are
-        self.behind: dict[Reader, tuple[float, int]] = {}  # since when by half of --max-lag; bytes taken by then
+        # Members that are BEHIND: since when we count what they take, and how much they had taken by then. That was the
+        # last look at which at most half of --max-lag was due, or enough was taken.
+        self.behind: dict[Reader, tuple[float, int]] = {}
         self.overrun = False  # one of them is too far behind, and may be reading
         self.full = False  # the cluster takes no more
         self.held = False  # for one of these reasons, no member is read from

@@ -1,7 +1,8 @@
-"""The only code that sends to members. Each socket has one writer, which sends at most once a turn.
+"""All that is due to members is sent here. Each socket has one writer, which sends at most once a turn.
 
 spread() is the writer of all members that keep up. A member that does not take all that it is sent has a writer of its
-own, deliver(), until it has caught up.
+own, deliver(), until it has caught up. (What a wire says by itself, such as its handshake, the member's own task sends:
+see wire.py.)
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def send_to_one(member: Member) -> None:
 def send_due(member: Member, most: int) -> bool:
     """Send about `most` bytes of what is due to one member, in one call. Return whether nothing is left."""
     outbox, wire = member.outbox, member.wire
-    if (piece := outbox.take(most)) or (wire and wire.unsent):
+    if (piece := outbox.take(most)) or (wire and wire.unsent):  # b"" makes the wire send what is unsent
         try:
             sent = (wire or member.socket).send(piece)
         except BlockingIOError as wait:
@@ -97,16 +98,16 @@ def deliver(member: Member) -> Coroutine[None]:
     """COROUTINE. The writer of a member that is behind, until all is sent."""
     outbox, wire = member.outbox, member.wire
     stall_timeout = member.hub.options.stall_timeout
-    taken, looks = -1, 0
+    seen, looks = -1, 0  # what its peer had taken at the last look; how many looks since then found no more
     try:
         while not outbox.empty or (wire and wire.unsent):
             pause = LAST_TRY if outbox.feed is None else stall_timeout and stall_timeout / LOOKS
             try:
                 yield from writable(member.socket, pause)
                 looks = 0
-            except TimedOut:  # which need not mean that there is no room at all
-                before, taken = taken, member.taken()
-                looks = looks + 1 if taken == before else 0
+            except TimedOut:  # a socket with a little room is not writable, so the peer may have taken something
+                before, seen = seen, member.taken()
+                looks = looks + 1 if seen == before else 0
                 if looks == LOOKS and outbox.feed:
                     member.kick(f"took nothing for {stall_timeout:g} s")  # now its last line is due
             send_due(member, BATCH)
