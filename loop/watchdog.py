@@ -27,7 +27,7 @@ class Watchdog:
     """The poller `poller`, watched; it does nothing more if somebody else handles SIGALRM.
 
     Of the signals `ends`, which `signals` catches, one that comes over a second after the first ends the process with
-    status 1 if it finds a long step: the task that would obey it cannot run.
+    status 1 if the turn takes long: the task that would obey it cannot run.
     """
 
     def __init__(self, poller: Poller, signals: Signals, *ends: int) -> None:
@@ -37,6 +37,7 @@ class Watchdog:
         self.turn = 0
         self.seen = self.told = (0, 0)  # the steps of the last tick and of the last complaint: a task takes one a turn
         self.asked = 0.0  # when the first of `ends` came
+        self.asked_in = 0, 0.0  # the turn in which the last one came, and when that turn's first one did
         self.polling = False
         self.ticking = signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
         if not self.ticking:
@@ -52,7 +53,8 @@ class Watchdog:
         self.turn += 1
         if not self.ticking:
             self.ticking = True
-            signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
+            if signal.getsignal(signal.SIGALRM) == self.tick:  # else a handler's module has its own by now
+                signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
         return found
 
     def tick(self, number: int, frame: FrameType | None) -> None:
@@ -71,13 +73,14 @@ class Watchdog:
     def end(self, number: int, frame: FrameType | None) -> None:
         """Quick, because a signal interrupts also this: with more to do, a burst of them would end in recursion."""
         self.signals.caught[number] = None
-        if not self.asked:
-            self.asked = time.monotonic()
-        elif self.told[0] == self.turn and not self.polling and time.monotonic() > self.asked + 1:
-            task, where = running(frame)
-            if self.told == (self.turn, id(task)):
-                complain(f"ended by signal {number}, in the middle of this:\n{where}")
-                os._exit(1)
+        now = time.monotonic()
+        self.asked = self.asked or now
+        if self.asked_in[0] != self.turn:
+            self.asked_in = self.turn, now
+        long = self.told[0] == self.turn or now > self.asked_in[1] + 1
+        if long and not self.polling and now > self.asked + 1:
+            complain(f"ended by signal {number}, in the middle of this:\n{running(frame)[1]}")
+            os._exit(1)
 
 
 def running(frame: FrameType | None) -> tuple[Task | None, str]:

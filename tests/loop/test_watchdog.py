@@ -222,6 +222,31 @@ run(handler())
     assert program.communicate() == ("mine\n", "")
 
 
+def test_without_sigalrm_a_second_signal_still_ends_a_long_step(start: Start) -> None:
+    """What a module sets for itself after the start is its own."""
+    program = start(
+        """
+start(signal.SIGTERM)
+signal.signal(signal.SIGALRM, lambda number, frame: print("mine", flush=True))
+
+def handler():
+    yield from sleep(0.1)
+    print("hangs", flush=True)
+    while True:
+        time.sleep(0.1)
+
+run(handler())
+"""
+    )
+    lines(program.stdout, 1)
+    while program.poll() is None:
+        os.kill(program.pid, signal.SIGTERM)
+        time.sleep(0.1)
+    out, said = program.communicate()
+    assert program.returncode == 1 and "in the middle of this" in said and "handler at" in said
+    assert out == ""
+
+
 def test_a_signal_that_is_ignored_ends_nothing(start: Start) -> None:
     program = start(
         """
