@@ -16,7 +16,7 @@ WIDTH, HEIGHT = 216, 78
 PLACES = {APART: (44, 116), TOGETHER: (600, 116), BEHIND: (44, 378), OVER: (600, 378)}
 WORDS = {
     APART: ("something is due to it alone:", "spread() sends it that"),
-    TOGETHER: ("it keeps up: spread() sends", "all of these the same bytes"),
+    TOGETHER: ("it has caught up: spread() sends", "all of these the same bytes"),
     BEHIND: ("it takes nothing for now:", "deliver() waits for room"),
     OVER: ("nothing is sent to it any more",),
 }
