@@ -43,17 +43,17 @@ class Gate:
     """Lets tasks through one a turn: a step that takes a millisecond must not be taken by a thousand of them in one."""
 
     def __init__(self) -> None:
-        self.taken = False
+        self.occupied = False
         self.queue = WaitQueue()
 
     def enter(self) -> Coroutine[None]:
         """COROUTINE. Returns when it is the task's turn. It has to leave() in any case, after a pause."""
-        while self.taken:
+        while self.occupied:
             yield from self.queue.wait()
-        self.taken = True
+        self.occupied = True
 
     def leave(self) -> None:
-        self.taken = False
+        self.occupied = False
         self.queue.wake()
 
 

@@ -254,7 +254,7 @@ class Touched:
         Touched.times += 1
         return self
 
-    def taken(self) -> int:
+    def acknowledged(self) -> int:
         return 0
 
     def kick(self, reason: str) -> None:

@@ -306,7 +306,7 @@ class Member:
             self.hub.apart[self] = None
             self.hub.news.wake()
         elif state == BEHIND:
-            self.hub.pace.behind[self] = self.hub.kernel.clock(), self.taken()
+            self.hub.pace.behind[self] = self.hub.kernel.clock(), self.acknowledged()
         elif state == OVER:
             self.outbox = CLOSED
             if self.writer:
@@ -328,8 +328,8 @@ class Member:
         """The room whose feed its outbox follows."""
         return self.room or self.hub.nowhere
 
-    def taken(self) -> int:
-        """About how many bytes its peer has taken."""
+    def acknowledged(self) -> int:
+        """About how many bytes its peer has taken: where the system cannot tell, those that were sent."""
         acked = acknowledged(self.socket)
         return self.outbox.sent_size if acked is None else acked
 

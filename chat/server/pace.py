@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     class Reader(Protocol):
         outbox: Outbox
 
-        def taken(self) -> int: ...
+        def acknowledged(self) -> int: ...
         def kick(self, reason: str) -> None: ...
 
 
@@ -84,10 +84,10 @@ class Pace:
         for reader, (since, taken) in list(self.behind.items()):
             outbox = reader.outbox
             if outbox.lag <= self.max_lag // 2:
-                self.behind[reader] = now, reader.taken()
+                self.behind[reader] = now, reader.acknowledged()
             elif outbox.lag > self.max_lag:
                 if now - since >= GRACE:
-                    before, taken = taken, reader.taken()
+                    before, taken = taken, reader.acknowledged()
                     if taken - before < self.enough * (now - since) / GRACE:
                         reader.kick(f"more than {self.max_lag} bytes behind")
                         continue

@@ -106,7 +106,7 @@ def deliver(member: Member) -> Coroutine[None]:
                 yield from writable(member.socket, pause)
                 looks = 0
             except TimedOut:  # a socket with a little room is not writable, so the peer may have taken something
-                before, seen = seen, member.taken()
+                before, seen = seen, member.acknowledged()
                 looks = looks + 1 if seen == before else 0
                 if looks == LOOKS and outbox.feed:
                     member.kick(f"took nothing for {stall_timeout:g} s")  # now its last line is due

@@ -192,4 +192,4 @@ def test_a_gate_lets_one_through_a_turn_and_survives_those_that_give_up(kernel: 
     while kernel.tasks:
         turns[0] += 1
         kernel.turn()
-    assert len(passed) == 8 and len(set(passed)) == 8 and not gate.taken
+    assert len(passed) == 8 and len(set(passed)) == 8 and not gate.occupied

@@ -119,7 +119,7 @@ MEMBER = [
              replace("self.outbox.lag > self.hub.options.max_lag // 4", "False")),
     mutation("what was read is given though much is due", "chat.server.member:Member.receive",
              take("self.sending == BEHIND", False, 1)),
-    mutation("how much was taken is not counted", "chat.server.member:Member.taken",
+    mutation("how much was taken is not counted", "chat.server.member:Member.acknowledged",
              replace("acknowledged(self.socket)", "0")),
     mutation("a handler is not ended that asks again", "chat.server.member:Member.refuse", drop("raise Cancelled")),
     # sending
