@@ -53,7 +53,7 @@ class Round:
         alive.cancel()
         self.crowd.run(observer.leave())
         heard = {visitor.name: visitor.heard for visitor in self.visitors}
-        cut_off = {visitor.name for visitor in self.visitors if visitor.cut_off} - self.torn
+        cut_off = {visitor.name for visitor in self.visitors if visitor.cut_off and not told_why(visitor)} - self.torn
         self.fates["cut off, being too slow"] += len(cut_off)
         self.torn |= cut_off
         self.messages = observer.heard.count(b"\n") - 1
@@ -142,7 +142,7 @@ class Round:
     def leave(self, visitor: Visitor) -> Coroutine[None]:
         """COROUTINE. Leave in order, and count what was said, for now it must have arrived."""
         yield from visitor.leave()
-        if b"* You are disconnected" not in visitor.heard[-100:]:
+        if not told_why(visitor):
             self.said[visitor.name] = visitor.said
 
 
@@ -155,6 +155,11 @@ KINDS = (
     *(Round.fleeing,) * 2,
     *(Round.flooder,) * 1,
 )
+
+
+def told_why(visitor: Visitor) -> bool:
+    """Whether the server has disconnected it, and said so; a reset may follow, if it says something nevertheless."""
+    return b"* You are disconnected" in visitor.heard[-100:]
 
 
 def slope(samples: list[tuple[float, int]]) -> float:
