@@ -15,7 +15,7 @@ from chat.server.cluster.address import Address
 from chat.server.cluster.node import Cluster
 from chat.server.flags import Options
 from chat.server.journal import Journal
-from chat.server.member import Member
+from chat.server.member import APART, Member
 from chat.server.outbox import Outbox
 from chat.server.room import Hub, Room
 from chat.server.sending import spread
@@ -216,6 +216,7 @@ class Ear:
         self.name = name
         self.prefix = f"{name}: "
         self.kicked = False
+        self.sending = APART
         self.room: Room | None = None
         self.outbox = Outbox(node.hub.nowhere.feed)
         self.heard = bytearray()
