@@ -53,7 +53,7 @@ def table() -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name.replace(" ", "-"))
 def test_each_mutation_is_caught(mutation: Mutation, table: list[str]) -> None:
-    seed, said = caught(mutation, 1000)
-    assert seed >= 0, "1000 seeds did not notice it"
+    seed, said = caught(mutation, 2000)
+    assert seed >= 0, "2000 seeds did not notice it"
     assert not {"NameError", "SyntaxError"} & set(said.replace(":", " ").split()), "it never ran"
     table.append(f"{mutation.name:66}  {seed:4}  {said.splitlines()[0][:100]}")
