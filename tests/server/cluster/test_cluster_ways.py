@@ -115,7 +115,8 @@ def test_sentinel(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Non
         for _ in range(2):
             stage.client(stage.node(url))
         talk(stage)
-        stage.redis.ask("WAIT", 1, 5000)
+        stage.redis.ask("SET", "last", 1)  # WAIT waits for what this connection wrote, and so for all before it
+        assert stage.redis.ask("WAIT", 1, 5000) == 1
         stage.redis.kill()
         stage.run(*(client.say() for client in stage.clients))
         stage.until(stage.all_heard)
