@@ -191,7 +191,9 @@ class TLS:
             self.ended = True
         except ssl.SSLError as error:
             self.failure = Broken(why(error))
-        if self.outgoing.pending:  # reading has made something to be written: an answer to a new key, or an alert
+        if self.kept and self.outgoing.pending > RECORD and self.failure is None:
+            self.failure = Broken("it asks for new keys, and does not read")
+        elif self.outgoing.pending:  # reading has made something to be written: an answer to a new key, or an alert
             self.try_to_flush()
         if pieces:  # before the end or a failure, which is `pending` then
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)

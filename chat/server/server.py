@@ -13,7 +13,7 @@ from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, expla
 from ..handlers.chat import chat
 from .flags import Options
 from .journal import Journal
-from .member import APART, OVER, Member
+from .member import APART, NEW, OVER, Member
 from .room import Hub
 from .sending import spread
 from .wire import finish
@@ -96,6 +96,8 @@ class Server:
             yield from hub.cluster.finish(FAREWELL)
         for member in self.connections:
             member.kick("the server is ending", keep=True)
+            if member.sending == NEW:
+                member.task.cancel()  # it may have been refused, and be in its handshake
         try:
             while self.connections:
                 yield from self.change.wait(max(0, end - kernel.clock()))

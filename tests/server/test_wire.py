@@ -65,6 +65,17 @@ def test_one_that_is_refused_is_told_so_behind_its_handshake(house: Build) -> No
     assert late.heard == b"* You are disconnected: the server is full.\n" and late.unpacker.ended
 
 
+def test_one_that_is_refused_and_never_shakes_hands_does_not_delay_the_end(house: Build) -> None:
+    here = house(max_clients=1)
+    here.member()
+    late = here.peer()
+    here.until(lambda: len(here.server.connections) == 2)
+    before = here.world.now
+    here.server.stop()
+    here.ended(late)
+    assert here.world.now - before <= 2
+
+
 def test_a_slow_reader_gets_everything_and_stands_with_the_others_again(house: Build) -> None:
     here = house()
     slow, talker = here.member(buffer=4096), here.member(boxed=False)

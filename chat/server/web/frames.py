@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Piece = Union[bytes, bytearray, memoryview]
 
+IDLE = 100  # frames in one piece of the stream that say nothing: more of them are an attack, for each costs time
 MESSAGE = 64 << 10  # bytes of what a browser may send as one message
 FRAME = 64 << 10  # bytes of text in one frame to a browser: it cannot show any of it before the end of it has come
 SEND = 1 << 20  # bytes of text that are framed at once
@@ -47,8 +48,13 @@ class Incoming:
         protocol.receive_data(data)
         protocol.data_to_send()  # pongs, and the close frame: when they are sent is for us to say
         said: list[bytes] = []
+        idle = 0
         for frame in protocol.events_received():
             assert isinstance(frame, Frame)
+            idle += not (frame.opcode in (Opcode.TEXT, Opcode.CONT) and (frame.data or frame.fin))
+            if idle > IDLE:
+                self.refuse(CloseCode.POLICY_VIOLATION, "too many frames say nothing")
+                break
             if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
                 if not self.valid(frame):
                     self.refuse(CloseCode.INVALID_DATA, "a message is to be UTF-8")
@@ -111,11 +117,11 @@ class Frames:
     __slots__ = ("data", "size", "taken", "borders")
 
     def __init__(self, text: Piece) -> None:
-        text = bytes(text[:SEND])
+        text = bytes(text[: SEND + FRAME])  # a little more, so that border() sees what follows
         frames: list[bytes] = []
         size = start = 0
         self.borders: list[tuple[int, int]] = []  # where each frame ends: in `data`, and in the text
-        while start < len(text):
+        while start < min(len(text), SEND):
             end = border(text, start)
             frames.append(framed(Opcode.TEXT, well_formed(text[start:end])))
             size += len(frames[-1])
@@ -128,7 +134,7 @@ class Frames:
     def cut(self, sent: int) -> tuple[memoryview, int]:
         """What is to follow when so many bytes of `data` were sent, and how much of the text is then gone."""
         end, taken = next((border for border in self.borders if border[0] >= sent), (sent, self.taken))
-        return memoryview(self.data)[sent:end], taken
+        return memoryview(self.data[sent:end]), taken  # a copy: a view would keep all of `data` alive
 
 
 def border(text: bytes, start: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import pkgutil
 import re
 from email.utils import formatdate
@@ -23,6 +24,9 @@ LINES = 128
 REQUEST = re.compile(rb"([A-Z]{1,20}) ([!-~]+) HTTP/1\.([01])")
 BEGINNING = re.compile(rb"[A-Z]{1,20}( |$)")
 DOOR = "/chat"
+SILENT = logging.getLogger("chatsrv.web")  # websockets would report what a browser does wrong, with a traceback
+SILENT.addHandler(logging.NullHandler())
+SILENT.propagate = False
 HARMLESS = {  # for everything we answer
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -84,7 +88,9 @@ class Site:
         what = f"{method} {target[:100]}"
         if method not in ("GET", "HEAD"):
             return self.refuse(what, HTTPStatus.METHOD_NOT_ALLOWED, more={"Allow": "GET, HEAD"})
-        protocol = ServerProtocol(max_size=MESSAGE)
+        if not headers.isascii():
+            return self.refuse(what, HTTPStatus.BAD_REQUEST, "A header is ASCII.")
+        protocol = ServerProtocol(max_size=MESSAGE, logger=SILENT)
         protocol.receive_data(b"GET %s HTTP/1.1" % target.encode() + headers)
         events = protocol.events_received()
         protocol.data_to_send()

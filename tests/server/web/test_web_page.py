@@ -67,6 +67,18 @@ def test_two_browsers_and_a_terminal(chatsrv: Start, browser: Browser) -> None:
     assert not troubles(ann) and not troubles(bob)
 
 
+def test_a_command_that_is_too_long_is_not_sent(chatsrv: Start, browser: Browser) -> None:
+    """In parts, its rest would be said to everybody."""
+    server, port = with_web(chatsrv, "--handler", "chat.handlers.nick:nick")
+    ann, carol = visit(browser, port), server.client()
+    say(ann, "/msg guest2 " + "x" * 1100 + "the secret")
+    state(ann, "a command has at most 1024 bytes")
+    assert ann.locator("#draft").input_value().endswith("the secret")
+    say(ann, "y" * 1024 + "/quit")
+    assert carol.wait_for(b"yyy") == b"guest1: " + b"y" * 1023
+    assert carol.line() == b"guest1: y/quit"
+
+
 HOSTILE: list[bytes | str] = [
     b"<script>hacked = 1</script><img src=x onerror='hacked = 1'>",
     b"&lt;b&gt; &amp; \x1b]0;title\x07 \x00 \x7f \xff \xc3",

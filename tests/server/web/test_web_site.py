@@ -127,6 +127,14 @@ def test_what_makes_no_sense_is_refused_at_once(head: bytes, expected: int) -> N
 # The door.
 
 
+@pytest.mark.parametrize("header", ["Sec-WebSocket-Key: \xff", "Origin: \xff", "X-Anything: \xe9"])
+def test_a_header_that_is_not_ascii_is_refused_without_a_traceback(
+    header: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(ask("GET /chat HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade", header)) == 400
+    assert capsys.readouterr().err == ""
+
+
 def test_a_websocket_is_opened_without_compression() -> None:
     answer = ask("GET /chat HTTP/1.1", OPENING[:-2])
     assert status(answer) == 101 and answer.protocol
