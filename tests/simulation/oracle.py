@@ -172,10 +172,10 @@ class Oracle:
     def turned(self) -> None:
         """Each member is in exactly one place, and is due what it should be."""
         turns, hub = self.world.turns, self.server.hub
-        if turns > 300 and turns % 10:  # long runs are much of the same
-            return
         if not hub.pace.held:
             self.held_since = self.world.now
+        if turns > 300 and turns % 10:  # long runs are much of the same
+            return
         stalled = any(member.unread or member.failure or member.drained for member in self.server.connections)
         self.was_held |= hub.pace.held or stalled
         if self.spread_in == turns and hub.changed and self.handler == "chat" and not self.was_held:
