@@ -174,10 +174,10 @@ class Oracle:
         turns, hub = self.world.turns, self.server.hub
         if not hub.pace.held:
             self.held_since = self.world.now
-        if turns > 300 and turns % 10:  # long runs are much of the same
-            return
         stalled = any(member.unread or member.failure or member.drained for member in self.server.connections)
         self.was_held |= hub.pace.held or stalled
+        if turns > 300 and turns % 10:  # long runs are much of the same
+            return
         if self.spread_in == turns and hub.changed and self.handler == "chat" and not self.was_held:
             raise Failure("spread() has run before one that readiness had woken: half of its work is left")
         rooms = [hub.first, hub.nowhere, *(hub.rooms.values() if hub.rooms else ())]
