@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import chat.server.member
+import chat.server.receiving
 import chat.server.outbox
 import chat.server.pace
 import chat.server.room
@@ -244,7 +245,7 @@ class Member(chat.server.member.Member):
         if ear.ends_told > 1:
             raise Failure(f"{self.name}'s handler is told of the end of the stream again and again")
         prefixes = len(messages) * len(self.prefix)
-        if len(messages) > chat.server.member.MOST or prefixes > chat.server.member.MUCH + len(self.prefix):
+        if len(messages) > chat.server.receiving.MOST or prefixes > chat.server.receiving.MUCH + len(self.prefix):
             raise Failure(
                 f"{self.name}'s handler is given {len(messages)} messages at once, {prefixes} bytes of prefixes"
             )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import chat.server.journal
-import chat.server.member
+import chat.server.receiving
 import chat.server.outbox
 import chat.server.pace
 import chat.server.room
@@ -88,8 +88,8 @@ class Run:
             (chat.server.pace, "TURN", pick(1 << 20, 1 << 20, 100)),
             (chat.server.sending, "BATCH", pick(64 << 10, 64 << 10, 100, 1)),
             (chat.server.journal, "WAITING", pick(8 << 20, 8 << 20, 8 << 20, 300)),
-            (chat.server.member, "MOST", pick(1000, 1000, 2)),
-            (chat.server.member, "MUCH", pick(64 << 10, 64 << 10, 30)),
+            (chat.server.receiving, "MOST", pick(1000, 1000, 2)),
+            (chat.server.receiving, "MUCH", pick(64 << 10, 64 << 10, 30)),
         ]
         system, self.poller = POLLERS[self.system]
         world.system = system(world)

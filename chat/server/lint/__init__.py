@@ -63,8 +63,10 @@ def own_attributes(meaning: object) -> set[str]:
     if meaning not in (MEMBER, ROOM):
         return set()
     of = MEMBER.of if meaning == MEMBER else ROOM.of
-    assigned = {step.argval for step in dis.get_instructions(of.__init__) if step.opname == "STORE_ATTR"}
-    return (assigned | set(vars(of))) - SETTABLE
+    names = set(dir(of))
+    for base in of.__mro__[:-1]:
+        names |= {step.argval for step in dis.get_instructions(base.__init__) if step.opname == "STORE_ATTR"}
+    return names - SETTABLE
 
 
 def shown(node: ast.expr) -> str:

@@ -1,0 +1,220 @@
+"""The receiving side of a member: what has arrived of what it says, and when more of it may be read."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from loop import Cancelled, TimedOut, WaitQueue, readable, sleep
+
+from ..framing import Framer
+from .peer import ENDED, RESET, TLS, look_at, speaks_tls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+    from loop import Task
+    from loop.traps import Coroutine
+
+    from .room import Hub
+    from .wire import Wire
+
+MOST = 1000  # messages that one receive() returns: so that no step of a handler takes long
+MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
+HELD = 1.0  # seconds between two looks at a member that is not read from
+# Failures of a send, "" for none, after which b"" from recv() still is the peer's end. After any other, it hides that
+# the connection has failed: the system tells of that once, and the send was told.
+PASSING = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS))]
+
+NOTHING: list[bytes] = []
+
+
+class Receiver:
+    """What a member is made of, below its handler, to receive. Its sending side is in Member."""
+
+    __slots__ = (
+        "hub", "socket", "wire", "prefix",
+        "framer", "unread", "heard_at", "paid", "receiving", "peer_ended", "end_told", "refused",
+        "kicked", "failure", "writer",
+    )  # fmt: skip
+
+    def __init__(self, sock: socket.socket, prefix: bytes, hub: Hub, wire: Wire | None) -> None:
+        self.hub = hub
+        self.socket = sock
+        self.wire = wire  # what its bytes go through; None: the socket alone
+        self.prefix = prefix  # put before what it says
+        self.framer = Framer()
+        self.unread = NOTHING  # messages that have arrived and were not returned yet
+        self.heard_at = hub.kernel.clock() if hub.timed else 0.0  # for --idle-timeout
+        self.paid = 0.0  # the time up to which it has used up its --max-rate
+        self.receiving = False  # its handler is in receive()
+        self.peer_ended = False
+        self.end_told = False  # its handler knows that there is nothing to come
+        self.refused = False  # its handler has asked for messages after the end
+        self.kicked = False
+        self.failure = ""  # why its connection has failed
+        self.writer: Task | None = None  # a task that sends what is due to it, while it is BEHIND
+
+    # For handlers.
+
+    def receive(self, timeout: float | None = None) -> Coroutine[list[bytes]]:
+        """COROUTINE. Returns the messages that have arrived, without newlines, at least one.
+
+        An empty list, once, at the end of the stream. Raises TimedOut if none is complete after `timeout` seconds
+        (None: however long it takes). An OSError, when the connection has failed, passes through here: let it pass.
+        Asked again after either, it ends the handler.
+        """
+        if self.kicked or self.end_told:
+            yield from self.refuse()
+        hub = self.hub
+        deadline = None if timeout is None else hub.kernel.clock() + timeout
+        if self.unread:
+            yield from sleep(0)
+            if hub.pace.held or self.writer:
+                yield from self.be_held(deadline)
+            return self.portion(self.unread)
+        if self.peer_ended:
+            self.end_told = True
+            return []
+        self.receiving = True
+        try:
+            while True:
+                if hub.timed or deadline is not None or self.failure or self.wire:
+                    yield from self.wait(deadline)
+                else:
+                    yield from readable(self.socket)  # not recv(): how much may be read is decided only after the wait
+                if hub.pace.held or self.writer:
+                    yield from self.be_held(deadline)
+                try:
+                    data = self.read(hub.pace.share())
+                except BlockingIOError:
+                    continue
+                if not data:
+                    self.peer_ended = True
+                    rest = self.framer.finish() if not (self.wire and self.wire.cut) else []
+                    self.end_told = not rest
+                    return rest
+                if data[0] == TLS and speaks_tls(data):
+                    self.kick("this port does not speak TLS")
+                    yield from sleep(0)  # here the handler ends
+                messages = self.framer.receive_data(data)
+                prefixes = len(messages) * len(self.prefix)
+                if hub.timed:
+                    self.account(len(data) + prefixes)
+                if messages:
+                    return messages if len(messages) < MOST and prefixes < MUCH else self.portion(messages)
+        except OSError as error:  # the connection has failed, or the system had no memory for the wait
+            self.failure = self.failure or error.strerror or str(error)
+            self.end_told = True
+            raise
+        finally:
+            self.receiving = False
+
+    # Behind it.
+
+    def wait(self, deadline: float | None) -> Coroutine[None]:
+        """COROUTINE. Returns when there may be something to read, and --max-rate allows it. Raises TimedOut.
+
+        --max-rate is kept on average. After a silence the first second's worth is free, because a paste is no flood. A
+        member that says nothing for --idle-timeout is kicked here.
+        """
+        clock, idle_timeout = self.hub.kernel.clock, self.hub.options.idle_timeout
+        if (early := self.paid - clock()) > 0:
+            if deadline is not None and clock() + early > deadline:
+                yield from sleep(max(0.0, deadline - clock()))
+                raise TimedOut("no message came in time")
+            yield from sleep(early)
+        if self.wire and self.wire.pending:
+            yield from sleep(0)
+            return
+        until = deadline
+        if idle_timeout is not None and (until is None or self.heard_at + idle_timeout < until):
+            until = self.heard_at + idle_timeout
+        if self.failure:
+            until = 0.0  # all that will ever come is there
+        try:
+            yield from readable(self.socket, None if until is None else max(0.0, until - clock()))
+        except TimedOut:
+            if self.failure:
+                return
+            if until == deadline:
+                raise
+            self.kick(f"silent for {idle_timeout:g} s")
+            yield from sleep(0)  # here the handler ends
+
+    def be_held(self, deadline: float | None) -> Coroutine[None]:
+        """COROUTINE. Returns when it may be read from. Raises TimedOut, and OSError if the connection has failed.
+
+        Meanwhile it notices a reset, and the end of the stream if nothing unread comes before it.
+        """
+        pace, clock = self.hub.pace, self.hub.kernel.clock
+        while pace.held or self.overfed:
+            left = None if deadline is None else deadline - clock()
+            if left is not None and left <= 0:
+                raise TimedOut("no message came in time")
+            try:
+                if self.overfed:
+                    yield from self.drain(left)
+                else:
+                    yield from pace.released.wait(HELD if left is None else min(HELD, left))
+            except TimedOut:
+                state = "" if self.overfed or self.unread else look_at(self.socket)
+                if state == RESET:
+                    raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
+                if state == ENDED:
+                    return
+
+    def account(self, size: int) -> None:
+        """Note that the member has said something now, which goes out as `size` bytes."""
+        self.heard_at = self.hub.kernel.clock()
+        if max_rate := self.hub.options.max_rate:
+            self.paid = max(self.paid, self.heard_at - 1) + size / max_rate
+
+    def portion(self, messages: list[bytes]) -> list[bytes]:
+        """Return the first of these messages and keep the others, so that one step of a handler is bounded."""
+        most = min(MOST, MUCH // (len(self.prefix) + 1) + 1)
+        self.unread = messages[most:]
+        return messages[:most]
+
+    def read(self, most: int) -> bytes:
+        """Receive at most so many bytes; b"" at the end of the stream. Raises OSError if the connection has failed."""
+        try:
+            data = (self.wire or self.socket).recv(most)
+            if data or self.failure in PASSING:
+                return data
+        except BlockingIOError:
+            if not self.failure:
+                raise  # else nothing more will come
+        except OSError as error:
+            self.failure = error.strerror or str(error)
+        finally:
+            if self.wire and self.wire.unsent:
+                self.stand_apart()  # so that spread() sends it
+        raise ConnectionError(self.failure)
+
+    def refuse(self) -> Coroutine[None]:
+        """COROUTINE. Ends a handler that asks for messages after the end.
+
+        One that ignores that and asks again waits here until it is dropped.
+        """
+        if not self.refused:
+            self.refused = True
+            raise Cancelled
+        self.hub.insist(self, 0.0)
+        yield from WaitQueue().wait()
+
+    # What its sending side does for it.
+
+    @property
+    def overfed(self) -> bool:
+        raise NotImplementedError
+
+    def drain(self, timeout: float | None) -> Coroutine[None]:
+        raise NotImplementedError
+
+    def stand_apart(self) -> None:
+        raise NotImplementedError
+
+    def kick(self, reason: str) -> None:
+        raise NotImplementedError
