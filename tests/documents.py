@@ -35,12 +35,24 @@ def section(document: str, heading: str) -> str:
     return match[1]
 
 
+def changed(block: Block) -> str:
+    """The program that a block changes, with these changes."""
+    text = PROGRAMS[block.source]
+    for part in re.split(r"^@@.*\n", block.text, flags=re.MULTILINE):
+        before, after = ("".join(re.findall(rf"^\{sign}(.*\n)", part, re.MULTILINE)) for sign in "-+")
+        assert text.count(before) == 1, f"{block.source} does not have this once:\n{before}"
+        text = text.replace(before, after)
+    return text
+
+
 BLOCKS = list(blocks())
-PROGRAMS = {
-    re.findall(r"# (\w+\.py)\n", block.text)[0]: block.text
-    for block in BLOCKS
-    if block.document == "NOTES.md" and block.kind == "python" and not block.source
-}
+PROGRAMS: dict[str, str] = {}  # by their name, which is in their first line
+for block in BLOCKS:
+    if block.document == "NOTES.md" and block.kind in ("python", "diff"):
+        if block.kind == "python" and not block.source:
+            PROGRAMS[re.findall(r"# (\w+\.py)\n", block.text)[0]] = block.text
+        elif block.kind == "diff" and block.source:
+            PROGRAMS[re.findall(r"^\+# (\w+\.py)\n", block.text, re.MULTILINE)[0]] = changed(block)
 RUNGS = [name[:-3] for name in PROGRAMS if name.startswith("rung")]
 HANDLERS = [block.text for block in BLOCKS if block.document == "README.md" and block.kind == "python"]
 
