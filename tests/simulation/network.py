@@ -124,6 +124,12 @@ class Socket:
             if self.world.history is not None:
                 self.world.note(f"{client.name}: gets a reset")
 
+    def widen(self, size: int) -> None:
+        """From now on its buffers hold so much."""
+        if not self.mask() & OUT:
+            self.roomy = self.world.looks
+        self.window, self.room = max(self.window, size), max(self.room, size)
+
     # The socket's own face.
 
     def mask(self) -> int:
