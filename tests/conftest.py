@@ -51,6 +51,7 @@ SLOW = set(
     "test_messages_are_one_or_many_text_or_bytes test_no_system_call_while_nothing_happens "
     "test_no_word_of_the_help_is_broken test_the_cost_is_linear "
     "test_the_line_is_shown_once_and_whole_whatever_happens test_the_order_is_that_without_a_cluster "
+    "test_the_recording_is_what_its_script_records "
     "test_what_has_changed_is_laid_out_as_if_it_were_new test_whatever_a_dropped_task_does_about_it_is_swallowed "
     "test_whatever_disappears_is_counted test_where_the_input_is_cut_makes_no_difference "
     "test_write_lets_another_task_have_the_room test_write_never_waits_for_a_terminal".split()

@@ -32,18 +32,23 @@ class Session:
 
     def shoot(self, seconds: float) -> None:
         """Take what is on the screen, once it has not changed for several looks."""
-        looks: list[object] = []
-        while len(looks) < 6 or any(look != looks[-1] for look in looks[-6:]):
-            now = self.tmux.call("capture-pane", "-p", "-e"), self.tmux.cursor()
-            looks.append(now)
-        rows = re.sub(r"again in \d s", "again in 1 s", now[0].rstrip("\n")).split("\n")
-        self.frames.append(Frame(seconds, self.caption, rows, now[1], self.columns))
+        looks: list[str] = []
+        while len(looks) < 4 or any(look != looks[-1] for look in looks[-4:]):
+            look = self.tmux.call(*"capture-pane -p -e ; display-message -p".split(), "#{cursor_x} #{cursor_y}")
+            looks.append(re.sub(r"again in \d s", "again in 1 s", look))
+        *rows, cursor = looks[-1].rstrip("\n").split("\n")
+        while not rows[-1]:
+            rows.pop()
+        column, row = cursor.split()
+        self.frames.append(Frame(seconds, self.caption, rows, (int(column), int(row)), self.columns))
 
     def write(self, text: str) -> None:
-        """Type it, some letters at a time."""
-        for number in range(0, len(text), 4):
-            self.tmux.write(text[number : number + 4])
-            self.shows(text[: number + 4].strip())
+        """Type it, some letters at a time, of which the last one can be seen."""
+        typed = ""
+        for part in re.findall(r" *[^ ]{1,4}", text):
+            self.tmux.write(part)
+            typed += part
+            self.shows(typed.strip())
             self.shoot(0.28)
 
     def enter(self, shown: str) -> None:
@@ -94,7 +99,6 @@ def run() -> list[Frame]:
             session.shows("trying again", "again in")
             session.shoot(2.5)
             servers.append(Chatsrv("--handler", "chat.handlers.nick:nick", port=servers[0].port))
-            session.tmux.press("Enter")  # tries at once
             session.shows("connected again", "guest1 is here", "stays where it is, on")
             session.shoot(2)
             session.write(" as many rows as it needs.")

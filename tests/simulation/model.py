@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import chat.server.member
-import chat.server.receiving
 import chat.server.outbox
 import chat.server.pace
+import chat.server.receiving
 import chat.server.room
 from chat.server.server import LINGER
 from loop import TimedOut

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import chat.server.journal
-import chat.server.receiving
 import chat.server.outbox
 import chat.server.pace
+import chat.server.receiving
 import chat.server.room
 import chat.server.sending
 import chat.server.server
