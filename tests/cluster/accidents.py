@@ -12,22 +12,23 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
+from simulation.redis import NODE, TOP
+
 from chat.server.cluster.follow import SILENCE
 from chat.server.cluster.node import PAUSES
-from cluster.fake import NODE, TOP
+from cluster.calm import CalmWorld, Node
 from cluster.oracle import Message, Stream
-from cluster.world import Node, World
 
 STREAM = 0, b"chat"
 SETTLED = 2 * SILENCE + PAUSES[1] + 2  # seconds after which everybody knows everything
 
 
-class Accidents(World):
+class Accidents(CalmWorld):
     """A world with a seed. What has happened decides what must be true."""
 
     def __init__(self, seed: int, show: bool = False) -> None:
         super().__init__()
-        self.chance = random.Random(seed)
+        self.dice = random.Random(seed)
         self.show = show
         self.said: dict[int, int] = {}
         self.kept: list[dict[tuple[int, bytes], Any]] = []
@@ -39,19 +40,19 @@ class Accidents(World):
 
     def happen(self, chances: int) -> None:
         """Talk, with so many accidents in between."""
-        for _ in range(self.chance.randint(1, 3)):
+        for _ in range(self.dice.randint(1, 3)):
             self.node()
-        self.run(self.chance.uniform(0, 0.05))
+        self.run(self.dice.uniform(0, 0.05))
         for _ in range(chances):
-            for _ in range(self.chance.randint(0, 4)):
+            for _ in range(self.dice.randint(0, 4)):
                 self.talk()
-            accident = self.chance.choice(ACCIDENTS)
+            accident = self.dice.choice(ACCIDENTS)
             if self.show:
                 print(f"{self.now - 1735689600:8.4f} {accident.__name__}")
             accident(self)
             self.pause()
         for node in self.nodes:
-            node.reachable = True
+            node.mend()
         self.run(SETTLED)
         for number in range(len(self.nodes)):
             self.say(number)
@@ -59,7 +60,7 @@ class Accidents(World):
         self.run(SETTLED)
 
     def pause(self) -> None:
-        self.run(self.chance.choice([0, 0.0005, 0.001, 0.002, 0.01, 0.05, 0.4, 6]) * self.chance.random())
+        self.run(self.dice.choice([0, 0.0005, 0.001, 0.002, 0.01, 0.05, 0.4, 6]) * self.dice.random())
 
     def say(self, number: int, count: int = 1) -> None:
         first = self.said.get(number, 0)
@@ -67,8 +68,8 @@ class Accidents(World):
         self.nodes[number].say(*(f"<{number} {first + i}>" for i in range(count)))
 
     def talk(self) -> None:
-        self.say(self.chance.randrange(len(self.nodes)), self.chance.choice([1, 1, 2, 5]))
-        self.run(self.chance.choice([0, 0.0003, 0.001, 0.004]))
+        self.say(self.dice.randrange(len(self.nodes)), self.dice.choice([1, 1, 2, 5]))
+        self.run(self.dice.choice([0, 0.0003, 0.001, 0.004]))
 
     # The accidents.
 
@@ -76,16 +77,16 @@ class Accidents(World):
         pass
 
     def cut(self) -> None:
-        if self.wires:
-            self.late = self.chance.choice([0, 0.002, 0.3])
-            self.chance.choice(self.wires).cut()
+        if self.lines.all:
+            self.lines.late = self.dice.choice([0, 0.002, 0.3])
+            self.dice.choice(self.lines.all).cut()
 
     def part_one(self) -> None:
-        node = self.chance.choice(self.nodes)
-        if node.reachable:
+        node = self.dice.choice(self.nodes)
+        if node.number not in self.lines.away:
             node.part()
         else:
-            node.reachable = True
+            node.mend()
 
     def come(self) -> None:
         if len(self.nodes) < 5 and not self.forgotten:
@@ -99,11 +100,9 @@ class Accidents(World):
         self.add(None)
 
     def add(self, id: tuple[int, int] | None) -> None:
-        fields = self.chance.choice(
-            [[b"text", b"hi\n"], [b"epoch", b"x"], [b"epoch", b"e", b"end", b"1", b"text", b"a"]]
-        )
-        if self.wires and (id or (TOP, TOP)) > self.top():
-            self.redis.append(self.wires[0].session, STREAM[1], id, None, fields)
+        fields = self.dice.choice([[b"text", b"hi\n"], [b"epoch", b"x"], [b"epoch", b"e", b"end", b"1", b"text", b"a"]])
+        if self.lines.all and (id or (TOP, TOP)) > self.top():
+            self.redis.append(0, STREAM[1], id, None, fields)
             self.redis.serve()
 
     def top(self) -> tuple[int, int]:
@@ -111,8 +110,8 @@ class Accidents(World):
         return stream.last if stream else (0, 0)
 
     def stranger_from_the_future(self) -> None:
-        ms = self.redis.now() + self.chance.choice([5, 1000, 100_000_000])
-        self.add((ms, self.chance.choice([0, 7, TOP - 2, TOP])))
+        ms = self.redis.now() + self.dice.choice([5, 1000, 100_000_000])
+        self.add((ms, self.dice.choice([0, 7, TOP - 2, TOP])))
 
     def ids_used_up(self) -> None:
         if not self.forgotten:
@@ -120,11 +119,11 @@ class Accidents(World):
             self.gone = True  # this makes the script delete it
 
     def put_back_the_clock(self) -> None:
-        self.redis.skew -= self.chance.choice([1, 20, 100_000])
+        self.redis.skew -= self.dice.choice([1, 20, 100_000])
 
     def trim(self) -> None:
         if not self.forgotten and (stream := self.redis.keys.get(STREAM)):
-            del stream.entries[: self.chance.choice([1, 3, NODE])]
+            del stream.entries[: self.dice.choice([1, 3, NODE])]
             self.gone = True
 
     def delete_stream(self) -> None:
@@ -161,7 +160,7 @@ class Accidents(World):
     def fall_back(self) -> None:
         """Another Redis takes over that was behind, or had an old file."""
         if self.kept:
-            self.restart(deepcopy(self.chance.choice(self.kept)))
+            self.restart(deepcopy(self.dice.choice(self.kept)))
             self.lose()
 
     # What must be true.
@@ -237,7 +236,7 @@ ACCIDENTS: list[Callable[[Accidents], None]] = [
 def run(seed: int, show: bool = False) -> Accidents:
     """What is left when all is over; check() says whether it is as it must be."""
     world = Accidents(seed, show)
-    world.happen(world.chance.choice([1, 2, 3, 5, 8]))
+    world.happen(world.dice.choice([1, 2, 3, 5, 8]))
     return world
 
 

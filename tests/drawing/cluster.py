@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.world import World
+from cluster.calm import CalmWorld
 
 from .svg import Picture
 
@@ -12,7 +12,7 @@ LEFT, CELL, GAP = 196, 118, 10
 
 def run() -> tuple[list[str], dict[str, list[str]], dict[str, list[str]]]:
     """What is in the stream; what each node has shown; what it has taken from its members and not seen again."""
-    world = World()
+    world = CalmWorld()
     nodes = {name: world.node() for name in NODES}
     world.run(0.3)
     members = {name: node.member(name) for name, node in nodes.items()}

@@ -164,3 +164,31 @@ class Select:
     def closed(self, fd: int) -> bool:
         armed: dict[int, int] = self.world.poller.armed  # type: ignore[attr-defined]
         return fd in armed
+
+
+class Direct:
+    """A poller with no system under it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.armed: dict[int, int] = {}
+
+    def arm(self, fd: int, want: int) -> None:
+        self.armed[fd] = want
+
+    def forget(self, fd: int) -> None:
+        self.armed.pop(fd, None)
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        found = self.world.wait(self.armed, timeout)
+        told = []
+        for fd, mask in found:
+            want = self.armed.pop(fd)
+            told.append((fd, want if mask & (ERR | HUP) else mask & want))
+        return told
+
+    def closed(self, fd: int) -> bool:
+        return fd in self.armed
+
+    def close(self) -> None:
+        pass

@@ -60,10 +60,11 @@ class File(Protocol):
 class World:
     """Everything outside the server. Rates are probabilities; which of them are zero, the seed decides too.
 
-    Runs differ more if each has only some of the faults, and much of those, than if all have a little of all.
+    Runs differ more if each has only some of the faults, and much of those, than if all have a little of all. In a
+    calm world there are none.
     """
 
-    def __init__(self, seed: int, history: list[str] | None = None) -> None:
+    def __init__(self, seed: int, history: list[str] | None = None, calm: bool = False) -> None:
         self.random = random.Random(seed)
         self.chance = self.random.random
         self.history = history
@@ -95,16 +96,17 @@ class World:
         self.turned: Callable[[], None] = lambda: None  # called between two turns
         self.ended: Callable[[Socket], None] = lambda link: None  # called when the server ends a stream
         self.idle: Callable[[], None] = lambda: None  # called when the server has nothing to do
-        self.stuck: Callable[[], bool]  # called when nothing will ever happen again: whether that was to be expected
+        self.stuck: Callable[[], bool] = lambda: False  # called when nothing will ever happen again: is that expected?
         self.meddle: Callable[[Client | None], None]
         self.tell: Callable[[], None]
-        pick = self.pick
+        pick: Callable[..., Any] = (lambda none, *_: none) if calm else self.pick
         self.spurious = pick(0, 0, 0.02, 0.3)  # readiness without cause
         self.alarms = 50  # how often yet: more of the same finds nothing new
         self.balk = pick(0, 0, 0.05, 0.5)  # a call that would block after all
         self.hold = pick(0, 0, 0.1, 0.6)  # readiness that is told later
         self.short = pick(0, 0.1, 0.5, 0.95)  # a call that takes or gives less than it could
-        self.pace = pick(0.3, 0.6, 0.9)  # how much happens between two polls
+        self.pace = 1 if calm else pick(0.3, 0.6, 0.9)  # how much happens between two polls
+        self.mixed = 0 if calm else 0.7  # readiness in any order
         self.race = pick(0, 0, 0.02, 0.2)  # things that happen between two system calls
         self.leap = pick(0, 0, 0, 0, 0.01, 0.1)  # a clock that jumps, as after a suspended laptop
         self.stop = pick(0, 0, 0, 0.05, 0.2)  # a process that stands still, while the others go on
@@ -280,7 +282,7 @@ class World:
                 self.count("readiness told later")
             else:
                 found.append(held)
-        if len(found) > 1 and chance() < 0.7:
+        if len(found) > 1 and chance() < self.mixed:
             self.random.shuffle(found)
             self.count("readiness in any order")
         return found

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from cluster import hiredis, real
-from cluster.fake import FakeRedis, Session
 from cluster.real import Redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from simulation.redis import FakeRedis, Session
 
 from chat.server.cluster.script import SCRIPT
 
@@ -76,9 +76,17 @@ class RealAsker(Asker):
         self.sock.close()
 
 
+Pending = tuple[float, Callable[[], None]]
+
+
+def false_redis() -> tuple[FakeRedis, list[Pending]]:
+    pending: list[Pending] = []
+    return FakeRedis(time.time, lambda seconds, action: pending.append((time.time() + seconds, action))), pending
+
+
 class FakeAsker(Asker):
-    def __init__(self, redis: FakeRedis) -> None:
-        self.redis = redis
+    def __init__(self, redis: FakeRedis, pending: list[Pending]) -> None:
+        self.pending = pending
         self.session = Session(redis, self.push)
         self.reader = hiredis.Reader(notEnoughData=Ellipsis)
 
@@ -91,10 +99,10 @@ class FakeAsker(Asker):
 
     def answer(self) -> Any:
         while (answer := self.reader.gets()) is Ellipsis:
-            moment = self.redis.next_tick()
-            assert moment is not None, "no answer will come"
+            assert self.pending, "no answer will come"
+            moment, action = self.pending.pop(0)
             time.sleep(max(0, moment - time.time()))
-            self.redis.tick()
+            action()
         return str(answer) if isinstance(answer, hiredis.ReplyError) else answer
 
 
@@ -109,8 +117,8 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 def two(request: pytest.FixtureRequest) -> Iterator[tuple[Asker, Asker]]:
     """Two connections to an empty Redis."""
     if request.param == "fake":
-        redis = FakeRedis(time.time)
-        yield FakeAsker(redis), FakeAsker(redis)
+        redis = false_redis()
+        yield FakeAsker(*redis), FakeAsker(*redis)
         return
     port = request.getfixturevalue("redis_port")
     askers = RealAsker(port), RealAsker(port)
@@ -406,7 +414,7 @@ commands = st.one_of(
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(commands, max_size=25))
 def test_both_answer_alike(redis_port: int, asked: Pieces) -> None:
-    one, other = FakeAsker(FakeRedis(time.time)), RealAsker(redis_port)
+    one, other = FakeAsker(*false_redis()), RealAsker(redis_port)
     other.ask("FLUSHALL")
     try:
         for word, *rest in asked:

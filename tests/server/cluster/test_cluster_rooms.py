@@ -6,7 +6,7 @@ import gc
 from typing import Any
 
 import pytest
-from cluster.world import Ear, Node, World
+from cluster.calm import CalmWorld, Ear, Node
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,14 +14,14 @@ from chat.server.cluster.follow import IMPATIENCE, SILENCE
 from chat.server.room import Hub
 
 
-def two_nodes() -> tuple[World, Node, Node]:
-    world = World()
+def two_nodes() -> tuple[CalmWorld, Node, Node]:
+    world = CalmWorld()
     nodes = world.node(), world.node()
     world.run(0.1)
     return world, *nodes
 
 
-def streams(world: World) -> set[str]:
+def streams(world: CalmWorld) -> set[str]:
     return {key.decode() for db, key in world.redis.keys if db == 0 and b"{" not in key}
 
 
@@ -75,7 +75,7 @@ def test_told_while_redis_is_away() -> None:
     """A newcomer is greeted at once, whatever was said before it came."""
     world, node, other = two_nodes()
     ann = node.member("ann")
-    world.part()
+    world.part_all()
     world.run(0.1)
     ann.say("one")
     node.room.announce("* somebody is here")
@@ -85,7 +85,7 @@ def test_told_while_redis_is_away() -> None:
     assert bob.hears() == ["Welcome"]
     world.run(20)
     assert not any("told" in line for line in ann.hears())
-    world.mend()
+    world.mend_all()
     world.run(6)
     assert ann.hears()[-3:] == ["ann: one", "* somebody is here", "told"]
     assert other.listen().endswith(b"ann: one\n* somebody is here\n")
@@ -98,7 +98,7 @@ def test_told_after_what_was_lost() -> None:
     ann.say("one")
     ann.tell("told")
     world.run(0.0012)
-    node.wires()[0].cut()  # it is written, and not read
+    node.lines()[0].cut()  # it is written, and not read
     world.redis.keys[0, b"chat"].entries.clear()
     world.run(12)
     assert ann.hears() == ["* 1 messages were lost here.", "told"]
@@ -108,14 +108,14 @@ def test_too_much_is_told() -> None:
     world, node, _ = two_nodes()
     node.hub.options.max_lag = 1000
     ann = node.member("ann")
-    world.part()
+    world.part_all()
     ann.say("one")
     for _ in range(9):
         ann.tell("x" * 100)
     assert not ann.kicked
     ann.tell("x" * 100)
     assert ann.kicked and ann.hears() == ["* You are disconnected: more than 1000 bytes behind."]
-    world.mend()
+    world.mend_all()
     world.run(6)
     assert len(ann.hears()) == 1 and not node.cluster.links.whispers
 
@@ -173,7 +173,7 @@ def test_the_order_is_that_without_a_cluster(script: list[tuple[str, int, int]])
 
     But for lines for one alone, which may come before what others have just said.
     """
-    world = World()
+    world = CalmWorld()
     node, alone = world.node(), world.node()
     world.run(0.1)
     alone.hub.cluster = None
@@ -182,8 +182,8 @@ def test_the_order_is_that_without_a_cluster(script: list[tuple[str, int, int]])
     for number, (what, who, more) in enumerate(script):
         if what == "wait":
             world.run(who / 2000)
-        elif what == "cut" and node.wires():
-            node.wires()[who].cut()
+        elif what == "cut" and node.lines():
+            node.lines()[who].cut()
         for where, members in zip((node, alone), both):
             if what == "say":
                 members[who].say(*(f"<{number}.{n}>" for n in range(more)))
@@ -271,11 +271,11 @@ def test_a_stream_is_left_alone_when_the_last_member_goes() -> None:
     world.run(0.1)
     assert carl.hears() == ["bob: bye"]
     assert len(node.cluster.links.links) == 1
-    sent = [wire.sent for wire in node.wires()]
+    sent = [line.sent for line in node.lines()]
     for number in range(20):
         carl.say(f"{number}")
         world.run(0.01)
-    assert [wire.sent for wire in node.wires()] == sent
+    assert [line.sent for line in node.lines()] == sent
     del ann.room, bob.room
     world.run(6)
     node.say("something")  # spread() has a room at hand until the next one
@@ -313,7 +313,7 @@ def test_rooms_are_looked_after_a_cut() -> None:
             bob.say(f"{number}")
         world.run(0.02)
     here[0].say("back")
-    node.reachable = True
+    node.mend()
     world.run(6)
     for ann in here[1:]:
         lines = [line for line in ann.hears() if not line.startswith("*")]
@@ -331,7 +331,7 @@ def test_a_quiet_room_is_checked_while_another_is_busy() -> None:
     bob.say("one")
     world.run(0.1)
     world.redis.keys[0, b"chat:inn"].entries.clear()
-    node.reachable = True
+    node.mend()
     for _ in range(300):
         carl.say("busy")
         world.run(0.05)
@@ -366,7 +366,7 @@ def test_what_the_dump_says() -> None:
     world.run(0.2)
     bob.say("one")
     world.run(0.1)
-    world.part()
+    world.part_all()
     ann.say("two")
     world.run(3)
     text: Any = "\n".join(node.cluster.explain())
@@ -375,7 +375,7 @@ def test_what_the_dump_says() -> None:
     assert "stream chat:inn: read up to message 1 of epoch" in text
     assert "1 entries (9 bytes) have not come back" in text
     assert f"other nodes that have spoken: {other.cluster.node[:8]}" in text
-    world.mend()
+    world.mend_all()
     world.run(6)
     assert "connected for" in node.cluster.explain()[0]
     assert "last write took 0.0020 s; 2 sessions so far" in node.cluster.explain()[0]
@@ -388,7 +388,7 @@ def test_the_dump_of_a_node_that_catches_up() -> None:
     for number in range(40):
         other.say(f"{number}", "more")
         world.run(0.01)
-    node.reachable = True
+    node.mend()
     found: list[str] = []
     while b"39\n" not in node.listen():
         world.run(0.0005)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
 from copy import deepcopy
 from functools import partial
 from typing import Optional
 
 import pytest
 from cluster import accidents
-from cluster.fake import Session
+from cluster.calm import CalmWorld, Node
 from cluster.oracle import Stream, check, check_losses
-from cluster.world import Node, World
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from simulation.lines import Line
+from simulation.redis import Session
+from simulation.world import once
 
 from chat.server.cluster import outgoing
 from chat.server.cluster.address import Address
@@ -29,7 +30,7 @@ def streams(nodes: list[Node]) -> dict[str, Stream]:
     return {f"node {number}": Stream(node.listen()) for number, node in enumerate(nodes)}
 
 
-def talk(world: World, nodes: list[Node], rounds: int = 3) -> int:
+def talk(world: CalmWorld, nodes: list[Node], rounds: int = 3) -> int:
     """Let all nodes say something, at the same time and one after the other; returns how many messages."""
     for turn in range(rounds):
         for number, node in enumerate(nodes):
@@ -39,12 +40,17 @@ def talk(world: World, nodes: list[Node], rounds: int = 3) -> int:
     return 2 * rounds * len(nodes)
 
 
-def words(world: World) -> list[list[bytes]]:
+def answer_late(world: CalmWorld, line: Line, data: bytes) -> None:
+    line.coming.append(data)
+    world.at(0.1, once(line.arrive))
+
+
+def words(world: CalmWorld) -> list[list[bytes]]:
     """The stream's entries, without marks."""
     return [fields for _, fields in world.redis.keys[0, b"chat"].entries if b"text" in fields]
 
 
-def trim(world: World, keep: int) -> None:
+def trim(world: CalmWorld, keep: int) -> None:
     stream = world.redis.keys[0, b"chat"].entries
     del stream[: len(stream) - keep]
 
@@ -57,12 +63,12 @@ def check_settled(nodes: list[Node]) -> None:
         assert not node.hub.pace.full
 
 
-def run_with_cut(line: int, budget: Budget, late: float) -> World:
+def run_with_cut(line: int, budget: Budget, late: float) -> CalmWorld:
     """Two nodes talk; one connection of the first one breaks after so many bytes. Nobody notices."""
-    world = World()
-    world.late = late
-    world.budgets = [(None, None), (None, None)]
-    world.budgets[line] = budget
+    world = CalmWorld()
+    world.lines.late = late
+    world.lines.budgets = [(None, None), (None, None)]
+    world.lines.budgets[line] = budget
     nodes = [world.node()]
     world.run(0.3)
     nodes.append(world.node())
@@ -81,25 +87,25 @@ def run_with_cut(line: int, budget: Budget, late: float) -> World:
 @pytest.mark.parametrize("line", [0, 1], ids=["the follower", "the writer"])
 def test_cut_at_every_byte(line: int, direction: int) -> None:
     """What the writer sends may still arrive after the cut: then it does when everything has been sent again."""
-    wire = run_with_cut(line, (None, None), 0).wires[line]
+    whole = run_with_cut(line, (None, None), 0).lines.all[line]
     script = len(SCRIPT)  # is sent at the start; where in it the cut is makes no difference
-    for at in range(wire.received if direction else wire.sent):
+    for at in range(whole.received if direction else whole.sent):
         if direction == 0 and 300 < at < script and at % 100:
             continue
         for late in (0.0, 0.5) if (line, direction) == (1, 0) and at > script else (0.0,):
             cut = run_with_cut(line, (None, at) if direction else (at, None), late)
-            assert cut.dialled > 4
+            assert cut.lines.dialled > 4
 
 
 def test_late_commands_are_refused() -> None:
     """The dead connection's entry comes after the new connection has sent it again, and others have written more."""
-    world = World()
-    world.late = 0.5
+    world = CalmWorld()
+    world.lines.late = 0.5
     nodes = [world.node(), world.node()]
     world.run(0.1)
     nodes[0].say("<0 0>")
     world.run(0.0005)  # it is on its way
-    _, writer = nodes[0].wires()
+    _, writer = nodes[0].lines()
     assert writer.flying
     writer.cut()
     world.run(0.3)
@@ -111,68 +117,61 @@ def test_late_commands_are_refused() -> None:
 
 
 def test_redis_is_away_for_a_minute() -> None:
-    world = World()
+    world = CalmWorld()
     nodes = [world.node(), world.node()]
     world.run(0.1)
-    world.part()
+    world.part_all()
     nodes[0].say("<0 0>")
-    dialled = world.dialled
+    dialled = world.lines.dialled
     world.run(60)
-    assert 15 < world.dialled - dialled < 50  # 0.1 s apart at first, then 5 s
+    assert 15 < world.lines.dialled - dialled < 50  # 0.1 s apart at first, then 5 s
     for node in nodes:
         assert node.listen().count(b"* The other servers are out of reach.") == 1
         assert node.told().count("lost redis://there:6379/0 (stream chat): Broken pipe") <= 1
         assert node.told().count("Connection refused; trying again") == 1
-    world.mend()
+    world.mend_all()
     world.run(6)
     for node in nodes:
         assert node.listen().endswith(b"\n* The other servers are back.\n<0 0>\n")
     check_settled(nodes)
     world.run(60)
-    nodes[0].wires()[0].cut()
+    nodes[0].lines()[0].cut()
     world.run(0.2)
-    assert nodes[0].wires(), "the next cut was not mended at once"
+    assert nodes[0].lines(), "the next cut was not mended at once"
 
 
 @pytest.mark.parametrize("line", [0, 1], ids=["the follower", "the writer"])
 @pytest.mark.parametrize("busy", [False, True])
 def test_redis_vanishes_without_a_word(line: int, busy: bool) -> None:
     """No reset, no end: nothing comes any more on one of the connections."""
-    world = World()
+    world = CalmWorld()
     node = world.node()
     world.run(0.1)
-    wires = node.wires()
-    wires[line].flying = NoMore()
+    lines = node.lines()
+    lines[line].silent = True
     if busy:
         node.say("<0 0>")
     world.run(SILENCE + TIMEOUT + 1)
     assert "no answer" in node.told()
-    assert not set(wires) & set(world.wires)
+    assert not set(lines) & set(world.lines.all)
     assert node.listen() == b"<0 0>\n" * busy
 
 
-class NoMore(deque[bytes]):
-    """The way into nothing."""
-
-    def append(self, data: bytes) -> None:
-        pass
-
-
 def test_silence_costs_little() -> None:
-    world = World()
+    world = CalmWorld()
     nodes = [world.node() for _ in range(3)]
     world.run(0.1)
-    sent = [wire.sent for wire in world.wires]
+    sent = [line.sent for line in world.lines.all]
     world.run(600)
-    assert len(world.wires) == 6
-    for wire, before in zip(world.wires, sent):
-        assert wire.sent - before < 450 * 600 / SILENCE
+    assert len(world.lines.all) == 6
+    for line, before in zip(world.lines.all, sent):
+        assert line.sent - before < 450 * 600 / SILENCE
     assert all(node.listen() == b"" for node in nodes)
 
 
 @pytest.mark.parametrize("entries", [0, 2])
 def test_stream_trimmed_under_a_node_that_was_away(entries: int) -> None:
-    world = World()
+    world = CalmWorld()
     nodes = [world.node(), world.node()]
     world.run(0.1)
     talk(world, nodes)
@@ -183,7 +182,7 @@ def test_stream_trimmed_under_a_node_that_was_away(entries: int) -> None:
         nodes[0].say(f"<0 {number}>", *(f"<0.{number} {part}>" for part in range(3)))
         world.run(0.01)
     trim(world, entries)
-    nodes[1].reachable = True
+    nodes[1].mend()
     world.run(6)
     nodes[0].say("<0 16>")
     nodes[1].say("<1 6>")
@@ -200,7 +199,7 @@ def test_stream_trimmed_under_a_node_that_was_away(entries: int) -> None:
 @pytest.mark.parametrize("quiet", [False, True])
 def test_stream_deleted(quiet: bool) -> None:
     """Everybody is told, at the next message or when nothing was said for a while, and goes on."""
-    world = World()
+    world = CalmWorld()
     nodes = [world.node(), world.node()]
     world.run(0.1)
     talk(world, nodes)
@@ -222,12 +221,13 @@ def test_stream_deleted(quiet: bool) -> None:
 @pytest.mark.parametrize("quiet", [False, True])
 def test_stream_deleted_with_what_one_had_just_said(quiet: bool) -> None:
     """Redis had taken it, and the other one has heard it, but it had not come back: it is said again, and once."""
-    world = World()
+    world = CalmWorld()
     nodes = [world.node(), world.node()]
     world.run(0.1)
     if not quiet:  # the answer from before the deletion comes after everything else
-        writer = nodes[0].wires()[1]
-        writer.session.push = lambda data: world.after(0.1, lambda: writer.arrive(data))
+        writer = nodes[0].lines()[1]
+        assert writer.session
+        writer.session.push = partial(answer_late, world, writer)
     nodes[1].say("<1 0>")
     world.run(0.001)
     nodes[0].say("<0 0>")  # will be there before the first node asks for more
@@ -245,7 +245,7 @@ def test_stream_deleted_with_what_one_had_just_said(quiet: bool) -> None:
 
 def test_stream_deleted_and_the_clock_put_back() -> None:
     """The new stream's ids are lower than those that were read: nobody may go deaf."""
-    world = World()
+    world = CalmWorld()
     nodes = [world.node(), world.node()]
     world.run(0.1)
     talk(world, nodes)
@@ -288,8 +288,8 @@ def test_nothing_twice_whatever_is_lost(accidents: list[tuple[str, int]], late: 
     kinds = {what for what, _ in accidents}
     assume(not kinds >= {"forget", "trim"})
     lost = kinds & {"flush", "trim", "fail over"}
-    world = World()
-    world.late = late
+    world = CalmWorld()
+    world.lines.late = late
     nodes = [world.node() for _ in range(3)]
     world.run(0.1)
 
@@ -307,14 +307,14 @@ def test_nothing_twice_whatever_is_lost(accidents: list[tuple[str, int]], late: 
             kept.append(deepcopy(world.redis.keys))
         elif what == "fail over":  # to a copy that was a little behind
             world.restart(kept.pop())
-        elif what == "cut" and world.wires:
-            world.wires[number % len(world.wires)].cut()
+        elif what == "cut" and world.lines.all:
+            world.lines.all[number % len(world.lines.all)].cut()
 
     kept: list[dict[tuple[int, bytes], object]] = []
     for what, moment in accidents:
         if what == "fail over":
-            world.after(moment / 3000, partial(befall, "keep", 0))
-        world.after(moment / 2000, partial(befall, what, moment))
+            world.at(moment / 3000, once(partial(befall, "keep", 0)))
+        world.at(moment / 2000, once(partial(befall, what, moment)))
     for turn in range(10):
         for number, node in enumerate(nodes):
             node.say(f"<{number} {turn}>")
@@ -334,10 +334,10 @@ def test_nothing_twice_whatever_is_lost(accidents: list[tuple[str, int]], late: 
 
 
 def test_members_are_not_read_while_too_much_is_on_its_way() -> None:
-    world = World()
+    world = CalmWorld()
     node = world.node()
     world.run(0.1)
-    world.part()
+    world.part_all()
     world.run(1)
     line = "x" * 1000
     count = 0
@@ -347,7 +347,7 @@ def test_members_are_not_read_while_too_much_is_on_its_way() -> None:
     assert count == UNSETTLED // 1001 + 1
     world.run(30)
     assert node.hub.pace.full
-    world.mend()
+    world.mend_all()
     world.run(6)
     assert not node.hub.pace.full
     assert node.listen().count(line.encode()) == count
@@ -356,14 +356,14 @@ def test_members_are_not_read_while_too_much_is_on_its_way() -> None:
 
 def test_what_was_missed_comes_in_turns() -> None:
     """However much it is, members get it bit by bit, so that nobody falls behind for that."""
-    world = World()
+    world = CalmWorld()
     nodes = [world.node(), world.node()]
     world.run(0.1)
     nodes[1].part()
     for _ in range(60):
         nodes[0].say("x" * outgoing.LARGEST)
         world.run(0.01)
-    nodes[1].reachable = True
+    nodes[1].mend()
     sizes = []
     hub = nodes[1].hub
     start_turn = hub.pace.start_turn
@@ -379,7 +379,7 @@ def test_what_was_missed_comes_in_turns() -> None:
 
 
 def test_a_node_without_members_keeps_nothing() -> None:
-    world = World()
+    world = CalmWorld()
     nodes = [world.node(), world.node()]
     world.run(0.1)
     feed = nodes[1].room.feed
@@ -392,7 +392,7 @@ def test_a_node_without_members_keeps_nothing() -> None:
 
 def test_an_end_is_read_to_the_end() -> None:
     """finish() waits for what is on its way, and no longer than it is told."""
-    world = World()
+    world = CalmWorld()
     node = world.node()
     world.run(0.1)
     node.say("<0 0>")
@@ -401,22 +401,22 @@ def test_an_end_is_read_to_the_end() -> None:
     world.kernel.run(until=task)
     assert node.listen() == b"<0 0>\n" and node.hub.pace.full
     assert world.now - began < 0.1
-    world.part()
+    world.part_all()
     node.say("<0 1>")
     began = world.now
     world.kernel.run(until=world.kernel.spawn(node.cluster.finish(5)))
     assert world.now - began == pytest.approx(5, abs=0.001)
-    world.mend()
+    world.mend_all()
     world.run(10)
     assert node.hub.pace.full and node.cluster.unwritten() == 0
 
 
 def test_an_end_while_redis_is_away() -> None:
     """What could not be written is reported, and no task waits for it longer than the end does."""
-    world = World()
+    world = CalmWorld()
     node = world.node()
     world.run(0.1)
-    world.part()
+    world.part_all()
     node.say("<0 0>", "<0 1>")
     leaving = [world.kernel.spawn(node.cluster.returned(60)) for _ in range(3)]
     began = world.now
@@ -440,13 +440,13 @@ def test_an_end_while_redis_is_away() -> None:
     ],
 )
 def test_a_redis_that_will_not_do(setting: dict[str, str], complaint: str) -> None:
-    world = World()
+    world = CalmWorld()
     vars(world.redis).update(setting)
     node = world.node()
     world.run(0.5)
     assert f": {complaint}; trying again" in node.told()
-    for wire in world.wires:
-        assert wire.closed
+    for line in world.lines.all:
+        assert line.closed
     vars(world.redis).update({"version": "7.0.15", "role": "master", "password": ""})
     node.say("<0 0>")
     world.run(6)
@@ -461,16 +461,16 @@ ASKED.remove(("xread", b"$-1\r\n"))  # that makes sense: there was nothing new
 @pytest.mark.parametrize(("command", "answer"), ASKED)
 def test_no_redis_at_all(command: str, answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it answers: one line, and it is tried again until it makes sense."""
-    world = World()
+    world = CalmWorld()
     node = world.node()
     with monkeypatch.context() as patch:
         patch.setattr(Session, f"do_{command}", lambda *_: answer)
         world.run(1)
         assert node.task.outcome is None
         assert len(node.journal.waiting) < 10
-        dialled = world.dialled
+        dialled = world.lines.dialled
         world.run(60)
-        assert world.dialled - dialled < 50
+        assert world.lines.dialled - dialled < 50
     world.run(6)
     node.say("<0 0>")
     world.run(1)
@@ -479,14 +479,14 @@ def test_no_redis_at_all(command: str, answer: bytes, monkeypatch: pytest.Monkey
 
 def test_redis_takes_nothing_more() -> None:
     """It answers, but with errors: that is away, too, and told once."""
-    world = World()
+    world = CalmWorld()
     node = world.node()
     world.run(0.1)
     world.redis.refuse = "OOM command not allowed when used memory > 'maxmemory'."
     node.say("<0 0>")
-    dialled = world.dialled
+    dialled = world.lines.dialled
     world.run(60)
-    assert world.dialled - dialled < 60
+    assert world.lines.dialled - dialled < 60
     assert node.listen().count(b"\n") == 1 and b"out of reach" in node.listen()
     assert node.told().count("OOM command not allowed") == 1
     world.redis.refuse = ""
@@ -495,12 +495,11 @@ def test_redis_takes_nothing_more() -> None:
 
 
 def test_entries_of_others_are_skipped() -> None:
-    world = World()
+    world = CalmWorld()
     nodes = [world.node(), world.node()]
     world.run(0.1)
-    session = world.wires[0].session
     for fields in ([b"text", b"hello"], [b"after", b"x", b"node", b"", b"number", b"", b"text", b"a\n"], [b"odd"]):
-        world.redis.append(session, b"chat", None, None, fields)
+        world.redis.append(0, b"chat", None, None, fields)
         nodes[0].say("<0 0>".replace("0>", f"{len(nodes[0].listen().splitlines())}>"))
         world.run(0.1)
     both = streams(nodes)
@@ -509,7 +508,7 @@ def test_entries_of_others_are_skipped() -> None:
 
 
 def test_a_node_that_comes_later_hears_what_comes_later() -> None:
-    world = World()
+    world = CalmWorld()
     first = world.node()
     world.run(0.1)
     first.say("<0 0>")
@@ -523,7 +522,7 @@ def test_a_node_that_comes_later_hears_what_comes_later() -> None:
 
 def test_a_turn_is_one_entry() -> None:
     """And a lot is several."""
-    world = World()
+    world = CalmWorld()
     node = world.node()
     world.run(0.1)
     for number in range(100):

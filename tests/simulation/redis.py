@@ -1,6 +1,6 @@
 """A Redis of our own: as much of it as a cluster uses, and the tests need, with the same answers.
 
-It does no I/O: a Session is fed bytes, and pushes bytes. Time is given by its owner.
+It does no I/O: a Session is fed bytes, and pushes bytes. Time is its owner's.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import hiredis
+
 from chat.server.cluster.script import SCRIPT
-from cluster import hiredis
 
 Id = tuple[int, int]
 NODE = 100  # entries of a stream that `MAXLEN ~` removes together
-LONG = 9_999_999_999  # seconds
+MANY = 9_999_999_999
 TOP = (1 << 64) - 1
 
 
@@ -31,15 +32,14 @@ class Stream:
 
 
 class FakeRedis:
-    """`clock` gives seconds since 1970."""
+    """`clock` gives seconds since 1970; `later` has something done after so many seconds."""
 
-    def __init__(
-        self, clock: Callable[[], float], password: str = "", version: str = "7.0.15", role: str = "master"
-    ) -> None:
+    def __init__(self, clock: Callable[[], float], later: Callable[[float, Callable[[], None]], None]) -> None:
         self.clock = clock
-        self.password = password
-        self.version = version
-        self.role = role
+        self.later = later
+        self.password = ""
+        self.version = "7.0.15"
+        self.role = "master"
         self.keys: dict[tuple[int, bytes], Any] = {}
         self.scripts: dict[bytes, bytes] = {}
         self.sessions: list[Session] = []
@@ -54,39 +54,29 @@ class FakeRedis:
         """Milliseconds since 1970."""
         return int(self.clock() * 1000) + self.skew
 
-    def tick(self) -> None:
-        """End the waits whose time has come."""
-        for session in list(self.sessions):
-            if session.blocked and session.blocked[1] <= self.clock():
-                session.answer(b"*-1\r\n")
-
-    def next_tick(self) -> float | None:
-        """When tick() has something to do next."""
-        return min((session.blocked[1] for session in self.sessions if session.blocked), default=None)
-
     def serve(self) -> None:
         """There is something new: wake what waits for it."""
         for session in list(self.sessions):
-            if session.blocked and (found := self.read(session, *session.blocked[0])):
+            if session.blocked and (found := self.read(session.db, *session.blocked)):
                 session.answer(encode(found))
 
-    def stream(self, session: Session, key: bytes) -> Stream | None:
-        found = self.keys.get((session.db, key))
+    def stream(self, db: int, key: bytes) -> Stream | None:
+        found = self.keys.get((db, key))
         if found is not None and not isinstance(found, Stream):
             raise Error("WRONGTYPE Operation against a key holding the wrong kind of value")
         return found
 
-    def read(self, session: Session, count: int, names: list[bytes], after: list[Id]) -> Any:
+    def read(self, db: int, count: int, names: list[bytes], after: list[Id]) -> Any:
         found = []
         for name, last in zip(names, after):
-            stream = self.stream(session, name)
+            stream = self.stream(db, name)
             entries = [entry for entry in stream.entries if entry[0] > last][:count] if stream else []
             if entries:
                 found.append([name, [[show(place), fields] for place, fields in entries]])
         return found or None
 
-    def append(self, session: Session, key: bytes, place: Id | None, maxlen: int | None, fields: Any) -> Id:
-        stream = self.stream(session, key)
+    def append(self, db: int, key: bytes, place: Id | None, maxlen: int | None, fields: Any) -> Id:
+        stream = self.stream(db, key)
         last = stream.last if stream else (0, 0)
         if last == (TOP, TOP):
             raise Error("ERR The stream has exhausted the last possible ID, unable to add more items")
@@ -98,7 +88,7 @@ class FakeRedis:
         elif place <= last:
             raise Error("ERR The ID specified in XADD is equal or smaller than the target stream top item")
         if stream is None:
-            stream = self.keys[session.db, key] = Stream()
+            stream = self.keys[db, key] = Stream()
         stream.entries.append((place, list(fields)))
         stream.last = place
         if maxlen is not None:
@@ -106,36 +96,36 @@ class FakeRedis:
                 del stream.entries[:NODE]
         return place
 
-    def script(self, session: Session, keys: list[bytes], argv: list[bytes]) -> Any:
+    def script(self, db: int, keys: list[bytes], argv: list[bytes]) -> Any:
         """What SCRIPT says, in Python."""
         keep, name, redis_run, doubt, number, back, messages, node, text = argv
-        known = self.get(session, keys[1])
+        known = self.get(db, keys[1])
         state = State(*known.split(b" ")) if known.count(b" ") == 4 else None
-        stream = self.stream(session, keys[0])
+        stream = self.stream(db, keys[0])
         top = stream.last if stream else (0, 0)
         if top == (TOP, TOP):
-            del self.keys[session.db, keys[0]]
+            del self.keys[db, keys[0]]
             top = 0, 0
 
         def add(state: State, *fields: bytes) -> State:
             if self.refuse:
                 raise Error(self.refuse)
             fields = b"epoch", state.epoch, b"end", state.offset, *fields
-            last = show(self.append(session, keys[0], None, int(keep), fields))
+            last = show(self.append(db, keys[0], None, int(keep), fields))
             state = state._replace(last=last, mark=state.mark or last)
-            self.keys[session.db, keys[1]] = b" ".join(state)
+            self.keys[db, keys[1]] = b" ".join(state)
             return state
 
         def begin(lost: int) -> State:
             epochs = []
             if state:
-                before = self.get(session, keys[2])
+                before = self.get(db, keys[2])
                 epochs = [b"%b %b %d" % (state.epoch, state.offset, lost), *filter(None, before.split(b","))]
                 if len(epochs) > 16:
                     del epochs[-2]
             new = State(state.offset if state else b"0", name, b"", b"", redis_run)
             new = add(new, b"history", b",".join(epochs))
-            self.keys[session.db, keys[2]] = b",".join(epochs)
+            self.keys[db, keys[2]] = b",".join(epochs)
             return new
 
         if state is None or (number == b"0" and state.run != redis_run) or parse(state.last) > top:
@@ -143,8 +133,8 @@ class FakeRedis:
         if doubt == state.epoch:
             state = begin(1)
         if number == b"0":
-            return [state.epoch, state.offset, state.last, state.mark, self.get(session, keys[2])]
-        had = self.get(session, keys[3])
+            return [state.epoch, state.offset, state.last, state.mark, self.get(db, keys[2])]
+        had = self.get(db, keys[3])
         seen = max(int(back), int(had) if had.isdigit() else 0)
         if int(number) > seen + 1:
             raise Error(f"GAP between {seen} and {int(number)}")
@@ -152,11 +142,11 @@ class FakeRedis:
             state = state._replace(offset=b"%d" % (int(state.offset) + int(messages)))
             state = add(state, b"node", node, b"number", number, b"text", text)
             self.written += text.splitlines()
-            self.keys[session.db, keys[3]] = number
+            self.keys[db, keys[3]] = number
         return [state.epoch, state.offset]
 
-    def get(self, session: Session, key: bytes) -> bytes:
-        value = self.keys.get((session.db, key), b"")
+    def get(self, db: int, key: bytes) -> bytes:
+        value = self.keys.get((db, key), b"")
         if isinstance(value, Stream):
             raise Error("WRONGTYPE Operation against a key holding the wrong kind of value")
         assert isinstance(value, bytes)
@@ -182,7 +172,7 @@ class Session:
         self.reader = hiredis.Reader(notEnoughData=Ellipsis)
         self.db = 0
         self.trusted = not redis.password
-        self.blocked: tuple[Any, float] | None = None  # what it waits for, and until when
+        self.blocked: tuple[int, list[bytes], list[Id]] | None = None  # what it waits for
         redis.connected += 1
         self.number = redis.connected
         redis.sessions.append(self)
@@ -214,6 +204,11 @@ class Session:
         self.blocked = None
         self.push(data)
         self.proceed()
+
+    def give_up(self, wanted: object) -> None:
+        """The time for this is over."""
+        if self.blocked is wanted:
+            self.answer(b"*-1\r\n")
 
     def carry_out(self, word: bytes, *arguments: bytes) -> Any:
         name = word.decode().lower()
@@ -286,7 +281,7 @@ class Session:
         if sha not in self.redis.scripts:
             raise Error("NOSCRIPT No matching script. Please use EVAL.")
         assert self.redis.scripts[sha].decode() == SCRIPT
-        return encode(self.redis.script(self, list(rest[: int(count)]), list(rest[int(count) :])))
+        return encode(self.redis.script(self.db, list(rest[: int(count)]), list(rest[int(count) :])))
 
     def do_xread(self, *words: bytes) -> Any:
         options = {}
@@ -297,13 +292,14 @@ class Session:
         rest = words[index + 1 :]
         names = list(rest[: len(rest) // 2])
         after = [parse(word) for word in rest[len(rest) // 2 :]]
-        wanted = options.get(b"COUNT", LONG), names, after
-        if found := self.redis.read(self, *wanted):
+        wanted = options.get(b"COUNT", MANY), names, after
+        if found := self.redis.read(self.db, *wanted):
             return found
         if b"BLOCK" not in options:
             return b"*-1\r\n"
-        patience = options[b"BLOCK"] / 1000 or LONG
-        self.blocked = wanted, self.redis.clock() + patience
+        self.blocked = wanted
+        if patience := options[b"BLOCK"] / 1000:
+            self.redis.later(patience, lambda: self.give_up(wanted))
         return Ellipsis
 
     def do_xadd(self, key: bytes, *words: bytes) -> Any:
@@ -311,20 +307,20 @@ class Session:
         if words[0].upper() == b"MAXLEN":
             maxlen, words = int(words[2]), words[3:]
         place = None if words[0] == b"*" else parse(words[0])
-        return encode(show(self.redis.append(self, key, place, maxlen, words[1:])))
+        return encode(show(self.redis.append(self.db, key, place, maxlen, words[1:])))
 
     def do_xlen(self, key: bytes) -> Any:
-        stream = self.redis.stream(self, key)
+        stream = self.redis.stream(self.db, key)
         return len(stream.entries) if stream else 0
 
     def do_xrange(self, key: bytes, first: bytes, last: bytes) -> Any:
         assert (first, last) == (b"-", b"+")
-        stream = self.redis.stream(self, key)
+        stream = self.redis.stream(self.db, key)
         return [[show(place), fields] for place, fields in stream.entries] if stream else []
 
     def do_xtrim(self, key: bytes, strategy: bytes, most: bytes) -> Any:
         assert strategy.upper() == b"MAXLEN"
-        stream = self.redis.stream(self, key)
+        stream = self.redis.stream(self.db, key)
         excess = max(0, len(stream.entries) - int(most)) if stream else 0
         if stream:
             del stream.entries[:excess]
