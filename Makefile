@@ -12,7 +12,7 @@ help:
 	@echo "                FAST=1 leaves out what takes long; JOBS=2 run at the same time"
 	@echo "make check      ruff, mypy --strict, then make test"
 	@echo "make coverage   which lines and branches of loop/ and chat/ the tests reach"
-	@echo "make mutate     the server broken in many ways, and which test of the simulation says so"
+	@echo "make mutate     the server broken in many ways, and which simulated run notices: a table"
 	@echo "make soak       a long run under a random crowd (MINUTES=10)"
 	@echo "make bench      compare with others: half an hour, or 3 minutes with QUICK=1; tables, JSON and charts"
 	@echo "make sweep      how the server grows with clients, rate and size, drawn"
@@ -37,7 +37,7 @@ coverage: $(VENV)/installed
 	$(BIN)/coverage report
 
 mutate: $(VENV)/installed
-	$(BIN)/python -m pytest -s tests/test_simulation.py -k mutation
+	PYTHONPATH=.:tests $(BIN)/python -m simulation.table
 
 simulate: $(VENV)/installed
 	PYTHONPATH=.:tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED) $(and $(CHART),--chart $(CHART)),--seeds $(or $(SEEDS),1000))

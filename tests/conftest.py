@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Pair = tuple[socket.socket, socket.socket]
 Build = Callable[..., House]  # the fixture `house`
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # servers are started by the hundred: compile them once
+
 hypothesis.settings.register_profile("ours", deadline=None)  # a time, on a busy machine, says nothing
 hypothesis.settings.load_profile("ours")
 

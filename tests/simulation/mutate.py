@@ -13,11 +13,13 @@ import importlib.machinery
 import importlib.util
 import sys
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from types import CodeType
 
     FailureOf = Callable[[int], tuple[str, Any]]
     Verb = Callable[["Place"], None]
@@ -202,14 +204,24 @@ def pick(found: list[Any], nth: int, what: str) -> Any:
 # How they are run.
 
 
-class Loader(importlib.machinery.SourceFileLoader):
-    """Loads a module from a changed tree."""
+OURS = {"loop": ROOT, "chat": ROOT, "simulation": ROOT / "tests"}  # what is imported anew, and where it is
 
-    def __init__(self, mutation: Mutation, path: str) -> None:
-        super().__init__(mutation.module, path)
+
+@cache
+def compiled(path: str) -> CodeType:
+    return compile(Path(path).read_text(), path, "exec")
+
+
+class Loader(importlib.machinery.SourceFileLoader):
+    """Loads a module, perhaps from a changed tree."""
+
+    def __init__(self, name: str, path: str, mutation: Mutation) -> None:
+        super().__init__(name, path)
         self.mutation = mutation
 
-    def get_code(self, fullname: str) -> Any:
+    def get_code(self, fullname: str) -> CodeType:
+        if fullname != self.mutation.module:
+            return compiled(self.path)  # once for all mutations
         return compile(self.mutation.apply(Path(self.path).read_text()), self.path, "exec")
 
 
@@ -218,10 +230,12 @@ class Finder(importlib.abc.MetaPathFinder):
         self.mutation = mutation
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if name != self.mutation.module:
+        top = name.partition(".")[0]
+        if top not in OURS:
             return None
-        source = str(ROOT.joinpath(*name.split(".")).with_suffix(".py"))
-        return importlib.util.spec_from_file_location(name, source, loader=Loader(self.mutation, source))
+        place = OURS[top].joinpath(*name.split("."))
+        source = str(place / "__init__.py" if place.is_dir() else place.with_suffix(".py"))
+        return importlib.util.spec_from_file_location(name, source, loader=Loader(name, source, self.mutation))
 
 
 @contextmanager
@@ -230,7 +244,7 @@ def broken(mutation: Mutation) -> Iterator[FailureOf]:
 
     All is imported anew with the change in it, beside the modules that are loaded already; those are put back.
     """
-    ours = [name for name in sys.modules if name.partition(".")[0] in ("loop", "chat", "simulation")]
+    ours = [name for name in sys.modules if name.partition(".")[0] in OURS]
     whole = {name: sys.modules.pop(name) for name in ours}
     finder = Finder(mutation)
     sys.meta_path.insert(0, finder)
@@ -238,15 +252,15 @@ def broken(mutation: Mutation) -> Iterator[FailureOf]:
         yield importlib.import_module("simulation.run").failure_of
     finally:
         sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if name.partition(".")[0] in ("loop", "chat", "simulation")]:
+        for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
             del sys.modules[name]
         sys.modules.update(whole)
 
 
-def caught(mutation: Mutation, seeds: int) -> tuple[int, str]:
-    """The first seed that notices the mutation, and what the oracle says; -1 if none does."""
+def caught(mutation: Mutation, seeds: Iterable[int]) -> tuple[int, str]:
+    """The first of these seeds that notices the mutation, and what the oracle says; -1 if none does."""
     with broken(mutation) as failure_of:
-        for seed in range(seeds):
+        for seed in seeds:
             failure, _ = failure_of(seed)
             if failure:
                 return seed, failure

@@ -44,7 +44,7 @@ POLLERS: dict[str, tuple[Any, Any]] = {
     "select": (Select, SelectPoller),
 }
 HANDLERS: dict[str, Any] = {"chat": chat_handler, "echo": echo, "nick": nick, "wanderer": wanderer}
-PATIENCE = 20.0  # seconds of the processor's time that a run may take: it takes a few milliseconds
+PATIENCE = 3.0  # seconds of the processor's time that a run may take: it takes a few milliseconds
 
 
 @contextmanager
