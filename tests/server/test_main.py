@@ -32,7 +32,7 @@ from chatting import (
     linux,
 )
 
-from chat.server.main import explain
+from chat.server.signals import explain
 
 TELLS = "another signal ends this at once"
 

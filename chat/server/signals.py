@@ -1,0 +1,101 @@
+"""What the process is told by signals, and what it tells its supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from itertools import islice
+
+from loop import complain, sleep, write
+
+from .server import FAREWELL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from loop import Signals, Task
+    from loop.traps import Coroutine
+
+    from .certificate import Certificate
+    from .journal import Journal
+    from .ports import Ports
+    from .server import Server
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME = 1.0  # seconds in which several of these are one: a terminal, a shell and a supervisor may all send theirs
+AT_ONCE = 100  # tasks or members of which a step tells what they wait for
+LONG = 1.5  # seconds after which an end needs words: without anything to deliver, it takes up to a second
+
+
+def ending(ports: Ports) -> list[signal.Signals]:
+    """The signals that end the server: with a certificate, HUP means to read that again."""
+    return [number for number in ENDING if not (ports.certificate and number == signal.SIGHUP)]
+
+
+def handle_signals(signals: Signals, server: Server, ports: Ports) -> Coroutine[None]:
+    """COROUTINE. Obeys signals: the first that ends begins the orderly end; one that comes SAME later ends at once.
+
+    With a certificate, SIGHUP has it read again. SIGUSR1 asks what all tasks wait for. While that is being answered, it
+    is not answered again.
+    """
+    kernel = server.kernel
+    begun = kernel.clock()
+    telling: Task | None = None
+    while True:
+        numbers = yield from signals.wait()
+        if not set(ending(ports)).isdisjoint(numbers):
+            if not server.stopping:
+                begun = kernel.clock()
+                server.stop()
+                notify("STOPPING=1")
+                kernel.spawn(tell_what_takes_time(server), "end")
+            elif kernel.clock() >= begun + SAME:
+                kernel.stop()
+        if ports.certificate and signal.SIGHUP in numbers:
+            renew(ports.certificate, server.journal)
+        if signal.SIGUSR1 in numbers and (telling is None or telling.outcome):
+            telling = kernel.spawn(explain(server), "explanation")
+
+
+def renew(certificate: Certificate, journal: Journal) -> None:
+    """Read the certificate again, for the connections to come."""
+    try:
+        certificate.load()
+        journal.say("chatsrv", "has read the certificate again")
+    except ValueError as error:
+        complain(f"chatsrv: {error}; the certificate stays as it was")
+
+
+def explain(server: Server) -> Coroutine[None]:
+    """COROUTINE. Writes to stderr what all tasks wait for, a few at a time, so that nobody has to wait for that."""
+    lines = server.explain()
+    try:
+        while text := "\n".join(islice(lines, AT_ONCE)):
+            yield from write(2, text.encode("utf-8", "backslashreplace") + b"\n")
+    except OSError:
+        pass  # stderr is closed, or the disk is full
+
+
+def tell_what_takes_time(server: Server) -> Coroutine[None]:
+    """COROUTINE. Says on stderr what the end waits for, if it takes LONG."""
+    yield from sleep(LONG)
+    names = [member.name for member in server.connections]
+    whom = f" to {', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}" if names else ""
+    complain(
+        f"chatsrv: still delivering what is due{whom}, for {FAREWELL:g} s at most; another signal ends this at once"
+    )
+
+
+def notify(state: str) -> None:
+    """Tell the supervisor: "READY=1", "STOPPING=1"."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.connect(address)
+            sock.send(state.encode())
+    except OSError:
+        pass  # it is gone; the chat is none the worse
