@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 from functools import partial
 from itertools import chain
 
-from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, explain, join, recv, report, sleep, vital
+from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, explain, join, report, sleep, vital
 
 from ..handlers.chat import chat
+from .connection import FAREWELL, LINGER, reset_unless_complete, see_off, shake_hands
 from .flags import Options
 from .journal import Journal
 from .member import APART, NEW, OVER, Member
+from .overdue import Overdue
 from .room import Hub
 from .sending import spread
-from .wire import finish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from .loading import Handler, Start
     from .wire import Wire
 
-HANDSHAKE = 10.0  # seconds until a wire has to be ready
-FAREWELL = 5.0  # seconds for what is still due to a member that ends
-LINGER = 1.0  # seconds for a peer to take our FIN and send its own
-RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: close sends RST instead of FIN
 # What accept(2) fails with because of that one connection, or of the network it came through
 PASSING = set(
     "ECONNABORTED ECONNRESET EPROTO EPERM ETIMEDOUT ENETDOWN ENETUNREACH ENONET EHOSTDOWN EHOSTUNREACH ENOPROTOOPT "
@@ -65,22 +61,21 @@ class Server:
         self.start = start
         self.wires = wires or {}
         self.hub = Hub(kernel, options, journal)
-        self.hub.insist = self.insist
         self.connections: dict[Member, bool] = {}  # oldest first; whether it was admitted
         self.admitted = 0
         self.per_host: dict[str, int] = {}
         self.stopping = False
         self.unwritten = 0  # messages that have not come back from the cluster at the end
         self.change = WaitQueue()  # run() waits here: for stop(), then for members to go
-        self.overdue: list[tuple[float, Member]] = []  # handlers that should have ended by then
-        self.impatience = WaitQueue()
+        self.overdue = Overdue(kernel, self.drop)
+        self.hub.insist = self.overdue.insist
 
     def run(self) -> Coroutine[None]:
         """COROUTINE. The whole life of the server. Ends after stop(), when all members are gone and all is written."""
         kernel, hub = self.kernel, self.hub
         writers = [self.spawn("journal", self.journal.write), self.spawn("spread", partial(spread, hub))]
         helpers = [self.spawn("accept", partial(self.admit, listener)) for listener in self.listeners]
-        helpers += [self.spawn("pace", hub.pace.keep), self.spawn("impatience", self.see_handlers_end)]
+        helpers += [self.spawn("pace", hub.pace.keep), self.spawn("overdue", self.overdue.see_handlers_end)]
         membership = kernel.spawn(hub.cluster.run(), "cluster") if hub.cluster else None
         if self.start:
             hub.first.spawn(self.start(hub.first), "start")
@@ -201,7 +196,7 @@ class Server:
     def serve(self, member: Member) -> Coroutine[None]:
         """COROUTINE. One connection, from accepted to terminated, however it ends."""
         try:
-            if member.wire and not (yield from self.shake_hands(member, member.wire)):
+            if member.wire and not (yield from shake_hands(member, member.wire)):
                 return
             member.become(APART)  # only now: so spread(), which is woken by that, runs after the handlers' greetings
             try:
@@ -224,85 +219,18 @@ class Server:
             if member.end_told and not member.reason:
                 member.reason = "end of stream" if member.peer_ended else member.failure.lower()
             member.reason = member.reason or "left"
-            yield from self.see_off(member)
+            yield from see_off(member)
         except OSError as error:
             member.reason = member.reason or (error.strerror or str(error)).lower()
         finally:
             self.close(member)
 
-    def shake_hands(self, member: Member, wire: Wire) -> Coroutine[bool]:
-        """COROUTINE. Run the wire's handshake; returns whether there is a peer now that can be sent to."""
-        try:
-            why = yield from wire.handshake(self.countdown(HANDSHAKE))
-        except TimedOut:
-            why = f"no handshake within {HANDSHAKE:g} s"
-        except Cancelled:
-            why = "kicked"  # and there is a reason already
-        except OSError as error:
-            why = (error.strerror or str(error)).lower()
-        except Exception:
-            report(f"the handshake of {member.name} failed")
-            why = "its handshake failed"
-        else:
-            if not why:
-                return True
-        member.handled = True
-        member.reason = member.reason or why
-        if not member.kicked:
-            yield from self.linger(member)  # so that the peer gets what it was told
-        return False
-
-    def see_off(self, member: Member) -> Coroutine[None]:
-        """COROUTINE. Deliver what is due, say FIN, and read to the peer's own end.
-
-        Closing a socket with something unread in it makes TCP send a reset, which can destroy what was just sent.
-        """
-        if member.task.error:  # it was kicked in its own last step, and Cancelled is still to be raised
-            try:
-                yield from sleep(0)
-            except Cancelled:
-                pass
-        member.leave()
-        if member.end_told and not member.peer_ended:  # the connection has failed, or what came made no sense
-            if member.wire:
-                yield from self.linger(member)  # so that the peer gets what it was told
-            return
-        try:
-            end = self.kernel.clock() + FAREWELL
-            while member.sending != OVER:
-                yield from member.drain(max(0.0, end - self.kernel.clock()))
-            if member.failure:
-                return
-            if member.wire:
-                yield from finish(member.wire, member.socket, member.reason, self.countdown(LINGER))
-            if not member.peer_ended:
-                yield from self.linger(member)
-        except TimedOut:
-            pass
-
-    def linger(self, member: Member) -> Coroutine[None]:
-        """COROUTINE. Say FIN, and read to the peer's own, for LINGER at most."""
-        member.socket.shutdown(socket.SHUT_WR)
-        end = self.kernel.clock() + LINGER
-        try:
-            while (left := end - self.kernel.clock()) > 0 and (yield from recv(member.socket, 1 << 16, left)):
-                pass
-        except TimedOut:
-            pass
-
     def close(self, member: Member) -> None:
-        """Close the connection, and take the member off all lists.
-
-        If something could not be delivered, use a reset: after a FIN, what the peer has got would look complete.
-        """
+        """Close the connection, and take the member off all lists."""
         if member not in self.connections:
             return
         admitted = self.connections.pop(member)
-        if member.outbox.lag or member.failure or (member.wire and member.wire.unsent):
-            try:
-                member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            except OSError:
-                pass  # the connection has failed, and some systems say so here
+        reset_unless_complete(member)
         member.depart()
         if member.sending != OVER:
             member.become(OVER)
@@ -315,42 +243,6 @@ class Server:
                 del self.per_host[member.host]
         if self.stopping:
             self.change.wake_all()
-
-    def countdown(self, seconds: float) -> Callable[[], float]:
-        """What tells how many of so many seconds are left."""
-        end = self.kernel.clock() + seconds
-        return lambda: max(0.0, end - self.kernel.clock())
-
-    # Handlers that do not end.
-
-    def insist(self, member: Member, seconds: float) -> None:
-        """End the member's handler, if it has not ended by itself after so many seconds."""
-        self.overdue.append((self.kernel.clock() + seconds, member))
-        self.impatience.wake()
-
-    def see_handlers_end(self) -> Coroutine[None]:
-        """COROUTINE. Kicks members that are still there although nothing can be sent to them; drops kicked ones."""
-        while True:
-            first = min((moment for moment, _ in self.overdue), default=None)
-            try:
-                yield from self.impatience.wait(None if first is None else max(0.0, first - self.kernel.clock()))
-                continue  # another one, which may come before
-            except TimedOut:
-                pass
-            now = self.kernel.clock() + 0.001  # seconds: what rounding may have taken
-            due = [member for moment, member in self.overdue if moment <= now]
-            self.overdue = [entry for entry in self.overdue if entry[0] > now]
-            for member in due:
-                if member.handled:
-                    continue
-                if member.task.error:  # Cancelled is still to be raised: the process stood still
-                    self.insist(member, 0.0)
-                elif member.kicked or member.refused:
-                    self.drop(member)
-                elif member.receiving:  # it reads what its peer had said, as slowly as --max-rate says
-                    self.insist(member, LINGER)
-                else:
-                    member.kick(member.failure.lower())
 
     def drop(self, member: Member) -> None:
         """End a member whose handler does not let itself be ended."""

@@ -9,7 +9,7 @@ from itertools import islice
 
 from loop import complain, sleep, write
 
-from .server import FAREWELL
+from .connection import FAREWELL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

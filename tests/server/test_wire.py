@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from wires import END, GREETING, HELLO, PING, Peer, Toy, flood, packed
 
-from chat.server.server import HANDSHAKE
+from chat.server.connection import HANDSHAKE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ import chat.server.outbox
 import chat.server.pace
 import chat.server.receiving
 import chat.server.room
-from chat.server.server import LINGER
+from chat.server.connection import LINGER
 from loop import TimedOut
 
 from .reference import parts

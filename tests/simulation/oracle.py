@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import chat.server.journal
 import chat.server.outbox
 from chat.escape import visible
+from chat.server.connection import FAREWELL, LINGER
 from chat.server.journal import Journal
 from chat.server.member import APART, BEHIND, CLOSED, KICKED, LOST, NEW, OVER, TOGETHER
 from chat.server.outbox import OVERHEAD
 from chat.server.sending import LOOKS
-from chat.server.server import FAREWELL, LINGER
 from loop import ReadWait, WriteWait
 
 from .model import BROKEN, ENDING, Ear, Model
@@ -359,7 +359,7 @@ class Oracle:
             )
         hub.changed.clear()  # something may have been said after the last spreading
         hub.pace.start_turn()
-        server.overdue.clear()
+        server.overdue.entries.clear()
         room.outbox.skip()
         if Segment.living[0] != 2 or hub.rooms:
             gc.collect()

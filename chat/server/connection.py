@@ -1,0 +1,106 @@
+"""The two ends of a connection: the handshake before its handler begins, and what follows when that has ended."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from loop import Cancelled, TimedOut, recv, report, sleep
+
+from .member import OVER, Member
+from .wire import finish
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from loop.traps import Coroutine
+
+    from .wire import Wire
+
+HANDSHAKE = 10.0  # seconds until a wire has to be ready
+FAREWELL = 5.0  # seconds for what is still due to a member that ends
+RESET = struct.pack("ii", 1, 0)  # for SO_LINGER
+LINGER = 1.0  # seconds for a peer to take our FIN and send its own
+
+
+def shake_hands(member: Member, wire: Wire) -> Coroutine[bool]:
+    """COROUTINE. Run the wire's handshake; returns whether there is a peer now that can be sent to."""
+    try:
+        why = yield from wire.handshake(countdown(member, HANDSHAKE))
+    except TimedOut:
+        why = f"no handshake within {HANDSHAKE:g} s"
+    except Cancelled:
+        why = "kicked"  # and there is a reason already
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+    except Exception:
+        report(f"the handshake of {member.name} failed")
+        why = "its handshake failed"
+    else:
+        if not why:
+            return True
+    member.handled = True
+    member.reason = member.reason or why
+    if not member.kicked:
+        yield from linger(member)  # so that the peer gets what it was told
+    return False
+
+
+def see_off(member: Member) -> Coroutine[None]:
+    """COROUTINE. Deliver what is due, say FIN, and read to the peer's own end.
+
+    Closing a socket with something unread in it makes TCP send a reset, which can destroy what was just sent.
+    """
+    if member.task.error:  # it was kicked in its own last step, and Cancelled is still to be raised
+        try:
+            yield from sleep(0)
+        except Cancelled:
+            pass
+    member.leave()
+    if member.end_told and not member.peer_ended:  # the connection has failed, or what came made no sense
+        if member.wire:
+            yield from linger(member)  # so that the peer gets what it was told
+        return
+    try:
+        left = countdown(member, FAREWELL)
+        while member.sending != OVER:
+            yield from member.drain(left())
+        if member.failure:
+            return
+        if member.wire:
+            yield from finish(member.wire, member.socket, member.reason, countdown(member, LINGER))
+        if not member.peer_ended:
+            yield from linger(member)
+    except TimedOut:
+        pass
+
+
+def linger(member: Member) -> Coroutine[None]:
+    """COROUTINE. Say FIN, and read to the peer's own, for LINGER at most."""
+    member.socket.shutdown(socket.SHUT_WR)
+    left = countdown(member, LINGER)
+    try:
+        while (seconds := left()) > 0 and (yield from recv(member.socket, 1 << 16, seconds)):
+            pass
+    except TimedOut:
+        pass
+
+
+def reset_unless_complete(member: Member) -> None:
+    """Have the socket's close send a reset if something could not be delivered.
+
+    After a FIN, what the peer has got would look complete.
+    """
+    if member.outbox.lag or member.failure or (member.wire and member.wire.unsent):
+        try:
+            member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        except OSError:
+            pass  # the connection has failed, and some systems say so here
+
+
+def countdown(member: Member, seconds: float) -> Callable[[], float]:
+    """What tells how many of so many seconds are left, by the clock of the member's server."""
+    clock = member.hub.kernel.clock
+    end = clock() + seconds
+    return lambda: max(0.0, end - clock())

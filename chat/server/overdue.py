@@ -1,0 +1,55 @@
+"""Handlers that should have ended by now."""
+
+from __future__ import annotations
+
+from loop import TimedOut, WaitQueue
+
+from .connection import LINGER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from loop import Kernel
+    from loop.traps import Coroutine
+
+    from .member import Member
+
+
+class Overdue:
+    """Sees to it that they end: `drop` takes a member away whose handler does not let itself be ended."""
+
+    def __init__(self, kernel: Kernel, drop: Callable[[Member], None]) -> None:
+        self.kernel = kernel
+        self.drop = drop
+        self.entries: list[tuple[float, Member]] = []  # a handler, and when it should have ended
+        self.news = WaitQueue()
+
+    def insist(self, member: Member, seconds: float) -> None:
+        """End the member's handler, if it has not ended by itself after so many seconds."""
+        self.entries.append((self.kernel.clock() + seconds, member))
+        self.news.wake()
+
+    def see_handlers_end(self) -> Coroutine[None]:
+        """COROUTINE. Kicks members that are still there although nothing can be sent to them; drops kicked ones."""
+        while True:
+            first = min((moment for moment, _ in self.entries), default=None)
+            try:
+                yield from self.news.wait(None if first is None else max(0.0, first - self.kernel.clock()))
+                continue  # another one, which may come before
+            except TimedOut:
+                pass
+            now = self.kernel.clock() + 0.001  # seconds: what rounding may have taken
+            due = [member for moment, member in self.entries if moment <= now]
+            self.entries = [entry for entry in self.entries if entry[0] > now]
+            for member in due:
+                if member.handled:
+                    continue
+                if member.task.error:  # Cancelled is still to be raised: the process stood still
+                    self.insist(member, 0.0)
+                elif member.kicked or member.refused:
+                    self.drop(member)
+                elif member.receiving:  # it reads what its peer had said, as slowly as --max-rate says
+                    self.insist(member, LINGER)
+                else:
+                    member.kick(member.failure.lower())
