@@ -37,7 +37,7 @@ class Trust:
             self.context.verify_mode = ssl.CERT_NONE
 
     def greet(self, sock: socket.socket, host: str, left: Callable[[], float | None]) -> Coroutine[TLS]:
-        """COROUTINE. Returns TLS on this socket, with `host`; `left()` is each wait's timeout.
+        """COROUTINE. Returns TLS on this socket, with `host`; `left()` is each wait's timeout, as that of countdown().
 
         Raises OSError or TimedOut.
         """

@@ -18,7 +18,9 @@ import errno
 import os
 import select
 import socket
+from collections.abc import Callable
 
+from .task import TimedOut
 from .traps import Any, Coroutine, ReadWait, Sleep, Source, Stream, WriteWait
 
 PLAIN = bytes(range(32, 256))  # what a terminal shows as it is; a newline becomes two bytes, a tab up to eight
@@ -135,6 +137,20 @@ def readable(file: Source, timeout: float | None = None) -> Coroutine[None]:
 def writable(file: Source, timeout: float | None = None) -> Coroutine[None]:
     """COROUTINE. Returns when there is room, or an error waits to be seen."""
     yield WriteWait(file, timeout)
+
+
+def countdown(clock: Callable[[], float], seconds: float) -> Callable[[], float]:
+    """What tells how many of so many seconds are left, for the timeouts of several waits. It raises TimedOut when none
+    are: a wait would go on for as long as there is something to read.
+    """
+    end = clock() + seconds
+
+    def left() -> float:
+        if (rest := end - clock()) > 0:
+            return rest
+        raise TimedOut("no time is left")
+
+    return left
 
 
 def sleep(seconds: float) -> Coroutine[None]:

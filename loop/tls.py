@@ -2,9 +2,9 @@
 
 Readiness is not enough here. The descriptor is ready when there are bytes, but a record is given out only when it is
 whole; and when it was whole, what is behind it has left the descriptor, which may never be readable again. A read may
-have to write (an answer to a new key), a handshake does both in turn, and of a record that was begun not a byte may
-change. So the records are kept apart from the socket, in memory: a read takes what the socket has and gives out all
-that is complete, and what a write makes of its data is kept until the socket has taken it.
+have to write (an answer to a new key), a handshake alternates, and of a record that was begun not a byte may change. So
+the records are kept apart from the socket, in memory: a read takes what the socket has and gives out all that is
+complete, and what a write makes of its data is kept until the socket has taken it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+from collections import OrderedDict
 
 from .stream import recv, sleep, writable
 from .traps import Coroutine
@@ -40,21 +41,41 @@ class NotTLS(Broken):
 
 
 class Gate:
-    """Lets tasks through one a turn: a step that takes a millisecond must not be taken by a thousand of them in one."""
+    """Lets tasks through one a turn: a step that takes a millisecond must not be taken by a thousand of them in one.
+
+    They wait by address, and the addresses alternate, so one that sends a thousand does not keep the others waiting.
+    """
 
     def __init__(self) -> None:
-        self.occupied = False
-        self.queue = WaitQueue()
+        self.inside: WaitQueue | None = None  # where the task that is has waited
+        self.waiting: OrderedDict[str, OrderedDict[WaitQueue, None]] = OrderedDict()  # each alone, by address
 
-    def enter(self) -> Coroutine[None]:
-        """COROUTINE. Returns when it is the task's turn. It has to leave() in any case, after a pause."""
-        while self.occupied:
-            yield from self.queue.wait()
-        self.occupied = True
+    def enter(self, address: str) -> Coroutine[None]:
+        """COROUTINE. Returns when the task may go through. It has to leave() in any case, after a pause."""
+        place = WaitQueue()
+        if not self.inside:
+            self.inside = place
+            return
+        self.waiting.setdefault(address, OrderedDict())[place] = None
+        try:
+            while self.inside is not place:
+                yield from place.wait()
+        except BaseException:
+            if self.inside is place:
+                self.leave()
+            else:
+                del self.waiting[address][place]
+            raise
 
     def leave(self) -> None:
-        self.occupied = False
-        self.queue.wake()
+        """Let the next one in: it cannot be overtaken by one that comes later."""
+        self.inside = None
+        while self.waiting and not self.inside:
+            address, places = self.waiting.popitem(last=False)
+            if places:
+                self.inside, _ = places.popitem(last=False)
+                self.inside.wake()
+                self.waiting[address] = places
 
 
 class TLS:
@@ -65,13 +86,20 @@ class TLS:
     send().
     """
 
-    __slots__ = ("cut", "ended", "failure", "gate", "heard", "incoming", "kept", "outgoing", "socket", "ssl")
+    __slots__ = ("address", "cut", "ended", "failure", "gate", "heard", "incoming", "kept", "outgoing", "socket", "ssl")
 
     def __init__(
-        self, sock: socket.socket, context: ssl.SSLContext, host: str | None = None, gate: Gate | None = None
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        host: str | None = None,
+        gate: Gate | None = None,
+        address: str = "",
     ) -> None:
+        """`gate` is what its handshake has to go through with others, and `address` where the peer is."""
         self.socket = sock
         self.gate = gate or Gate()
+        self.address = address
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()  # records
         self.ssl = context.wrap_bio(self.incoming, self.outgoing, server_side=host is None, server_hostname=host)
         self.kept: Data = b""  # what comes before all that is in `outgoing`
@@ -98,13 +126,14 @@ class TLS:
         return self.ended or self.failure is not None or self.incoming.pending > 0
 
     def begin(self, left: Callable[[], float | None]) -> Coroutine[None]:
-        """COROUTINE. The handshake. Raises Broken, or another OSError, or TimedOut: `left()` is each wait's timeout.
+        """COROUTINE. The handshake. Raises Broken, or another OSError, or TimedOut.
 
-        What the peer should know of a failure was sent then, as far as it could be.
+        `left()` is each wait's timeout; see countdown(). What the peer should know of a failure was sent then, as far
+        as it could be.
         """
         done = False
         while True:
-            yield from self.gate.enter()
+            yield from self.gate.enter(self.address)
             try:
                 done = self.shake()
                 yield from sleep(0)

@@ -9,6 +9,7 @@ import sys
 import termios
 
 from loop import connect, send, sleep
+from loop.stream import countdown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def reach(
 
     Raises OSError or TimedOut.
     """
-    begun = kernel.clock()
+    left = (lambda: None) if timeout is None else countdown(kernel.clock, timeout)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -41,10 +42,10 @@ def reach(
         for name, value in ("TCP_KEEPIDLE", half), ("TCP_KEEPINTVL", LOOK), ("TCP_KEEPCNT", half // LOOK):
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        yield from connect(sock, address, timeout)
+        yield from connect(sock, address, left())
         if trust is None:
             return sock
-        return (yield from trust.greet(sock, host, lambda: timeout and max(0.0, begun + timeout - kernel.clock())))
+        return (yield from trust.greet(sock, host, left))
     except BaseException:
         kernel.close(sock)
         raise

@@ -81,7 +81,11 @@ class Certificate:
     def wire(self, sock: socket.socket) -> Secured:
         """The wire of a connection that was accepted. Raises OSError if there is no memory for it."""
         try:
-            return Secured(sock, self.context, gate=self.gate)
+            address = sock.getpeername()[0]
+        except OSError:
+            address = ""  # the connection has failed already
+        try:
+            return Secured(sock, self.context, gate=self.gate, address=address)
         except ssl.SSLError:
             raise OSError(errno.ENOMEM, "no memory for TLS") from None
 

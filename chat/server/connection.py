@@ -6,28 +6,27 @@ import socket
 import struct
 
 from loop import Cancelled, TimedOut, recv, report, sleep
+from loop.stream import countdown
 
 from .member import OVER, Member
 from .wire import finish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
-
     from loop.traps import Coroutine
 
     from .wire import Wire
 
 HANDSHAKE = 10.0  # seconds until a wire has to be ready
 FAREWELL = 5.0  # seconds for what is still due to a member that ends
-RESET = struct.pack("ii", 1, 0)  # for SO_LINGER
+BY_RESET = struct.pack("ii", 1, 0)  # for SO_LINGER
 LINGER = 1.0  # seconds for a peer to take our FIN and send its own
 
 
 def shake_hands(member: Member, wire: Wire) -> Coroutine[bool]:
     """COROUTINE. Run the wire's handshake; returns whether there is a peer now that can be sent to."""
     try:
-        why = yield from wire.handshake(countdown(member, HANDSHAKE))
+        why = yield from wire.handshake(countdown(member.hub.kernel.clock, HANDSHAKE))
     except TimedOut:
         why = f"no handshake within {HANDSHAKE:g} s"
     except Cancelled:
@@ -63,13 +62,14 @@ def see_off(member: Member) -> Coroutine[None]:
             yield from linger(member)  # so that the peer gets what it was told
         return
     try:
-        left = countdown(member, FAREWELL)
+        left = countdown(member.hub.kernel.clock, FAREWELL)
         while member.sending != OVER:
             yield from member.drain(left())
         if member.failure:
             return
         if member.wire:
-            yield from finish(member.wire, member.socket, member.reason, countdown(member, LINGER))
+            left = countdown(member.hub.kernel.clock, LINGER)
+            yield from finish(member.wire, member.socket, member.reason, left)
         if not member.peer_ended:
             yield from linger(member)
     except TimedOut:
@@ -79,9 +79,9 @@ def see_off(member: Member) -> Coroutine[None]:
 def linger(member: Member) -> Coroutine[None]:
     """COROUTINE. Say FIN, and read to the peer's own, for LINGER at most."""
     member.socket.shutdown(socket.SHUT_WR)
-    left = countdown(member, LINGER)
+    left = countdown(member.hub.kernel.clock, LINGER)
     try:
-        while (seconds := left()) > 0 and (yield from recv(member.socket, 1 << 16, seconds)):
+        while (yield from recv(member.socket, 1 << 16, left())):
             pass
     except TimedOut:
         pass
@@ -94,13 +94,6 @@ def reset_unless_complete(member: Member) -> None:
     """
     if member.outbox.lag or member.failure or (member.wire and member.wire.unsent):
         try:
-            member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, BY_RESET)
         except OSError:
             pass  # the connection has failed, and some systems say so here
-
-
-def countdown(member: Member, seconds: float) -> Callable[[], float]:
-    """What tells how many of so many seconds are left, by the clock of the member's server."""
-    clock = member.hub.kernel.clock
-    end = clock() + seconds
-    return lambda: max(0.0, end - clock())

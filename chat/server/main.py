@@ -105,7 +105,7 @@ def serve(options: Options, ports: Ports, handler: Handler, start: Start | None)
         signals = Signals(*ENDING, signal.SIGUSR1)
         try:
             watchdog = Watchdog(poller, signals, *ending(ports))
-            kernel = traced(watchdog, lambda: server.admitted, *options.trace) if options.trace else Kernel(watchdog)
+            kernel = traced(watchdog, lambda: server, *options.trace) if options.trace else Kernel(watchdog)
             server = Server(kernel, ports.listeners, journal, options, handler, start, ports.wires)
             return run(server, signals, ports)
         finally:
@@ -115,12 +115,12 @@ def serve(options: Options, ports: Ports, handler: Handler, start: Start | None)
         close(output, poller)
 
 
-def traced(poller: Poller, members: Callable[[], int], path: str, seconds: float) -> Kernel:
+def traced(poller: Poller, server: Callable[[], Server], path: str, seconds: float) -> Kernel:
     """A kernel that writes down what it does."""
     from loop.trace import TracedKernel
 
     kernel = TracedKernel(poller)
-    kernel.counters["members"] = members
+    kernel.counters["members"] = lambda: server().admission.members.all
     kernel.write_to(path, seconds)
     return kernel
 

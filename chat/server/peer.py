@@ -7,8 +7,8 @@ import sys
 
 RESET, ENDED = "reset", "ended"
 TAKEN = slice(120, 128)  # where tcp_info has tcpi_bytes_acked, since Linux 4.2
-TLS = 22  # the first byte of a handshake
-CLOSED = 7  # TCP_CLOSE: the state of a connection that has ended, on Linux
+HELLO = 22  # the first byte of a handshake of TLS
+TCP_CLOSE = 7  # the state of a connection that has ended, on Linux
 
 
 def look_at(sock: socket.socket) -> str:
@@ -26,7 +26,7 @@ def look_at(sock: socket.socket) -> str:
         return ""
     except OSError:
         return RESET
-    return RESET if about[0] == CLOSED else ""
+    return RESET if about[0] == TCP_CLOSE else ""
 
 
 def acknowledged(sock: socket.socket) -> int | None:

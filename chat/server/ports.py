@@ -11,13 +11,10 @@ from .listen import CannotListen, describe, inherited, listen, why
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Callable
 
     from .certificate import Certificate
     from .flags import Options
-    from .wire import Wire
-
-    MakeWire = Callable[[socket.socket], Wire]
+    from .wire import MakeWire
 
 
 class Ports:

@@ -8,7 +8,7 @@ import os
 from loop import Cancelled, TimedOut, WaitQueue, readable, sleep
 
 from ..framing import Framer
-from .peer import ENDED, RESET, TLS, look_at, speaks_tls
+from .peer import ENDED, HELLO, RESET, look_at, speaks_tls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need
 HELD = 1.0  # seconds between two looks at a member that is not read from
 # Failures of a send, "" for none, after which b"" from recv() still is the peer's end. After any other, it hides that
 # the connection has failed: the system tells of that once, and the send was told.
-PASSING = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS))]
+STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS))]
 
 NOTHING: list[bytes] = []
 
@@ -95,7 +95,7 @@ class Receiver:
                     rest = self.framer.finish() if not (self.wire and self.wire.cut) else []
                     self.end_told = not rest
                     return rest
-                if data[0] == TLS and speaks_tls(data):
+                if data[0] == HELLO and speaks_tls(data):
                     self.kick("this port does not speak TLS")
                     yield from sleep(0)  # here the handler ends
                 messages = self.framer.receive_data(data)
@@ -181,7 +181,7 @@ class Receiver:
         """Receive at most so many bytes; b"" at the end of the stream. Raises OSError if the connection has failed."""
         try:
             data = (self.wire or self.socket).recv(most)
-            if data or self.failure in PASSING:
+            if data or self.failure in STILL_HEARD:
                 return data
         except BlockingIOError:
             if not self.failure:

@@ -10,10 +10,11 @@ from itertools import chain
 from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, explain, join, report, sleep, vital
 
 from ..handlers.chat import chat
+from .admission import Admission, Count
 from .connection import FAREWELL, LINGER, reset_unless_complete, see_off, shake_hands
 from .flags import Options
 from .journal import Journal
-from .member import APART, NEW, OVER, Member
+from .member import APART, OVER, Member
 from .overdue import Overdue
 from .room import Hub
 from .sending import spread
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
     from .loading import Handler, Start
-    from .wire import Wire
+    from .wire import MakeWire, Wire
 
 # What accept(2) fails with because of that one connection, or of the network it came through
-PASSING = set(
+GONE_BEFORE = set(
     "ECONNABORTED ECONNRESET EPROTO EPERM ETIMEDOUT ENETDOWN ENETUNREACH ENONET EHOSTDOWN EHOSTUNREACH ENOPROTOOPT "
     "EOPNOTSUPP".split()
 )
@@ -51,7 +52,7 @@ class Server:
         options: Options,
         handler: Handler = chat,
         start: Start | None = None,
-        wires: Mapping[socket.socket, Callable[[socket.socket], Wire]] | None = None,
+        wires: Mapping[socket.socket, MakeWire] | None = None,
     ) -> None:
         self.kernel = kernel
         self.listeners = listeners
@@ -61,9 +62,8 @@ class Server:
         self.start = start
         self.wires = wires or {}
         self.hub = Hub(kernel, options, journal)
-        self.connections: dict[Member, bool] = {}  # oldest first; whether it was admitted
-        self.admitted = 0
-        self.per_host: dict[str, int] = {}
+        self.admission = Admission(options)
+        self.connections: dict[Member, Count | None] = {}  # oldest first; as what it counts
         self.stopping = False
         self.unwritten = 0  # messages that have not come back from the cluster at the end
         self.change = WaitQueue()  # run() waits here: for stop(), then for members to go
@@ -91,8 +91,6 @@ class Server:
             yield from hub.cluster.finish(FAREWELL)
         for member in self.connections:
             member.kick("the server is ending", keep=True)
-            if member.sending == NEW:
-                member.task.cancel()  # it may have been refused, and be in its handshake
         try:
             while self.connections:
                 yield from self.change.wait(max(0, end - kernel.clock()))
@@ -142,7 +140,7 @@ class Server:
         """
         tasks, members = list(self.kernel.tasks), list(self.connections)
         return chain(
-            [f"chatsrv: {self.admitted} members, {len(tasks)} tasks"],
+            [f"chatsrv: {self.admission.members.all} members, {len(tasks)} tasks"],
             (explain(task) for task in tasks if task.outcome is None),
             self.hub.cluster.explain() if self.hub.cluster else (),
             (f"{member.name}: {member.outbox.lag} bytes behind" for member in members if member in self.connections),
@@ -157,47 +155,71 @@ class Server:
         while True:
             try:
                 for sock, address in (yield from accept(listener)):
-                    self.let_in(sock, address, make_wire(sock) if make_wire else None)
+                    self.let_in(sock, address, make_wire)
             except OSError as error:
-                if errno.errorcode.get(error.errno or 0) in PASSING:
+                if errno.errorcode.get(error.errno or 0) in GONE_BEFORE:
                     continue
                 if self.kernel.clock() >= tell_at:
                     complain(f"chatsrv: cannot accept connections: {error.strerror}; still trying")
                     tell_at = self.kernel.clock() + 60
                 yield from sleep(0.1)  # we are out of something; the connection stays in the backlog, and readable
 
-    def let_in(self, sock: socket.socket, address: Any, wire: Wire | None = None) -> None:
-        """Make a member of a new connection, or refuse it."""
+    def let_in(self, sock: socket.socket, address: Any, make_wire: MakeWire | None = None) -> None:
+        """Make a member of a new connection, once it has shaken hands if it has to, or refuse it."""
         host, port = address[0], address[1]  # getpeername fails after an early reset
         if host.startswith("::ffff:"):
             host = host[7:]
+        wire, why = self.wire(sock, host, make_wire) if make_wire else (None, "")
         member = Member(sock, host, port, self.hub, wire)
         self.journal.say(member.name, "accepted connection")
-        refusal = self.refusal(host)
-        self.connections[member] = not refusal
-        if not refusal:
-            self.admitted += 1
-            self.per_host[host] = self.per_host.get(host, 0) + 1
+        self.connections[member] = None
+        if why:
+            member.reason = why
+            return self.close(member)  # at once: it cannot be told before its handshake
         member.task = self.kernel.spawn(self.serve(member), member.name)
-        if refusal:
+        if wire:
+            self.count(member, self.admission.shaking)
+        else:
+            self.admit_or_refuse(member)
+
+    def wire(self, sock: socket.socket, host: str, make_wire: MakeWire) -> tuple[Wire | None, str]:
+        """A wire for a connection from `host`, or why there is none."""
+        try:
+            if crowd := self.admission.crowd(host):
+                return None, crowd
+            return make_wire(sock), ""
+        except OSError as error:
+            return None, (error.strerror or str(error)).lower()
+        except Exception:
+            report(f"there is no wire for a connection from {host}")
+            return None, "it has no wire"
+
+    def admit_or_refuse(self, member: Member) -> None:
+        """From now on it counts as a member, or is told why not."""
+        if refusal := self.admission.refusal(member.host):
+            self.count(member, None)
             member.handled = True  # it has no handler
             member.dismiss(refusal)
+        else:
+            self.count(member, self.admission.members)
 
-    def refusal(self, host: str) -> str:
-        """Why a client from `host` is refused now; empty if it is not."""
-        if self.options.max_clients is not None and self.admitted >= self.options.max_clients:
-            return "the server is full"
-        if self.options.max_per_ip and self.per_host.get(host, 0) >= self.options.max_per_ip:
-            return f"too many connections from {host}"
-        return ""
+    def count(self, member: Member, count: Count | None) -> None:
+        """Count a connection there, and no more where it has counted."""
+        if before := self.connections[member]:
+            before.remove(member.host)
+        if count:
+            count.add(member.host)
+        self.connections[member] = count
 
     # A connection.
 
     def serve(self, member: Member) -> Coroutine[None]:
         """COROUTINE. One connection, from accepted to terminated, however it ends."""
         try:
-            if member.wire and not (yield from shake_hands(member, member.wire)):
-                return
+            if member.wire:
+                if not (yield from shake_hands(member, member.wire)):
+                    return
+                self.admit_or_refuse(member)
             member.become(APART)  # only now: so spread(), which is woken by that, runs after the handlers' greetings
             try:
                 if self.connections[member] and not member.kicked:
@@ -229,18 +251,14 @@ class Server:
         """Close the connection, and take the member off all lists."""
         if member not in self.connections:
             return
-        admitted = self.connections.pop(member)
+        self.count(member, None)
+        del self.connections[member]
         reset_unless_complete(member)
         member.depart()
         if member.sending != OVER:
             member.become(OVER)
         self.kernel.close(member.socket)
         self.journal.say(member.name, f"connection terminated: {member.reason}")
-        if admitted:
-            self.admitted -= 1
-            self.per_host[member.host] -= 1
-            if not self.per_host[member.host]:
-                del self.per_host[member.host]
         if self.stopping:
             self.change.wake_all()
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from .outbox import Piece
 
+    MakeWire = Callable[[socket.socket], "Wire"]
+
 
 class Wire(Protocol):
     """Made of a connected, non-blocking socket, which the server waits for, shuts down and closes itself."""
@@ -42,8 +44,8 @@ class Wire(Protocol):
     def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
         """COROUTINE. Returns "" when the peer can be greeted, or else why the connection ends: for the journal.
 
-        All waits have `left()` for a timeout: let TimedOut pass, and OSError. What the peer should know of its end was
-        sent when this returns, as far as it could be.
+        All waits have `left()` for a timeout; see countdown(). Let TimedOut pass, and OSError. What the peer should
+        know of its end was sent when this returns, as far as it could be.
         """
 
     def send(self, data: Piece) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from loop import sleep
 from loop.tls import TLS, Broken, Gate
 
 if TYPE_CHECKING:
@@ -170,26 +171,64 @@ def test_what_was_changed_on_its_way_is_refused_behind_what_was_not(
         ends.client.recv(1 << 14)
 
 
-def test_a_gate_lets_one_through_a_turn_and_survives_those_that_give_up(kernel: Kernel) -> None:
-    from loop import sleep
+class Queue:
+    """Tasks that go through a gate."""
 
-    gate = Gate()
-    passed: list[int] = []
-    turns = [0]
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.gate = Gate()
+        self.passed: list[tuple[int, str]] = []  # in which turn, from which address
+        self.turns = 0
 
-    def pass_through() -> Any:
-        yield from gate.enter()
+    def join(self, address: str) -> Any:
+        return self.kernel.spawn(self.go_through(address))
+
+    def go_through(self, address: str) -> Any:
+        yield from self.gate.enter(address)
         try:
-            passed.append(turns[0])
+            self.passed.append((self.turns, address))
             yield from sleep(0)
         finally:
-            gate.leave()
+            self.gate.leave()
 
-    tasks = [kernel.spawn(pass_through()) for _ in range(10)]
-    kernel.turn()
+    def turn(self) -> None:
+        self.kernel.turn()
+        self.turns += 1
+
+
+def test_a_gate_lets_one_through_a_turn_and_survives_those_that_give_up(kernel: Kernel) -> None:
+    queue = Queue(kernel)
+    tasks = [queue.join("a") for _ in range(10)]
+    queue.turn()
     for task in tasks[0], tasks[3], tasks[4]:
         task.cancel()
     while kernel.tasks:
-        turns[0] += 1
-        kernel.turn()
-    assert len(passed) == 8 and len(set(passed)) == 8 and not gate.occupied
+        queue.turn()
+    assert len({turn for turn, _ in queue.passed}) == len(queue.passed) == 8 and not queue.gate.inside
+
+
+def test_addresses_alternate_at_a_gate(kernel: Kernel) -> None:
+    queue = Queue(kernel)
+    for _ in range(10):
+        queue.join("a")
+    queue.turn()
+    for address in "bbc":
+        queue.join(address)
+    while kernel.tasks:
+        queue.turn()
+    assert "".join(address for _, address in queue.passed) == "aaabcabaaaaaa"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nobody_is_forgotten_at_a_gate(kernel: Kernel, seed: int) -> None:
+    """Whoever is ended meanwhile, woken or not."""
+    chance = random.Random(seed)
+    queue = Queue(kernel)
+    tasks = [queue.join(chance.choice("abc")) for _ in range(40)]
+    while kernel.tasks and chance.random() < 0.95:
+        queue.turn()
+        for task in chance.sample(tasks, 3):
+            task.cancel()
+    while kernel.tasks:
+        queue.turn()
+    assert not queue.gate.inside and not any(queue.gate.waiting.values())

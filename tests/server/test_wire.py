@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
 from wires import END, GREETING, HELLO, PING, Peer, Toy, flood, packed
 
+from chat.server.admission import SPARE
 from chat.server.connection import HANDSHAKE
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def test_nothing_is_sent_before_the_handshake_and_others_talk_meanwhile(house: B
     plain.until(lambda: plain.heard == b"one\n")
     boxed.until(lambda: boxed.heard == b"one\n")
     slow.read()
-    assert slow.raw == b"" and here.server.admitted == 3 and len(here.server.hub.first.members) == 2
+    assert slow.raw == b"" and here.server.admission.members.all == len(here.server.hub.first.members) == 2
     slow.sock.send(HELLO[3:] + packed(b"two\n"))  # the first message comes with the handshake
     slow.until(lambda: slow.heard == GREETING + b"two\n")
     plain.until(lambda: plain.heard == b"one\ntwo\n")
@@ -45,7 +47,7 @@ def test_nothing_is_sent_before_the_handshake_and_others_talk_meanwhile(house: B
 def test_why_a_handshake_has_failed_is_told_once(house: Build, act: Callable[[Peer], Any], why: str) -> None:
     here = house()
     peer = here.peer()
-    here.until(lambda: here.server.admitted == 1)
+    here.until(lambda: here.server.admission.shaking.all == 1)
     before = here.world.now
     act(peer)
     assert here.ended(peer) == why
@@ -53,7 +55,68 @@ def test_why_a_handshake_has_failed_is_told_once(house: Build, act: Callable[[Pe
     assert here.world.now - before <= HANDSHAKE + 2
     peer.until(lambda: peer.fin or peer.reset)
     assert peer.raw == (b"what?\n" if why == "impolite" else b"")
-    assert here.server.admitted == 0
+    assert here.server.admission.shaking.all == here.server.admission.members.all == 0
+
+
+def test_one_that_never_stops_sending_does_not_stay_in_its_handshake(house: Build) -> None:
+    here = house()
+    peer = here.peer()
+    here.until(lambda: here.server.admission.shaking.all)
+    begun = here.world.now
+    while here.server.admission.shaking.all and here.world.now - begun < 2 * HANDSHAKE:
+        peer.sock.send(b"x")
+        here.world.now += 0.1
+        here.kernel.turn()
+    assert HANDSHAKE <= here.world.now - begun <= HANDSHAKE + 2
+    assert here.ended(peer) == "no handshake within 10 s"
+
+
+@pytest.mark.parametrize(
+    ("flags", "members", "handshakes"),
+    [
+        ({"max_clients": 1}, "the server is full", "too many handshakes"),
+        ({"max_per_ip": 1}, "too many connections from 127.0.0.1", "too many handshakes from 127.0.0.1"),
+    ],
+)
+def test_those_in_a_handshake_are_no_members_but_have_a_bound_too(
+    house: Build, flags: dict[str, int], members: str, handshakes: str
+) -> None:
+    here = house(**flags)
+    begun = here.world.now
+    waiting = [here.peer() for _ in range(SPARE - 1)]
+    here.until(lambda: here.server.admission.shaking.all == SPARE - 1)
+    first = here.member()
+    waiting.append(here.peer())
+    here.until(lambda: here.server.admission.shaking.all == SPARE)
+    late = here.peer()
+    assert here.ended(late) == handshakes
+    late.until(lambda: late.fin or late.reset)
+    waiting[0].sock.send(HELLO)
+    waiting[0].until(lambda: waiting[0].fin)
+    assert waiting[0].heard == f"* You are disconnected: {members}.\n".encode()
+    assert here.world.now == begun, "somebody had to wait"
+    first.sock.send(END)
+    here.ended(first)
+    waiting[1].greet()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why"), [(OSError(errno.ENOMEM, "No memory"), "no memory"), (ValueError("a bug"), "it has no wire")]
+)
+def test_one_for_which_there_is_no_wire_ends_alone(house: Build, trouble: Exception, why: str) -> None:
+    sockets: list[socket.socket] = []
+
+    def make_wire(sock: socket.socket) -> Toy:
+        sockets.append(sock)
+        if len(sockets) == 2:
+            raise trouble
+        return Toy(sock)
+
+    here = house(wire=make_wire)
+    peers = [here.peer() for _ in range(3)]
+    assert here.ended(peers[1]) == why
+    for peer in peers[0], peers[2]:
+        peer.greet()
 
 
 def test_one_that_is_refused_is_told_so_behind_its_handshake(house: Build) -> None:

@@ -342,7 +342,8 @@ class Oracle:
         if kernel.tasks or kernel.ready or kernel.readers or kernel.writers:
             raise Failure(f"tasks are left: {list(kernel.tasks)} {kernel.ready} {kernel.readers} {kernel.writers}")
         hub, room = server.hub, server.hub.first
-        left = server.connections, server.admitted, server.per_host, server.change.tasks, room.present, room.together
+        members, shaking = server.admission.members, server.admission.shaking
+        left = server.connections, members.of, shaking.of, server.change.tasks, room.present, room.together
         if any((*left, hub.nowhere.together, hub.apart, hub.pace.behind, hub.tasks, hub.news.tasks)):
             raise Failure("somebody is left in the room")
         open_files = [fd for fd, file in world.files.items() if file is not world.stdout and file is not world.bell]

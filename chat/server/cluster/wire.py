@@ -8,6 +8,7 @@ import socket
 from hiredis import ProtocolError, Reader, ReplyError, pack_command
 
 from loop import TimedOut, connect, recv, send
+from loop.stream import countdown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def connect_to(kernel: Kernel, address: Address, host: str, port: int) -> Corout
     if not trust:
         return sock
     try:
-        return (yield from trust.greet(sock, host, lambda: TIMEOUT))
+        return (yield from trust.greet(sock, host, countdown(kernel.clock, TIMEOUT)))
     except BaseException:
         kernel.close(sock)
         raise

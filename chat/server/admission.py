@@ -1,0 +1,56 @@
+"""How many may come in: as members, and to a handshake."""
+
+from __future__ import annotations
+
+from .flags import Options
+
+SPARE = 16  # that may be in a handshake however few members may come: a browser opens up to six connections at once
+
+
+class Count:
+    """How many there are: in all, and from each address."""
+
+    def __init__(self) -> None:
+        self.all = 0
+        self.of: dict[str, int] = {}
+
+    def add(self, host: str) -> None:
+        self.all += 1
+        self.of[host] = self.of.get(host, 0) + 1
+
+    def remove(self, host: str) -> None:
+        self.all -= 1
+        self.of[host] -= 1
+        if not self.of[host]:
+            del self.of[host]
+
+
+class Admission:
+    """Those who are in. With a wire, one is a member only when it has shaken hands.
+
+    For a browser asks for a page over one connection, chats over another, and opens some in advance. None of these
+    stands in the way of members, but there may be no more of them than members could still come, or SPARE.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.members = Count()
+        self.shaking = Count()  # those in their handshake
+
+    def refusal(self, host: str) -> str:
+        """Why nobody from `host` can become a member now; empty if somebody can."""
+        most, most_per_ip = self.options.max_clients, self.options.max_per_ip
+        if most is not None and self.members.all >= most:
+            return "the server is full"
+        if most_per_ip and self.members.of.get(host, 0) >= most_per_ip:
+            return f"too many connections from {host}"
+        return ""
+
+    def crowd(self, host: str) -> str:
+        """Why nobody from `host` can begin a handshake now; empty if somebody can."""
+        most, most_per_ip = self.options.max_clients, self.options.max_per_ip
+        if most is not None and self.shaking.all >= max(SPARE, most - self.members.all):
+            return "too many handshakes"
+        if most_per_ip and self.shaking.of.get(host, 0) >= max(SPARE, most_per_ip - self.members.of.get(host, 0)):
+            return f"too many handshakes from {host}"
+        return ""
