@@ -7,7 +7,8 @@ a client receives can be compared with one string. The books know nothing of seg
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import chat.server.member
 import chat.server.outbox
@@ -34,11 +35,29 @@ ENDING = "the server is ending"
 BROKEN = "its handler failed"
 
 
+class Away(NamedTuple):
+    """A message that has not come back from the cluster."""
+
+    number: int  # of all that were said
+    who: str
+    line: bytes
+
+
+class Told(NamedTuple):
+    """A line for one member alone, and how much had been said before it."""
+
+    line: bytes
+    number: int
+    order: Order | None  # what the member heard then
+    entered: int
+
+
 class Order:
     """What was ever appended to one room's feed, and which members hear it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.away: deque[Away] = deque()  # in a cluster: what was said here and has not come back
         self.text = bytearray()
         self.said: list[tuple[str, bytes, bytes]] = []  # as the journal was told: by whom, with which prefix, what
         self.hearers: dict[Ear, None] = {}
@@ -66,6 +85,8 @@ class Ear:
         self.deaf = False  # its handler does not receive any more
         self.kicked = ""
         self.being_told = False
+        self.told: deque[Told] = deque()  # lines for it alone that are not due yet
+        self.entered = 0  # how much had been said when it came into its room
         self.answered = 0  # how long `should` was when its handler last received something
         self.interrupted = False  # the world has meddled with it between two system calls, perhaps its own
         # Since when it should be about to end.
@@ -96,14 +117,16 @@ class Ear:
 
 
 class Model:
-    """All the books of one run."""
+    """All the books of one server. `ears` are those of all servers in the world, by the member's name."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, ears: dict[str, Ear]) -> None:
         self.world = world
         self.orders: list[Order] = []
-        self.ears: dict[str, Ear] = {}  # by the member's name
+        self.ears = ears
+        self.said = 0  # how many messages
         self.stopped_at = 0.0  # when the server was told to stop
         self.tasks_at_stop: set[Any] = set()  # those of rooms, then
+        self.clustered = False
         self.speaking: tuple[Order, bytes] | None = None  # the room of which the journal hears just now, and the prefix
 
     def room(self, hub: Hub, name: str) -> Room:
@@ -113,6 +136,30 @@ class Model:
 
     def member(self, sock: Any, host: str, port: int, hub: Hub, wire: Wire | None) -> Member:
         return Member(self, sock, host, port, hub, wire)
+
+    # In a cluster.
+
+    def say(self, order: Order, who: str, line: bytes) -> None:
+        """Somebody has said this, and it will come back."""
+        self.said += 1
+        if self.clustered:
+            order.away.append(Away(self.said, who, line))
+
+    def come_back(self, order: Order, text: bytes) -> None:
+        """Messages come back as they were said, each once and in their order."""
+        for line in text.splitlines(keepends=True):
+            if not order.away or order.away.popleft().line != line:
+                raise Failure(f"{line!r} comes back to {order.name!r} out of order")
+
+    def check_told(self, ear: Ear, told: Told) -> None:
+        """What this member has said before it was told this is not on its way any more."""
+        for order in self.orders:
+            for number, who, line in order.away:
+                if number > told.number:
+                    break
+                announced = who == "room" and order is told.order and number > told.entered
+                if who == ear.name or announced:
+                    raise Failure(f"{ear.name} is told {told.line!r} ahead of {line!r}, which was said before")
 
 
 class Room(chat.server.room.Room):
@@ -157,11 +204,24 @@ class Member(chat.server.member.Member):
     # What it hears.
 
     def tell(self, line: Text) -> None:
-        if self.ear.open:
-            self.ear.should += (line.encode() if isinstance(line, str) else line) + b"\n"
-        self.ear.being_told = True
+        model, ear = self.model, self.ear
+        if ear.open:
+            text = (line.encode() if isinstance(line, str) else line) + b"\n"
+            ear.told.append(Told(text, model.said, ear.order, ear.entered))
         super().tell(line)
-        self.ear.being_told = False
+        if ear.told and ear.open and not model.clustered:
+            raise Failure(f"{self.name} was told {ear.told}, which is not due to it")
+
+    def queue(self, line: bytes) -> None:
+        ear = self.ear
+        if ear.open:
+            if not ear.told or ear.told[0].line != line:
+                raise Failure(f"{line!r} is due to {self.name}, which was told {list(ear.told)[:3]}")
+            self.model.check_told(ear, ear.told.popleft())
+            ear.should += line
+        ear.being_told = True
+        super().queue(line)
+        ear.being_told = False
         if self.outbox.lag > self.hub.options.max_lag and not self.reason:
             raise Failure(f"{self.name} is told something, and is {self.outbox.lag} bytes behind by it")
 
@@ -169,6 +229,7 @@ class Member(chat.server.member.Member):
         world, ear = self.model.world, self.ear
         if ear.open:
             ear.enter(room.order if room else None)
+            ear.entered = self.model.said
             world.count("went to a room" if room else "went nowhere")
             if self.sending == chat.server.member.BEHIND:
                 world.count("moved while it was behind")

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
     from .clients import Client
+    from .output import Output
     from .world import World
 
 FAILED = {strerror(number).lower() for number in (ECONNRESET, EHOSTUNREACH, EPIPE, ETIMEDOUT, ENOMEM, ENOBUFS, ENOSPC)}
@@ -78,8 +79,9 @@ class Segment(chat.server.outbox.Segment):
 class Witness(Journal):
     """The journal as it is, which also keeps what it was told."""
 
-    def __init__(self, model: Model, most: int, quiet: bool) -> None:
-        super().__init__(model.world.stdout, most, quiet)
+    def __init__(self, model: Model, output: Output, most: int, quiet: bool) -> None:
+        super().__init__(output, most, quiet)
+        self.output: Output
         self.model = model
         self.lines: list[bytes] = []
         self.largest = 0  # bytes that came at once
@@ -109,6 +111,7 @@ class Witness(Journal):
         self.largest = max(self.largest, sum(map(len, messages)) * 6 + len(messages) * (len(who) + 4))
         for message in messages:
             order.said.append((who, prefix, message))
+            self.model.say(order, who, prefix + message + b"\n")
             if not self.quiet:
                 self.lines.append(f"{who} > {visible(message)}\n".encode())
         self.said_by.setdefault(who, []).extend(messages)
@@ -127,6 +130,7 @@ class Oracle:
         self.witness = witness
         self.handler = handler
         self.options = options
+        self.clients: list[Client] = []
         self.stopped_at: float | None = None
         self.spread_in = -1  # the turn in which spread() was at it last
         self.most_gathered = 0  # bytes, in one turn
@@ -140,11 +144,6 @@ class Oracle:
         self.spread_in = self.world.turns
         self.most_gathered = max(self.most_gathered, self.server.hub.pace.gathered)
         self.start_turn()
-
-    def name(self, client: Client) -> str:
-        """As the journal calls it."""
-        host = client.address[0].replace("::ffff:", "")
-        return f"[{host}]:{client.address[1]}" if ":" in host else f"{host}:{client.address[1]}"
 
     def watch(self, handler: Handler) -> Handler:
         """The handler, with a look at how it begins."""
@@ -234,7 +233,7 @@ class Oracle:
             for listener in self.server.listeners:
                 if listener.backlog and world.now > listener.tried_at + 0.11:  # type: ignore[attr-defined]
                     raise Failure("idle, though connections wait at the door")
-        journal, output = self.witness, world.stdout
+        journal, output = self.witness, self.witness.output
         if journal.size and not (journal.closed or output.stalled or output.gone or pausing):
             raise Failure("idle, though the journal has lines and stdout takes them")
         if journal.size > chat.server.journal.WAITING + journal.largest + 200:
@@ -257,8 +256,8 @@ class Oracle:
         for member in self.server.connections:
             self.check_moments(member)
         here = {member.name: member for member in self.server.connections if not member.reason}
-        for client in world.clients:
-            name, link = self.name(client), client.link
+        for client in self.clients:
+            name, link = name_of(client), client.link
             if client.closed or name not in here:
                 continue
             member, ear = here[name], self.model.ears[name]
@@ -319,55 +318,47 @@ class Oracle:
 
     def ended(self, link: Socket) -> None:
         """The server ends a stream, not by a reset. Then it must be whole."""
-        ear = self.model.ears[self.name(link.client)]
+        ear = self.model.ears[name_of(link.client)]
         if ear.due and not (link.reset or link.client.closed or link.client.meddled):
             raise Failure(f"{link.client.name}'s stream is ended as if it were whole, but {ear.due} bytes are missing")
 
     # Afterwards.
+
+    def let_go(self) -> None:
+        """Leave nothing that would hold what the server should have let go."""
+        hub = self.server.hub
+        hub.changed.clear()  # something may have been said after the last spreading
+        hub.pace.start_turn()
+        self.server.overdue.entries.clear()
+        hub.first.outbox.skip()
 
     def check(self) -> None:
         self.check_ends()
         self.check_journal()
         for order in self.model.orders:
             self.check_order(order.name, bytes(order.text), order.said)
-        for client in self.world.clients:
+        for client in self.clients:
             try:
                 self.check_client(client)
             except Failure as failure:
-                raise Failure(f"{client.name} ({self.name(client)}): {failure}") from None
+                raise Failure(f"{client.name} ({name_of(client)}): {failure}") from None
 
     def check_ends(self) -> None:
         """Everything is given back."""
-        world, server, kernel = self.world, self.server, self.world.kernel
-        if kernel.tasks or kernel.ready or kernel.readers or kernel.writers:
-            raise Failure(f"tasks are left: {list(kernel.tasks)} {kernel.ready} {kernel.readers} {kernel.writers}")
+        server = self.server
         hub, room = server.hub, server.hub.first
         members, shaking = server.admission.members, server.admission.shaking
         left = server.connections, members.of, shaking.of, server.change.tasks, room.present, room.together
         if any((*left, hub.nowhere.together, hub.apart, hub.pace.behind, hub.tasks, hub.news.tasks)):
             raise Failure("somebody is left in the room")
-        open_files = [fd for fd, file in world.files.items() if file is not world.stdout and file is not world.bell]
-        if open_files:
-            raise Failure(f"descriptors are left open: {open_files}")
-        armed = getattr(world.system, "armed", {}) or getattr(world.poller, "armed", {})
-        if any(armed.values()) and not world.unarmed:
-            raise Failure(f"descriptors are left armed: {armed}")
-        accepted = sum(listener.accepted for listener in world.listeners)
+        accepted = sum(listener.accepted for listener in server.listeners)  # type: ignore[attr-defined]
         if not accepted == len(self.witness.accepted) == len(self.witness.terminated):
             raise Failure(
                 f"{accepted} connections accepted, the journal says {len(self.witness.accepted)}, and"
                 f" {len(self.witness.terminated)} terminated"
             )
-        hub.changed.clear()  # something may have been said after the last spreading
-        hub.pace.start_turn()
-        server.overdue.entries.clear()
-        room.outbox.skip()
-        if Segment.living[0] != 2 or hub.rooms:
-            gc.collect()
-        if hub.rooms:
+        if hub.rooms and not server.unwritten:
             raise Failure(f"rooms are left: {list(hub.rooms)}")
-        if Segment.living[0] != 2:
-            raise Failure(f"{Segment.living[0] - 2} segments of the feeds are left")
         self.check_complaints()
         inside: Counter[str] = Counter()
         for who, change in self.witness.inside:
@@ -406,7 +397,7 @@ class Oracle:
 
     def check_journal(self) -> None:
         """Each line once, in order, unless it says that some were left out."""
-        output, lines = self.world.stdout, self.witness.lines
+        output, lines = self.witness.output, self.witness.lines
         if self.witness.closed and not output.ever["gone"]:
             raise Failure("the journal is closed, and stdout is not")
         text = bytes(output.text)
@@ -447,7 +438,7 @@ class Oracle:
             raise Failure(f"nobody said {order[place:]!r}")
 
     def check_client(self, client: Client) -> None:
-        name = self.name(client)
+        name = name_of(client)
         if name not in self.witness.accepted:
             if client.received:
                 raise Failure(f"never accepted, but it received {show(client.received)}")
@@ -513,6 +504,33 @@ class Oracle:
         compare("were published", published, ear.said)
         if self.handler == "chat" and not ear.interrupted:
             compare("were published", published, ear.got)
+
+
+def name_of(client: Client) -> str:
+    """As the journal calls it."""
+    host = client.address[0].replace("::ffff:", "")
+    return f"[{host}]:{client.address[1]}" if ":" in host else f"{host}:{client.address[1]}"
+
+
+def check_world(world: World, oracles: list[Oracle]) -> None:
+    """What servers take of the world is given back."""
+    kernel = world.kernel
+    if kernel.tasks or kernel.ready or kernel.readers or kernel.writers:
+        raise Failure(f"tasks are left: {list(kernel.tasks)} {kernel.ready} {kernel.readers} {kernel.writers}")
+    ours = [world.bell, *(oracle.witness.output for oracle in oracles)]
+    open_files = [fd for fd, file in world.files.items() if file not in ours]
+    if open_files:
+        raise Failure(f"descriptors are left open: {open_files}")
+    armed = getattr(world.system, "armed", {}) or getattr(world.poller, "armed", {})
+    if any(armed.values()) and not world.unarmed:
+        raise Failure(f"descriptors are left armed: {armed}")
+    for oracle in oracles:
+        oracle.let_go()
+    segments = 2 * len(oracles)  # of the first room, and of none
+    if Segment.living[0] != segments or any(oracle.server.hub.rooms for oracle in oracles):
+        gc.collect()
+    if Segment.living[0] != segments and not any(oracle.server.unwritten for oracle in oracles):
+        raise Failure(f"{Segment.living[0] - segments} segments of the feeds are left")
 
 
 def compare(what: str, these: list[bytes], right: list[bytes]) -> None:

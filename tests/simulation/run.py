@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 from collections import Counter
 from contextlib import contextmanager
@@ -17,25 +16,23 @@ import chat.server.sending
 import chat.server.server
 import loop.diagnose
 import loop.poller
-from chat.handlers.chat import chat as chat_handler
-from chat.handlers.echo import echo
-from chat.handlers.nick import nick
 from chat.server.flags import Options
-from loop import EpollPoller, Kernel, KqueuePoller, ReadWait, SelectPoller, WriteWait, recv, sleep
+from loop import EpollPoller, Kernel, KqueuePoller, ReadWait, SelectPoller, WriteWait, join, recv, sleep
 
 from . import oracle
 from .clients import Client
-from .handlers import wanderer
-from .model import BROKEN, ENDING, Model
-from .network import Listener, Socket
-from .oracle import FAILED, Oracle, Witness
-from .output import Bell, Output, Stderr
+from .model import BROKEN, ENDING, Ear
+from .network import Socket
+from .node import Node
+from .oracle import FAILED, check_world, name_of
+from .output import Bell, Stderr
 from .systems import Epoll, Files, Kqueue, Select
 from .world import Failure, World, once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from loop import Task
     from loop.traps import Coroutine
 
 POLLERS: dict[str, tuple[Any, Any]] = {
@@ -43,7 +40,6 @@ POLLERS: dict[str, tuple[Any, Any]] = {
     "kqueue": (Kqueue, KqueuePoller),
     "select": (Select, SelectPoller),
 }
-HANDLERS: dict[str, Any] = {"chat": chat_handler, "echo": echo, "nick": nick, "wanderer": wanderer}
 PATIENCE = 3.0  # seconds of the processor's time that a run may take: it takes a few milliseconds
 
 
@@ -93,7 +89,9 @@ class Run:
         ]
         system, self.poller = POLLERS[self.system]
         world.system = system(world)
-        self.model = Model(world)
+        self.ears: dict[str, Ear] = {}
+        self.nodes: list[Node] = []
+        self.lives: list[Task] = []
         self.calm = chance() < 0.5  # the end comes when nobody has anything left to do
         self.orders: list[str] = []  # for the task behind the bell
 
@@ -107,21 +105,25 @@ class Run:
             (loop.poller, "os", Files(world)),
             (loop.poller, "MOST", world.most),
             (chat.server.outbox, "Segment", oracle.Segment),
-            (chat.server.room, "Room", self.model.room),
-            (chat.server.server, "Member", self.model.member),
+            (chat.server.room, "Room", lambda hub, name: hub.journal.model.room(hub, name)),
+            (chat.server.server, "Member", lambda *about: about[3].journal.model.member(*about)),
             *self.constants,
         ):
             self.build()
             try:
                 world.kernel.run(until=self.life)
-                if self.life.outcome != "returned":
-                    raise Failure(f"the server {self.life.outcome}: {world.stderr.text.decode()}")
-                took = world.now - (self.oracle.stopped_at or 0)
-                if took > 9 and self.oracle.timely:
-                    raise Failure(f"the end took {took:g} seconds")
                 self.bell_task.cancel()
                 world.kernel.run()
-                self.oracle.check()
+                for node in self.nodes:
+                    if node.ended_at is None:
+                        raise Failure(f"a server has failed: {world.stderr.text.decode()}")
+                    took = node.ended_at - (node.oracle.stopped_at or 0)
+                    if took > 9 and node.oracle.timely:
+                        raise Failure(f"the end took {took:g} seconds")
+                oracles = [node.oracle for node in self.nodes]
+                check_world(world, oracles)
+                for one in oracles:
+                    one.check()
             except BaseException as error:
                 for task in list(world.kernel.tasks):  # quietly, now: not by the garbage collector in another run
                     try:
@@ -138,25 +140,15 @@ class Run:
         pick, chance = world.pick, world.chance
         world.poller = self.poller()
         world.kernel = kernel = Kernel(world.poller, world.clock)
-        world.stdout = Output(world, chance() < 0.2)
-        world.listeners = [Listener(world, 3100) for _ in range(pick(1, 1, 2))]
+        self.add_node()
         world.bell = Bell(world)
-        witness = Witness(self.model, pick(1 << 20, 100, 10), self.quiet)
-        self.server = server = chat.server.server.Server(
-            kernel,
-            list(world.listeners),  # type: ignore[arg-type]
-            witness,
-            self.options,
-            lambda member, room: self.oracle.watch(HANDLERS[self.handler])(member, room),
-        )
-        self.oracle = Oracle(world, self.model, server, witness, self.handler, self.options)
-        world.turned = self.oracle.turned
-        world.idle = self.oracle.idle
-        world.ended = self.oracle.ended
+        world.turned = self.turned
+        world.idle = self.idle
+        world.ended = lambda link: self.home(link.client).oracle.ended(link)
         world.stuck = self.stuck
         world.meddle = self.meddle
         world.tell = self.tell
-        self.life = kernel.spawn(server.run(), "server")
+        self.life = self.lives[0] if len(self.lives) == 1 else kernel.spawn(self.live(), "lives")
         self.bell_task = kernel.spawn(self.obey(), "the bell")
         span = pick(0.0, 0.01, 1.0, 30.0)  # how long clients go on arriving
         number = pick(1, 2, 3, 3, 4, 5, 8)
@@ -167,7 +159,8 @@ class Run:
         sizes = (5, 10, 50, 1000) if fine else (500, 3000, 10000)
         for serial in range(number):
             host = pick("10.0.0.1", "::ffff:10.0.0.2", "2001:db8::3") if serial % 2 else f"10.0.1.{serial}"
-            client = Client(world, serial, pick(*world.listeners), host, talkative, fine)
+            home = pick(*self.nodes) if len(self.nodes) > 1 else self.nodes[0]
+            client = Client(world, serial, pick(*home.listeners), host, talkative, fine)
             client.link = Socket(world, client, pick(*sizes), pick(*sizes), self.options.max_rate)
             if client.steady and self.options.max_lag < 10_000:  # just fast enough for --max-lag
                 client.gulp = self.options.max_lag * 4 // 10
@@ -177,28 +170,47 @@ class Run:
             elif self.handler == "wanderer":
                 client.wander(number)
             world.clients.append(client)
+            home.oracle.clients.append(client)
             world.at(chance() * span, client.live())
         if self.options.max_lag in (1024, 3000) and any(client.steady for client in world.clients) and chance() < 0.5:
             pick(*world.clients).messages.append(b"\n" * 2000)  # more than a steady one can take at once
             world.leap = world.stop = world.race = 0  # nothing excuses its being sent away
-        self.trouble(span)
+        for node in self.nodes:
+            node.trouble(span)
+        self.interruptions(span)
         if not self.calm:
             world.at(pick(0, chance(), chance() * span, chance() * span), once(lambda: self.ring("stop")))
 
+    # Nodes.
+
+    def add_node(self) -> Node:
+        node = Node(self.world, self.ears, self.options, self.handler, self.quiet, len(self.nodes))
+        self.nodes.append(node)
+        self.lives.append(self.world.kernel.spawn(node.live(), "server"))
+        return node
+
+    def live(self) -> Coroutine[None]:
+        """COROUTINE. Until the last node has ended."""
+        for life in list(self.lives):
+            yield from join(life)
+
+    def home(self, client: Client) -> Node:
+        """Where that one is connected."""
+        return next(node for node in self.nodes if client.listener in node.listeners)
+
+    def turned(self) -> None:
+        for node in self.nodes:
+            node.oracle.turned()
+
+    def idle(self) -> None:
+        for node in self.nodes:
+            node.oracle.idle()
+
     # Trouble that no client makes.
 
-    def trouble(self, span: float) -> None:
+    def interruptions(self, span: float) -> None:
         world = self.world
         pick, chance = world.pick, world.chance
-        for listener in world.listeners:
-            if chance() < 0.2:
-                numbers = errno.ECONNABORTED, errno.ENOBUFS, errno.EMFILE
-                listener.failures = [pick(*numbers) for _ in range(pick(1, 2, 20))]
-            if chance() < 0.1:
-                listener.short_until = world.now + pick(0.05, 1.0, 5.0)
-                listener.short_of = pick(errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-        if chance() < 0.3:
-            world.at(chance() * span, self.stdout_trouble(pick("stalled", "stalled", "gone", "full")))
         if chance() < 0.25:
             for _ in range(pick(1, 3)):
                 world.at(chance() * span, once(lambda: self.ring("meddle")))
@@ -207,29 +219,6 @@ class Run:
         if chance() < 0.15:
             world.meddling = pick(0.002, 0.02)
             self.meddlings = 3
-
-    def stdout_trouble(self, kind: str) -> Iterator[float]:
-        world = self.world
-        output, pick = world.stdout, world.pick
-        if kind == "stalled":
-            if output.always:
-                return
-            output.stalled = output.ever["stalled"] = True
-            world.hit("stdout stalled")
-            if world.history is not None:
-                world.note("stdout stalls")
-            yield pick(0.1, 10.0, 1e6)
-            output.stalled = False
-            if world.history is not None:
-                world.note("stdout flows again")
-        elif kind == "gone":
-            output.gone = output.ever["gone"] = True
-            if world.history is not None:
-                world.note("nobody reads stdout any more")
-        else:
-            output.full, output.ever["full"] = pick(1, 3, 1000), True
-            if world.history is not None:
-                world.note("the disk under stdout is full")
 
     def ring(self, what: str) -> None:
         self.orders.append(what)
@@ -244,22 +233,10 @@ class Run:
                 yield from sleep(0.1)
                 continue
             if self.orders.pop(0) == "stop":
-                self.stop()
+                for node in self.nodes:
+                    node.stop()
             else:
                 self.interfere()
-
-    def stop(self) -> None:
-        world, ask = self.world, self.oracle
-        if ask.stopped_at is None:
-            busy = any(not client.finished for client in world.clients)
-            world.hit("shutdown while clients talk" if busy else "shutdown at rest")
-            if world.history is not None:
-                world.note("the server is told to stop")
-            ask.stopped_at = self.model.stopped_at = world.now
-            self.model.tasks_at_stop = set(self.server.hub.tasks)
-        else:
-            world.count("told to stop again")
-        self.server.stop()
 
     def meddle(self, client: Client | None) -> None:
         """Between two system calls, by way of whichever task makes them."""
@@ -271,15 +248,15 @@ class Run:
     def interfere(self, client: Client | None = None, amid: bool = False) -> None:
         """Kick a member or cancel one of its tasks: this client's, or anybody's; perhaps amid its own step."""
         world = self.world
-        members = list(self.server.connections)
+        members = [member for node in self.nodes for member in node.server.connections]
         if client is not None:
-            members = [member for member in members if member.name == self.oracle.name(client)]
+            members = [member for member in members if member.name == name_of(client)]
         if not members:
             return
         member = world.pick(*members)
         way = world.pick("kick", "kick", "cancel its task", "cancel its writer")
-        client = next(client for client in world.clients if self.oracle.name(client) == member.name)
-        self.model.ears[member.name].interrupted |= amid
+        client = next(client for client in world.clients if name_of(client) == member.name)
+        self.ears[member.name].interrupted |= amid
         world.hit(f"meddling: {way}")
         if world.history is not None:
             world.note(f"{client.name}: {way}")
@@ -289,29 +266,35 @@ class Run:
             client.meddled = True
             member.task.cancel()
         else:
-            if not self.model.ears[member.name].began:
+            if not self.ears[member.name].began:
                 return
             client.meddled = True
             member.lose(ConnectionError("the world has cut it off"))
 
     def tell(self) -> None:
         """Tell one of the members something."""
-        if members := list(self.server.hub.first.members):
+        if members := [member for node in self.nodes for member in node.server.hub.first.members]:
             member = self.world.pick(*members)
             self.world.count("told something by a task other than its own")
-            self.model.ears[member.name].interrupted = True
+            self.ears[member.name].interrupted = True
             member.tell(b"psst")
 
     def stuck(self) -> bool:
         """Nothing will happen any more. At a calm end that is the moment to stop."""
-        if self.oracle.stopped_at is not None or self.orders:
+        if self.nodes[0].oracle.stopped_at is not None or self.orders:
             return False
+        self.check_waiting()
+        self.ring("stop")
+        return True
+
+    def check_waiting(self) -> None:
+        """Nobody waits for what will never happen."""
         for client in self.world.clients:
-            ear = self.model.ears.get(self.oracle.name(client))
+            ear = self.ears.get(name_of(client))
             deaf = ear is not None and (ear.deaf or ear.stubborn)
             if client.attentive and client.fin and not (client.eof or client.broken or client.closed or deaf):
                 raise Failure(f"{client.name} has ended its stream, reads, and waits for the server's end in vain")
-        for member in self.server.connections:
+        for member in [member for node in self.nodes for member in node.server.connections]:
             if member.kicked or member.failure or member.handled:
                 raise Failure(
                     f"{member.name} should be gone ({member.reason or member.failure}), and is there for ever"
@@ -322,13 +305,11 @@ class Run:
                 raise Failure(
                     f"{member.name} may take nothing for ever, --stall-timeout is {self.options.stall_timeout:g}"
                 )
-        self.ring("stop")
-        return True
 
     def count_ends(self) -> None:
         """What became of the connections, for the table."""
         count = self.world.count
-        for reason in self.oracle.witness.terminated.values():
+        for reason in [reason for node in self.nodes for reason in node.witness.terminated.values()]:
             for text, name in (
                 ("more than", "kicked: too far behind"),
                 ("took nothing", "kicked: stalled"),
@@ -344,7 +325,7 @@ class Run:
                     count(name)
             if reason in FAILED:
                 count("ended by an error")
-        if self.oracle.witness.lost or b"lines were left out" in self.world.stdout.text:
+        if any(node.witness.lost or b"lines were left out" in node.output.text for node in self.nodes):
             count("journal left lines out")
 
 

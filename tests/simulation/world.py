@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from loop.poller import Poller
 
     from .clients import Client
-    from .network import Listener, Socket
-    from .output import Bell, Output, Stderr
+    from .network import Socket
+    from .output import Bell, Stderr
     from .systems import System
 
 IN, OUT, ERR, HUP, ONESHOT = 1, 4, 8, 16, 1 << 30  # as in <sys/epoll.h>
@@ -78,8 +78,6 @@ class World:
         self.system: System
         self.kernel: Kernel
         self.poller: Poller
-        self.listeners: list[Listener] = []
-        self.stdout: Output
         self.stderr: Stderr
         self.bell: Bell
         self.turns = 0
