@@ -248,7 +248,7 @@ SERVER = [
              take("member.sending != OVER", False)),
     mutation("a member that is read to its end is waited for", "chat.server.connection:see_off",
              take("member.peer_ended", True, 1)),
-    mutation("closed before the peer's end", "chat.server.connection:linger", take("recv(member.socket", False)),
+    mutation("closed before the peer's end", "chat.server.connection:linger", take("left()", False)),
     mutation("the peer is waited for without end", "chat.server.connection:linger",
              replace("recv(member.socket, 1 << 16, left())", "recv(member.socket, 1 << 16)")),
     mutation("no FIN", "chat.server.connection:linger", drop("member.socket.shutdown")),
