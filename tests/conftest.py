@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 from certificates import Authority
 from chatting import Chatsrv, Crowd
+from pairs import Pair
 from timeless import World
 from wires import House, Toy
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from chat.server.loading import Handler
 
-Pair = tuple[socket.socket, socket.socket]
 Build = Callable[..., House]  # the fixture `house`
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # servers are started by the hundred: compile them once

@@ -156,21 +156,21 @@ def test_by_hand(stream: bytes, messages: list[bytes]) -> None:
     assert messages_of([stream]) == frames(stream) == messages
 
 
-class Counted(bytes):
+class HandledBytes(bytes):
     """Bytes that count how many of them are looked at or copied."""
 
     handled = 0
 
     def __contains__(self, what: object) -> bool:
-        Counted.handled += len(self)
+        HandledBytes.handled += len(self)
         return super().__contains__(what)  # type: ignore[operator]
 
     def split(self, separator: bytes | None = None, most: int = -1) -> list[bytes]:  # type: ignore[override]
-        Counted.handled += len(self)
+        HandledBytes.handled += len(self)
         return super().split(separator, most)
 
-    def __radd__(self, before: bytes) -> Counted:
-        return Counted(bytes(before) + bytes(self))
+    def __radd__(self, before: bytes) -> HandledBytes:
+        return HandledBytes(bytes(before) + bytes(self))
 
 
 @pytest.mark.parametrize("line", [b"", b"a" * 100 + b"\n", FILL[:-1] + b"\n", FILL + b"\n"])
@@ -178,8 +178,8 @@ class Counted(bytes):
 def test_the_cost_is_linear(line: bytes, size: int) -> None:
     """However it is cut, a stream is searched a small number of times, with an endless line (b"") too."""
     stream = ((line or FILL) * 300)[:200_000]
-    Counted.handled = 0
+    HandledBytes.handled = 0
     framer = Framer()
     for start in range(0, len(stream), size):
-        framer.receive_data(Counted(stream[start : start + size]))
-    assert 0 < Counted.handled <= 4 * len(stream)
+        framer.receive_data(HandledBytes(stream[start : start + size]))
+    assert 0 < HandledBytes.handled <= 4 * len(stream)

@@ -82,7 +82,7 @@ class CountingPoller:
         return self.poller.poll(0.01 if timeout is None else min(timeout, 0.01))
 
 
-class World:
+class Host:
     """A server, its clients, and the calls the server has made; those on sockets, if they are to be `counted`."""
 
     def __init__(self, handler: Handler = chat, counted: bool = True, quiet: bool = True) -> None:
@@ -164,8 +164,8 @@ class World:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
+def world() -> Iterator[Host]:
+    world = Host()
     yield world
     world.close()
 
@@ -182,7 +182,7 @@ def take(client: socket.socket, size: int) -> bytes:
 @pytest.mark.parametrize("clients", [1, 20, 100])
 @pytest.mark.parametrize("messages", [1, 300])
 def test_a_burst_costs_a_send_for_each_client_however_many_messages_it_has(
-    world: World, clients: int, messages: int
+    world: Host, clients: int, messages: int
 ) -> None:
     world.join(clients)
     lines = [b"message %d" % number for number in range(messages)]
@@ -195,7 +195,7 @@ def test_a_burst_costs_a_send_for_each_client_however_many_messages_it_has(
         assert take(client, len(expected)) == expected
 
 
-def test_what_all_say_in_one_turn_costs_a_send_for_each_client(world: World) -> None:
+def test_what_all_say_in_one_turn_costs_a_send_for_each_client(world: Host) -> None:
     world.join(50)
     for number, client in enumerate(world.clients):
         client.sendall(b"from %02d\n" % number)
@@ -205,7 +205,7 @@ def test_what_all_say_in_one_turn_costs_a_send_for_each_client(world: World) -> 
     assert len({take(client, 50 * len(PREFIX + b"from 00\n")) for client in world.clients}) == 1
 
 
-def test_a_message_costs_one_arming_and_few_polls(world: World) -> None:
+def test_a_message_costs_one_arming_and_few_polls(world: Host) -> None:
     world.join(20)
     world.clients[0].sendall(b"hi\n")
     calls = world.during()
@@ -213,7 +213,7 @@ def test_a_message_costs_one_arming_and_few_polls(world: World) -> None:
     assert calls["poll"] <= 4  # it is found, it is spread, nobody is ready, and one more of the test's own
 
 
-def test_a_member_that_publishes_message_by_message_counts_as_one_talker(world: World) -> None:
+def test_a_member_that_publishes_message_by_message_counts_as_one_talker(world: Host) -> None:
     world.join(1)
     room, hub = world.server.hub.first, world.server.hub
     (member,) = room.members
@@ -224,14 +224,14 @@ def test_a_member_that_publishes_message_by_message_counts_as_one_talker(world: 
     assert hub.pace.share() == alone
 
 
-def test_an_idle_turn_makes_one_system_call(world: World) -> None:
+def test_an_idle_turn_makes_one_system_call(world: Host) -> None:
     world.join(100)
     before = world.calls.copy()
     world.kernel.turn()
     assert world.calls - before == Counter(poll=1)
 
 
-def test_connecting_costs_few_calls(world: World) -> None:
+def test_connecting_costs_few_calls(world: Host) -> None:
     """accept, greet, wait for both directions: what a connection cannot do without."""
     world.join(1)
     fresh = [socket.create_connection(world.listener.getsockname(), timeout=5) for _ in range(50)]
@@ -261,7 +261,7 @@ class Touched:
         raise AssertionError("it is not behind")
 
 
-def test_publish_touches_no_member_but_to_look_for_laggards_once_a_mebibyte(world: World) -> None:
+def test_publish_touches_no_member_but_to_look_for_laggards_once_a_mebibyte(world: Host) -> None:
     world.join(1)
     hub, room = world.server.hub, world.server.hub.first
     (member,) = room.members
@@ -281,7 +281,7 @@ def test_publish_touches_no_member_but_to_look_for_laggards_once_a_mebibyte(worl
 
 
 @pytest.mark.parametrize("members", [2, 200])
-def test_publish_again_in_a_turn_makes_the_same_calls_for_two_as_for_two_hundred(world: World, members: int) -> None:
+def test_publish_again_in_a_turn_makes_the_same_calls_for_two_as_for_two_hundred(world: Host, members: int) -> None:
     world.join(members)
     room = world.server.hub.first
     member = next(iter(room.members))
@@ -300,7 +300,7 @@ def test_publish_again_in_a_turn_makes_the_same_calls_for_two_as_for_two_hundred
     assert calls < 30
 
 
-def test_a_member_that_has_caught_up_costs_no_task_but_its_own(world: World) -> None:
+def test_a_member_that_has_caught_up_costs_no_task_but_its_own(world: Host) -> None:
     before = len(world.kernel.tasks)
     world.join(50)
     assert len(world.kernel.tasks) == before + 50
@@ -309,7 +309,7 @@ def test_a_member_that_has_caught_up_costs_no_task_but_its_own(world: World) -> 
     assert len(world.kernel.tasks) == before + 50
 
 
-def test_a_message_for_all_takes_the_same_steps_for_two_as_for_two_hundred(world: World) -> None:
+def test_a_message_for_all_takes_the_same_steps_for_two_as_for_two_hundred(world: Host) -> None:
     """Nobody is resumed to be sent it: the talker's task, the one that spreads it, and the poller's readiness."""
     steps = 0
 
@@ -329,7 +329,7 @@ def test_a_message_for_all_takes_the_same_steps_for_two_as_for_two_hundred(world
     assert counts[0] == counts[1] <= 3
 
 
-def test_the_objects_of_an_idle_client_are_few(world: World) -> None:
+def test_the_objects_of_an_idle_client_are_few(world: Host) -> None:
     """What the server allocates for each, its socket included: blocks of memory, and objects the collector visits."""
     world.join(20)
     fresh = [socket.create_connection(world.listener.getsockname(), timeout=5) for _ in range(200)]
@@ -369,7 +369,7 @@ PATHS = {
 def test_a_path_costs_few_python_calls(path: Path) -> None:
     exchange = path.exchange
     handler = getattr(handlers, exchange.job.get("handler", ""), chat)
-    world = World(handler, counted=False, quiet="journal" not in exchange.job)
+    world = Host(handler, counted=False, quiet="journal" not in exchange.job)
     try:
         world.join(1)  # the first one makes the server import things
         if exchange.lines:
@@ -400,28 +400,28 @@ def test_a_path_costs_few_system_calls(path: Path) -> None:
 # Framing.
 
 
-class Counted(bytes):
+class CopiedBytes(bytes):
     """Bytes that count how many of them were copied."""
 
     copied = 0
 
     @classmethod
-    def tally(cls, data: bytes) -> Counted:
-        Counted.copied += len(data)
-        return Counted(data)
+    def tally(cls, data: bytes) -> CopiedBytes:
+        CopiedBytes.copied += len(data)
+        return CopiedBytes(data)
 
     def __getitem__(self, place: Any) -> Any:
         found = super().__getitem__(place)
-        return Counted.tally(found) if isinstance(found, bytes) else found
+        return CopiedBytes.tally(found) if isinstance(found, bytes) else found
 
-    def __add__(self, other: Any) -> Counted:
-        return Counted.tally(bytes(self) + bytes(other))
+    def __add__(self, other: Any) -> CopiedBytes:
+        return CopiedBytes.tally(bytes(self) + bytes(other))
 
-    def __radd__(self, other: Any) -> Counted:
-        return Counted.tally(bytes(other) + bytes(self))
+    def __radd__(self, other: Any) -> CopiedBytes:
+        return CopiedBytes.tally(bytes(other) + bytes(self))
 
     def split(self, *arguments: Any) -> Any:
-        return [Counted.tally(piece) for piece in super().split(*arguments)]
+        return [CopiedBytes.tally(piece) for piece in super().split(*arguments)]
 
 
 STREAMS = {
@@ -446,8 +446,8 @@ def test_framing_costs_the_same_for_each_byte_however_long_the_stream(kind: str,
 def framing_cost(stream: bytes, cut: int) -> int:
     """Bytes copied for all of the stream, fed in pieces."""
     framer = Framer()
-    Counted.copied = 0
+    CopiedBytes.copied = 0
     for start in range(0, len(stream), cut):
-        framer.receive_data(Counted(stream[start : start + cut]))
+        framer.receive_data(CopiedBytes(stream[start : start + cut]))
         assert len(framer.rest) <= LIMIT + 2
-    return Counted.copied
+    return CopiedBytes.copied

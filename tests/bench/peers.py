@@ -64,7 +64,7 @@ class Streams:
             pass
 
 
-class Client(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """A protocol that writes each line to each transport."""
 
     rooms: ClassVar[defaultdict[bytes, set[asyncio.Transport]]] = defaultdict(set)
@@ -101,7 +101,7 @@ class Client(asyncio.Protocol):
             self.room.discard(self.transport)
 
 
-class BatchClient(Client):
+class BatchClient(Connection):
     """A protocol that writes all lines of one receive to each transport at once."""
 
     def publish(self, lines: list[bytes], room: set[asyncio.Transport]) -> None:
@@ -115,7 +115,7 @@ async def serve(kind: str) -> None:
     if kind == "streams":
         server = await Streams().listen()
     else:
-        factory = {"protocol": Client, "batch": BatchClient}[kind]
+        factory = {"protocol": Connection, "batch": BatchClient}[kind]
         server = await asyncio.get_running_loop().create_server(factory, "0.0.0.0", 0, backlog=BACKLOG)
     print(f"{kind} listens on port {server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()

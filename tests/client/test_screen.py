@@ -47,7 +47,7 @@ class Terminal(pyte.HistoryScreen):
         self.cursor.x, self.cursor.y = min(self.cursor.x, columns - 1), self.cursor.y - above
 
 
-class World:
+class Front:
     """An editor in front of a terminal."""
 
     def __init__(self, columns: int = 20, rows: int = 6) -> None:
@@ -171,48 +171,48 @@ actions = st.one_of(
 @settings(max_examples=100)
 @given(st.integers(4, 20), st.lists(st.tuples(actions, st.booleans()), max_size=15))
 def test_the_line_is_shown_once_and_whole_whatever_happens(columns: int, steps: list[tuple[Any, bool]]) -> None:
-    world = World(columns)
+    front = Front(columns)
     for (what, *how), draw in [*steps, (("settle",), True)]:
         if what == "keys":
-            world.press(how[0][: how[1]])
-            world.press(how[0][how[1] :])
+            front.press(how[0][: how[1]])
+            front.press(how[0][how[1] :])
         elif what == "show":
-            world.show(*how[0])
+            front.show(*how[0])
         elif what == "resize":
-            world.resize(*how)
+            front.resize(*how)
         elif what == "trouble":
-            world.editor.trouble = how[0]
+            front.editor.trouble = how[0]
         else:
-            world.editor.settle()
+            front.editor.settle()
         if draw:
-            world.check()
+            front.check()
 
 
 # The screen.
 
 
 def test_a_wide_character_does_not_hang_over_the_edge() -> None:
-    world = World(columns=7)
-    world.press("abcd你é".encode())  # "> abcd" leaves one column
-    world.refresh()
-    assert world.display()[:2] == ["> abcd", "你é"]
-    assert (world.terminal.cursor.x, world.terminal.cursor.y) == (3, 1)
+    front = Front(columns=7)
+    front.press("abcd你é".encode())  # "> abcd" leaves one column
+    front.refresh()
+    assert front.display()[:2] == ["> abcd", "你é"]
+    assert (front.terminal.cursor.x, front.terminal.cursor.y) == (3, 1)
 
 
 def test_a_mark_stays_with_its_character_behind_a_full_row() -> None:
-    world = World(columns=6)
-    world.press("abce\u0301".encode())
-    world.refresh()
-    assert world.display()[:2] == ["> abce\u0301", ""]
-    assert (world.terminal.cursor.x, world.terminal.cursor.y) == (0, 1)
+    front = Front(columns=6)
+    front.press("abce\u0301".encode())
+    front.refresh()
+    assert front.display()[:2] == ["> abce\u0301", ""]
+    assert (front.terminal.cursor.x, front.terminal.cursor.y) == (0, 1)
 
 
 def test_messages_come_above_the_line() -> None:
-    world = World(columns=12)
-    world.press(b"a line that wraps\x02\x02")
-    world.show("first", "", "second, also wrapped")
-    world.check()
-    assert world.display() == ["first", "", "second, also", "  wrapped", "> a line tha", "t wraps"]
+    front = Front(columns=12)
+    front.press(b"a line that wraps\x02\x02")
+    front.show("first", "", "second, also wrapped")
+    front.check()
+    assert front.display() == ["first", "", "second, also", "  wrapped", "> a line tha", "t wraps"]
 
 
 def test_a_flood_is_shown_in_pieces_with_the_line_after_each() -> None:
@@ -225,61 +225,61 @@ def test_a_flood_is_shown_in_pieces_with_the_line_after_each() -> None:
 
 
 def test_a_new_size_is_the_terminals_business_while_the_line_has_one_row() -> None:
-    world = World(columns=20, rows=6)
-    world.terminal.draw("$ ls")  # there before us
-    world.terminal.linefeed()
-    world.terminal.carriage_return()
-    world.show("message", "another message")
-    world.press(b"line")
-    world.check_line()
-    world.resize(10, 5)
-    world.check_line()
-    assert world.display() == ["$ ls", "message", "another me", "> line", ""]
+    front = Front(columns=20, rows=6)
+    front.terminal.draw("$ ls")  # there before us
+    front.terminal.linefeed()
+    front.terminal.carriage_return()
+    front.show("message", "another message")
+    front.press(b"line")
+    front.check_line()
+    front.resize(10, 5)
+    front.check_line()
+    assert front.display() == ["$ ls", "message", "another me", "> line", ""]
 
 
 def test_a_new_size_paints_the_screen_from_the_conversation_if_the_line_is_longer() -> None:
-    world = World(columns=20, rows=6)
-    world.show(*[f"message {number} is long" for number in range(9)])
-    world.press(b"123456789")
-    world.check()
-    world.resize(10, 6)
-    world.check()
-    assert world.display() == ["message 7", "  is long", "message 8", "  is long", "> 12345678", "9"]
-    world.resize(30, 4)
-    world.check()
-    assert world.display() == [*[f"message {number} is long" for number in (6, 7, 8)], "> 123456789"]
+    front = Front(columns=20, rows=6)
+    front.show(*[f"message {number} is long" for number in range(9)])
+    front.press(b"123456789")
+    front.check()
+    front.resize(10, 6)
+    front.check()
+    assert front.display() == ["message 7", "  is long", "message 8", "  is long", "> 12345678", "9"]
+    front.resize(30, 4)
+    front.check()
+    assert front.display() == [*[f"message {number} is long" for number in (6, 7, 8)], "> 123456789"]
 
 
 def test_control_l_repairs_the_screen() -> None:
-    world = World()
-    world.show("one", "two")
-    world.refresh()
-    world.stream.feed("\x1b[3;7Hgarbage\r\ngarbage")
-    world.press(b"\x0c")
-    world.check()
-    assert world.display()[:3] == ["one", "two", ">"]
+    front = Front()
+    front.show("one", "two")
+    front.refresh()
+    front.stream.feed("\x1b[3;7Hgarbage\r\ngarbage")
+    front.press(b"\x0c")
+    front.check()
+    assert front.display()[:3] == ["one", "two", ">"]
 
 
 def test_at_the_end_a_line_not_sent_stays_and_an_empty_one_goes() -> None:
-    world = World(columns=12)
-    world.show("one")
-    world.press(b"not sent, and long\x01")
-    world.refresh()
-    world.stream.feed(world.screen.finish(*world.editor.view()) + "$")
-    assert world.display()[:4] == ["one", "> not sent,", "and long", "$"]
-    world = World(columns=12)
-    world.show("one")
-    world.refresh()
-    world.show("two")
-    world.stream.feed(world.screen.finish(*world.editor.view()) + "$")
-    assert world.display()[:4] == ["one", "two", "$", ""]
+    front = Front(columns=12)
+    front.show("one")
+    front.press(b"not sent, and long\x01")
+    front.refresh()
+    front.stream.feed(front.screen.finish(*front.editor.view()) + "$")
+    assert front.display()[:4] == ["one", "> not sent,", "and long", "$"]
+    front = Front(columns=12)
+    front.show("one")
+    front.refresh()
+    front.show("two")
+    front.stream.feed(front.screen.finish(*front.editor.view()) + "$")
+    assert front.display()[:4] == ["one", "two", "$", ""]
 
 
 def test_a_suspended_line_comes_back() -> None:
-    world = World(columns=12)
-    world.press(b"a line that wraps")
-    world.refresh()
-    world.stream.feed(world.screen.hide() + "shell\r\n")
-    assert world.display()[:2] == ["shell", ""]
-    world.refresh()
-    assert world.display()[:3] == ["shell", "> a line tha", "t wraps"]
+    front = Front(columns=12)
+    front.press(b"a line that wraps")
+    front.refresh()
+    front.stream.feed(front.screen.hide() + "shell\r\n")
+    assert front.display()[:2] == ["shell", ""]
+    front.refresh()
+    assert front.display()[:3] == ["shell", "> a line tha", "t wraps"]

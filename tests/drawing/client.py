@@ -17,7 +17,7 @@ LONG = "Even if the window is half as wide, or somebody talks meanwhile."
 RETURN = "The server ends. The client keeps your line, and connects again."
 
 
-class Session:
+class Recording:
     """Carla's client in tmux, and a camera."""
 
     def __init__(self, tmux: Tmux) -> None:
@@ -72,7 +72,7 @@ def run() -> list[Frame]:
     servers = [Chatsrv("--handler", "chat.handlers.nick:nick")]
     try:
         with Tmux(f"{' '.join(CLIENT)} {HERE} {servers[0].port} --reconnect", COLUMNS, ROWS) as tmux:
-            session = Session(tmux)
+            session = Recording(tmux)
             session.shows("guest1 is here")
             tmux.write("/nick carla")
             tmux.press("Enter")

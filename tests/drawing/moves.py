@@ -18,6 +18,21 @@ class Moment:
     places: dict[str, list[str]]
     notes: dict[str, str] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        places = {**self.notes, **{place: ", ".join(tasks) for place, tasks in self.places.items() if tasks}}
+        return f"{' '.join(self.what)}: {'; '.join(f'{place}: {what}' for place, what in places.items())}."
+
+
+def picture(moments: list[Moment], rows: dict[str, str], title: str, opening: str, words: str, **colours: str) -> str:
+    """All of it: `opening` begins the description, each task has its colour, and `words` stand below."""
+    width, bands = size(moments, rows)
+    bottom = max(y + height for y, height in bands.values())
+    description = opening + " " + " ".join(map(str, moments))
+    drawn = Picture(width, bottom + 46, title, description)
+    draw(drawn, moments, rows, colours)
+    drawn.text(20, bottom + 28, words, "soft")
+    return str(drawn)
+
 
 def size(moments: list[Moment], rows: dict[str, str]) -> tuple[float, dict[str, tuple[float, float]]]:
     """The width of it all, and of each place where it begins and how high it is."""

@@ -12,7 +12,6 @@ from loop.poller import READ, WRITE
 
 from . import moves
 from .moves import Moment
-from .svg import Picture
 
 if TYPE_CHECKING:
     from loop import Task
@@ -22,7 +21,7 @@ READERS, WRITERS, READY, ARMED = "readers[fd]", "writers[fd]", "ready", "the pol
 ROWS = {READERS: "wants to read", WRITERS: "wants to write", READY: "can run", ARMED: "is armed for"}
 
 
-class Watched(Kernel):
+class ArmedKernel(Kernel):
     """A kernel that notes who waits, and its own poller's face: what that is armed for."""
 
     def __init__(self, world: World, fd: int) -> None:
@@ -72,7 +71,7 @@ def run() -> list[Moment]:
     near, far = socket.socketpair()
     near.setblocking(False)
     far.setblocking(False)
-    kernel = Watched(world, near.fileno())
+    kernel = ArmedKernel(world, near.fileno())
 
     def reader() -> Coroutine[None]:
         while (yield from recv(near, 100)):
@@ -105,17 +104,6 @@ def run() -> list[Moment]:
 
 
 def draw() -> str:
-    moments = run()
-    width, bands = moves.size(moments, ROWS)
-    bottom = max(y + height for y, height in bands.values())
-    description = "From left to right. " + " ".join(
-        f"{' '.join(moment.what)}: the poller is armed for {moment.notes[ARMED]}; "
-        + "; ".join(f"{place}: {', '.join(tasks)}" for place, tasks in moment.places.items() if tasks)
-        + "."
-        for moment in moments
-    )
-    picture = Picture(width, bottom + 46, "One descriptor, two waiters, one registration", description)
-    moves.draw(picture, moments, ROWS, {"reader": "blue", "writer": "orange"})
     words = "A report disarms the descriptor for both, so the kernel arms it again for whoever is left."
-    picture.text(20, bottom + 28, words, "soft")
-    return str(picture)
+    title = "One descriptor, two waiters, one registration"
+    return moves.picture(run(), ROWS, title, "From left to right.", words, reader="blue", writer="orange")

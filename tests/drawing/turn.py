@@ -12,7 +12,6 @@ from loop.traps import Park, Sleep
 
 from . import moves
 from .moves import Moment
-from .svg import Picture
 
 if TYPE_CHECKING:
     from loop import Task
@@ -27,7 +26,7 @@ ROWS = {
 }
 
 
-class Watched(Kernel):
+class PlacesKernel(Kernel):
     """A kernel that notes where all tasks are when something has happened."""
 
     moments: list[Moment]
@@ -62,7 +61,7 @@ class Watched(Kernel):
 def run() -> list[Moment]:
     """Let four tasks come to their waits, let two messages arrive and time pass, and watch one turn."""
     world = World()
-    kernel = Watched(world, world.clock)
+    kernel = PlacesKernel(world, world.clock)
     kernel.moments = []
     news = WaitQueue()
     pairs = {name: socket.socketpair() for name in ("ann", "ben")}
@@ -100,18 +99,6 @@ def run() -> list[Moment]:
 
 
 def draw() -> str:
-    moments = run()
-    colours = dict(zip(("ann", "ben", "clock", "spread"), ("blue", "orange", "green", "violet")))
-    width, bands = moves.size(moments, ROWS)
-    bottom = max(y + height for y, height in bands.values())
-    description = "From left to right, where each of four tasks is. " + " ".join(
-        f"{' '.join(moment.what)}: "
-        + "; ".join(f"{place}: {', '.join(tasks)}" for place, tasks in moment.places.items() if tasks)
-        + "."
-        for moment in moments
-    )
-    picture = Picture(width, bottom + 46, "One turn: each task is in exactly one place", description)
-    moves.draw(picture, moments, ROWS, colours)
     words = "spread was woken by ann's step. It is ready, but runs in the next turn, after the poller was asked again."
-    picture.text(20, bottom + 28, words, "soft")
-    return str(picture)
+    title, opening = "One turn: each task is in exactly one place", "From left to right, where each of four tasks is."
+    return moves.picture(run(), ROWS, title, opening, words, ann="blue", ben="orange", clock="green", spread="violet")

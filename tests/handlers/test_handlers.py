@@ -110,7 +110,7 @@ def test_a_line_of_the_server_stays_one_line(serve: Callable[..., Chatsrv]) -> N
 # In this process, to see what is inside.
 
 
-class Inside:
+class OneMember:
     """A server with one member, which reads nothing."""
 
     def __init__(self, tmp_path: Path, handler: Any = chat_handler) -> None:
@@ -152,15 +152,15 @@ class Inside:
 
 
 @pytest.fixture
-def inside(tmp_path: Path, living: list[int]) -> Iterator[Inside]:
-    inside = Inside(tmp_path)
+def inside(tmp_path: Path, living: list[int]) -> Iterator[OneMember]:
+    inside = OneMember(tmp_path)
     yield inside
     inside.close()
 
 
 @pytest.mark.parametrize("end", ["kick", "leave"])
 def test_a_member_that_goes_keeps_nothing_of_what_is_said_meanwhile(
-    inside: Inside, living: list[int], end: str
+    inside: OneMember, living: list[int], end: str
 ) -> None:
     inside.flood(50)
     assert inside.member.outbox.lag > 30_000 and living[0] > 30, "it is behind"
@@ -189,7 +189,7 @@ def test_a_handler_that_does_not_end_does_not_keep_the_server(
             except Cancelled:
                 pass
 
-    inside = Inside(tmp_path, stubborn)
+    inside = OneMember(tmp_path, stubborn)
     inside.server.stop()
     inside.kernel.run(until=inside.life)
     assert inside.life.outcome == "returned"

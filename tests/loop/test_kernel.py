@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pairs import Pair, fill
 from timeless import World
 
 import loop.poller
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from loop import Task
     from loop.traps import Coroutine
 
-Pair = tuple[socket.socket, socket.socket]
 pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
 
 
@@ -79,16 +79,6 @@ def note(seen: list[Any], coroutine: Coroutine[Any]) -> Coroutine[None]:
         seen.append((yield from coroutine))
     except Exception as error:
         seen.append(type(error))
-
-
-def fill(sock: socket.socket) -> None:
-    """Leave no room."""
-    for size in (65536, 1):
-        try:
-            while True:
-                sock.send(bytes(size))
-        except BlockingIOError:
-            pass
 
 
 # Hazards.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import kqueue as standin
 import pytest
+from pairs import Pair, fill
 
 import loop.poller
 from loop import EpollPoller, Kernel, KqueuePoller, SelectPoller, accept, connect, read, recv, send, sleep
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 NATIVE_KQUEUE = hasattr(select, "kqueue")
 YEAR = 365 * 86400.0
-Pair = tuple[socket.socket, socket.socket]
 Pipe = tuple[Any, Any]  # two unbuffered files: the end to read and the end to write
 pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
 
@@ -66,16 +66,6 @@ def ready(poller: Poller, fd: int, timeout: float | None = 0) -> int:
     found = poller.poll(timeout)
     assert {number for number, _ in found} <= {fd}
     return sum({bit for _, bits in found for bit in (READ, WRITE) if bits & bit})
-
-
-def fill(sock: socket.socket) -> None:
-    """Leave no room."""
-    for size in (65536, 1):
-        try:
-            while True:
-                sock.send(bytes(size))
-        except BlockingIOError:
-            pass
 
 
 class TestPoller:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from pairs import Pair, fill
 from timeless import World
 
 import loop.stream
@@ -35,11 +36,10 @@ from loop import (
 if TYPE_CHECKING:
     from loop.traps import Coroutine
 
-Pair = tuple[socket.socket, socket.socket]
 pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
 
 
-class Listener(socket.socket):
+class TroubledListener(socket.socket):
     """Listens on a port of its own; accept() raises what stands in `trouble` (None: nothing) before it goes on."""
 
     def __init__(self, *trouble: int | None) -> None:
@@ -59,7 +59,7 @@ class Listener(socket.socket):
 class Guests:
     """Connections made to a listener, and those it has accepted."""
 
-    def __init__(self, listener: Listener, number: int) -> None:
+    def __init__(self, listener: TroubledListener, number: int) -> None:
         self.sockets = [socket.create_connection(listener.getsockname(), 2) for _ in range(number)]
         self.addresses = [sock.getsockname() for sock in self.sockets]
 
@@ -93,16 +93,6 @@ def result(kernel: Kernel, coroutine: Coroutine[Any]) -> Any:
     return values[0]
 
 
-def fill(sock: socket.socket) -> None:
-    """Leave no room."""
-    for size in (65536, 1):
-        try:
-            while True:
-                sock.send(bytes(size))
-        except BlockingIOError:
-            pass
-
-
 def drain(sock: socket.socket) -> None:
     """Take all there is."""
     try:
@@ -116,32 +106,32 @@ def drain(sock: socket.socket) -> None:
 
 
 def test_accept_returns_all_connections_that_are_there(kernel: Kernel) -> None:
-    with Listener() as listener, Guests(listener, 5) as guests:
+    with TroubledListener() as listener, Guests(listener, 5) as guests:
         accepted = result(kernel, accept(listener))
         assert guests.let_in(accepted) == guests.addresses
         assert [sock.getblocking() for sock, _ in accepted] == [False] * 5
 
 
 def test_accept_returns_at_most_so_many_and_the_others_later(kernel: Kernel) -> None:
-    with Listener() as listener, Guests(listener, 5) as guests:
+    with TroubledListener() as listener, Guests(listener, 5) as guests:
         batches = [guests.let_in(result(kernel, accept(listener, 2))) for _ in range(3)]
         assert batches == [guests.addresses[:2], guests.addresses[2:4], guests.addresses[4:]]
 
 
 def test_accept_waits_first(kernel: Kernel) -> None:
-    with Listener() as listener, Guests(listener, 1):
+    with TroubledListener() as listener, Guests(listener, 1):
         assert type(next(accept(listener))) is ReadWait
 
 
 def test_accept_waits_on_after_a_false_alarm(kernel: Kernel) -> None:
-    with Listener(errno.EAGAIN, errno.EAGAIN) as listener, Guests(listener, 1) as guests:
+    with TroubledListener(errno.EAGAIN, errno.EAGAIN) as listener, Guests(listener, 1) as guests:
         assert guests.let_in(result(kernel, accept(listener))) == guests.addresses
         assert listener.trouble == []
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED])
 def test_accept_raises_what_went_wrong_and_may_be_called_again(kernel: Kernel, number: int) -> None:
-    with Listener(number, number) as listener, Guests(listener, 2) as guests:
+    with TroubledListener(number, number) as listener, Guests(listener, 2) as guests:
         for _ in range(2):
             with pytest.raises(OSError) as trouble:
                 result(kernel, accept(listener))
@@ -150,7 +140,7 @@ def test_accept_raises_what_went_wrong_and_may_be_called_again(kernel: Kernel, n
 
 
 def test_accept_loses_no_connection_that_came_before_the_error(kernel: Kernel) -> None:
-    with Listener(None, None, errno.EMFILE, errno.EMFILE) as listener, Guests(listener, 3) as guests:
+    with TroubledListener(None, None, errno.EMFILE, errno.EMFILE) as listener, Guests(listener, 3) as guests:
         assert guests.let_in(result(kernel, accept(listener))) == guests.addresses[:2]
         with pytest.raises(OSError) as trouble:
             result(kernel, accept(listener))
@@ -162,7 +152,7 @@ def test_accept_loses_no_connection_that_came_before_the_error(kernel: Kernel) -
 
 
 def test_connect(kernel: Kernel) -> None:
-    with Listener() as listener, socket.socket() as sock:
+    with TroubledListener() as listener, socket.socket() as sock:
         sock.setblocking(False)
         result(kernel, connect(sock, listener.getsockname(), timeout=5))
         assert sock.getpeername() == listener.getsockname()
@@ -252,7 +242,7 @@ def test_recv_returns_nothing_at_the_end_of_the_stream(kernel: Kernel, pair: Pai
 
 
 def test_recv_raises_what_went_wrong(kernel: Kernel) -> None:
-    with Listener() as listener, Guests(listener, 1) as guests:
+    with TroubledListener() as listener, Guests(listener, 1) as guests:
         near = result(kernel, accept(listener))[0][0]
         with near:
             near.send(b"unread")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 from collections import defaultdict
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from chatting import PATIENCE, ROOT, Start, eventually
+from pairs import Pair
 from timeless import World
 
 from loop import WaitQueue, recv, send, sleep
@@ -22,7 +22,6 @@ from loop.trace import TracedKernel
 if TYPE_CHECKING:
     from loop.traps import Coroutine
 
-Pair = tuple[socket.socket, socket.socket]
 Event = dict[str, Any]
 
 

@@ -18,7 +18,7 @@ from loop import Kernel
 from loop.task import Task
 
 
-class Output:
+class Sink:
     """An output that takes so many bytes of each write, or raises, as `takes` says; then everything."""
 
     def __init__(self) -> None:
@@ -42,8 +42,8 @@ class Output:
 
 
 @pytest.fixture
-def output() -> Iterator[Output]:
-    output = Output()
+def output() -> Iterator[Sink]:
+    output = Sink()
     yield output
     output.close()
 
@@ -63,7 +63,7 @@ def full() -> OSError:
 
 
 def test_a_line_that_was_cut_by_a_full_disk_does_not_spoil_the_next(
-    kernel: Kernel, output: Output, capfd: pytest.CaptureFixture[str]
+    kernel: Kernel, output: Sink, capfd: pytest.CaptureFixture[str]
 ) -> None:
     journal = Journal(output)
     writing(kernel, journal)
@@ -78,7 +78,7 @@ def test_a_line_that_was_cut_by_a_full_disk_does_not_spoil_the_next(
     assert capfd.readouterr().err.count("\n") == 1
 
 
-def test_lines_that_are_left_out_are_counted_however_often_writing_fails(kernel: Kernel, output: Output) -> None:
+def test_lines_that_are_left_out_are_counted_however_often_writing_fails(kernel: Kernel, output: Sink) -> None:
     journal = Journal(output)
     writing(kernel, journal)
     output.takes = [4, full(), full(), 1, full(), full(), 3]
@@ -95,7 +95,7 @@ def test_lines_that_are_left_out_are_counted_however_often_writing_fails(kernel:
 
 @pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOSPC])
 def test_a_system_that_cannot_tell_when_there_is_room_costs_no_line(
-    kernel: Kernel, world: World, output: Output, monkeypatch: pytest.MonkeyPatch, number: int
+    kernel: Kernel, world: World, output: Sink, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     arm = world.arm
     failures = [OSError(number, os.strerror(number)) for _ in range(3)]
@@ -114,7 +114,7 @@ def test_a_system_that_cannot_tell_when_there_is_room_costs_no_line(
     assert output.text == b"chatsrv is heard\n"
 
 
-def test_nobody_waits_for_what_cannot_be_written_any_more(kernel: Kernel, output: Output) -> None:
+def test_nobody_waits_for_what_cannot_be_written_any_more(kernel: Kernel, output: Sink) -> None:
     journal = Journal(output)
     task = writing(kernel, journal)
     output.takes = [BrokenPipeError(errno.EPIPE, "Broken pipe")]
@@ -127,7 +127,7 @@ def test_nobody_waits_for_what_cannot_be_written_any_more(kernel: Kernel, output
     assert not journal.waiting and not journal.size
 
 
-def test_the_last_lines_are_written_without_the_kernel(output: Output) -> None:
+def test_the_last_lines_are_written_without_the_kernel(output: Sink) -> None:
     journal = Journal(output)
     output.takes = [5, 0, 7]
     for number in range(100):
@@ -147,7 +147,7 @@ def test_the_last_lines_do_not_wait_for_a_reader_that_does_nothing(monkeypatch: 
         assert not select.select([], [pipe], [], 0)[1], "it has given up too early"
 
 
-def test_a_time_stands_before_each_line(kernel: Kernel, output: Output) -> None:
+def test_a_time_stands_before_each_line(kernel: Kernel, output: Sink) -> None:
     journal = Journal(output, timestamps=True)
     writing(kernel, journal)
     journal.say("chatsrv", "begins")
