@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from types import FrameType
 
 from .stream import sleep, write_some
 from .task import Task
 from .traps import Coroutine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Callable
 
 ROOT = os.path.dirname(os.path.dirname(__file__)) + os.sep
 

@@ -8,16 +8,19 @@ task. There is one thread: between two yields a task has the whole program to it
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from types import GeneratorType
 
+from .bare import deque
 from .diagnose import report
 from .poller import READ, WRITE, Poller, default_poller
 from .task import GROUP, NOTHING_YET, Busy, Cancelled, Closed, Task, TimedOut
 from .traps import Coroutine, Park, ReadWait, Sleep, Stream, WriteWait, guess
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
 
 
 class Kernel:

@@ -9,9 +9,8 @@ of the wanted signals have really come to this process, the handler notes.
 from __future__ import annotations
 
 import os
-import signal
-import socket
 
+from .bare import signal, socket
 from .stream import recv
 from .traps import Coroutine
 

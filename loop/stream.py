@@ -17,11 +17,14 @@ from __future__ import annotations
 import errno
 import os
 import select
-import socket
-from collections.abc import Callable
 
+from .bare import socket
 from .task import TimedOut
 from .traps import Any, Coroutine, ReadWait, Sleep, Source, Stream, WriteWait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
 
 PLAIN = bytes(range(32, 256))  # what a terminal shows as it is; a newline becomes two bytes, a tab up to eight
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections import deque
-from collections.abc import Callable
-from types import GeneratorType
 
 from .traps import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from types import GeneratorType
+    from typing import Callable
 
 
 class Cancelled(BaseException):

@@ -11,8 +11,9 @@ traps.
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from types import GeneratorType
+
+from .bare import Generator
 
 
 class Wait:

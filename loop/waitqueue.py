@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
+from .bare import OrderedDict
 from .task import Task
 from .traps import Coroutine, Park
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import time
-from types import FrameType
 
+from .bare import signal
 from .diagnose import complain, line_of
 from .kernel import Kernel
 from .poller import Poller
 from .signals import Signals
 from .task import Task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
 
 TICK = 0.5  # seconds
 

@@ -9,6 +9,7 @@ import gc
 import os
 import shutil
 import socket
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 from bench import handlers
 from bench.count import TOOLS, Exchange, counted
 from bench.servers import chatsrv
+from chatting import ROOT
 
 from chat.framing import LIMIT, Framer
 from chat.handlers.chat import chat
@@ -25,6 +27,7 @@ from chat.server.flags import Options
 from chat.server.journal import Journal
 from chat.server.server import Server
 from loop import Kernel
+from loop.bare import Socket
 from loop.poller import default_poller
 
 TYPE_CHECKING = False
@@ -87,7 +90,7 @@ class Host:
 
     def __init__(self, handler: Handler = chat, counted: bool = True, quiet: bool = True) -> None:
         self.calls: Counter[str] = Counter()
-        listener = CountingSocket(socket.AF_INET) if counted else socket.socket(socket.AF_INET)
+        listener = CountingSocket(socket.AF_INET) if counted else Socket(socket.AF_INET)
         if isinstance(listener, CountingSocket):
             listener.calls = self.calls
         listener.bind(("127.0.0.1", 0))
@@ -361,7 +364,7 @@ PATHS = {
     "everybody talks": Path("lines", Exchange("", 100, 100, 1), 52, 3.05),
     "journal": Path("lines", Exchange("", 100, 1, 100, {"journal": True}), 2.8, 1.09),
     "tell": Path("lines told", Exchange("", 100, 1, 1, {"handler": "tell"}), 34.5, 1.06),
-    "come and go": Path("connections", Exchange("", 100, 0, 0), 124, 7.3),
+    "come and go": Path("connections", Exchange("", 100, 0, 0), 117, 7.3),
 }
 
 
@@ -395,6 +398,30 @@ def test_a_path_costs_few_system_calls(path: Path) -> None:
     """Of a server process, counted by strace."""
     calls = counted(chatsrv(), path.exchange, TOOLS["system calls"]) * path.exchange.units
     assert calls / 100 <= path.system_calls, path.units
+
+
+# The start.
+
+SLOW = set("argparse collections enum functools inspect re selectors signal socket traceback typing".split())
+
+
+def test_from_exec_to_the_greeting_few_modules_are_imported() -> None:
+    """None of those that take long, because most of what they are made of is not needed."""
+    command = [sys.executable, "-S", "-X", "importtime", str(ROOT / "chatsrv"), "--port", "0"]  # each import on stderr
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert server.stdout
+    try:
+        port = int(server.stdout.readline().split()[-1])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            assert client.recv(1 << 10) == GREETING
+    finally:
+        server.terminate()
+        _, imports = server.communicate(timeout=10)
+    _, own = imports.split(" | gc\n")  # what comes before, a bare Python imports
+    modules = {line.rpartition("|")[2].strip() for line in own.splitlines()}
+    assert "chat.server.main" in modules
+    assert not modules & SLOW
+    assert len(modules) <= 54
 
 
 # Framing.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-import struct
+import sys
 
 from loop import Cancelled, TimedOut, recv, report, sleep
+from loop.bare import socket
 from loop.stream import countdown
 
 from .member import OVER, Member
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HANDSHAKE = 10.0  # seconds until a wire has to be ready
 FAREWELL = 5.0  # seconds for what is still due to a member that ends
-BY_RESET = struct.pack("ii", 1, 0)  # for SO_LINGER
+BY_RESET = (1).to_bytes(4, sys.byteorder) + bytes(4)  # for SO_LINGER
 LINGER = 1.0  # seconds for a peer to take our FIN and send its own
 
 

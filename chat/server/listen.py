@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
+
+from loop.bare import Socket, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,15 +21,6 @@ SHORTEST = 2 * PROBES  # seconds of TCP_USER_TIMEOUT: keepalive counts in whole 
 
 class CannotListen(Exception):
     """With a line for the user."""
-
-
-class Listener(socket.socket):
-    """A TCP socket to listen on. Its accept() asks for nothing that is known: socket's own takes twice as long."""
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        fd, address = self._accept()  # type: ignore[attr-defined]
-        family = socket.AF_INET6 if len(address) == 4 else socket.AF_INET
-        return socket.socket(family, socket.SOCK_STREAM, 0, fd), address
 
 
 def inherited() -> list[socket.socket]:
@@ -54,7 +46,7 @@ def inherited() -> list[socket.socket]:
 def socket_of(fd: int) -> socket.socket:
     try:
         os.set_inheritable(fd, False)
-        return Listener(fileno=fd)
+        return Socket(fileno=fd)
     except OSError as error:
         raise ValueError(f"descriptor {fd}, handed over in LISTEN_FDS, is not a socket: {why(error)}") from None
 
@@ -85,7 +77,7 @@ def listen(host: str | None, port: int, share: bool = False) -> list[socket.sock
 
 def opened(family: int, address: Any, share: bool, both: bool = False) -> socket.socket:
     """A listening socket; one of IPv6 listens for IPv4, too, if it is to be for `both`."""
-    listener = Listener(family, socket.SOCK_STREAM)
+    listener = Socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if share:

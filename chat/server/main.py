@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import socket
-from functools import partial
-
 from loop import Kernel, Signals, Watchdog, complain, vital
+from loop.bare import signal
 from loop.poller import default_poller
 
 from ..handlers.chat import chat
@@ -21,6 +18,7 @@ from .signals import ENDING, ending, handle_signals, notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from typing import Callable
 
     from loop.poller import Poller
@@ -131,7 +129,7 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
     if options.cluster and (status := join_cluster(server, options.cluster, options.cluster_wait)):
         return status
     life = kernel.spawn(server.run(), "server")
-    kernel.spawn(vital(partial(handle_signals, signals, server, ports), "signals"), "signals")
+    kernel.spawn(vital(lambda: handle_signals(signals, server, ports), "signals"), "signals")
     for line in ports.describe():
         journal.say("chatsrv", line)
     if options.web:

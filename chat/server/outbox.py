@@ -10,7 +10,7 @@ read is freed by itself, and readers that are far behind share what they have ye
 
 from __future__ import annotations
 
-from collections import deque
+from loop.bare import deque
 
 from ..framing import NEWLINE
 

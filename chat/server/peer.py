@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import sys
+
+from loop.bare import socket
 
 RESET, ENDED = "reset", "ended"
 TAKEN = slice(120, 128)  # where tcp_info has tcpi_bytes_acked, since Linux 4.2

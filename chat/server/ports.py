@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-
 from loop import complain
 
 from .listen import CannotListen, describe, inherited, listen, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
 
     from .certificate import Certificate

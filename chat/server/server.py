@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
-from functools import partial
 from itertools import chain
 
 from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, explain, join, report, sleep, vital
@@ -21,6 +19,7 @@ from .sending import spread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator, Mapping
     from typing import Any, Callable
 
@@ -73,8 +72,8 @@ class Server:
     def run(self) -> Coroutine[None]:
         """COROUTINE. The whole life of the server. Ends after stop(), when all members are gone and all is written."""
         kernel, hub = self.kernel, self.hub
-        writers = [self.spawn("journal", self.journal.write), self.spawn("spread", partial(spread, hub))]
-        helpers = [self.spawn("accept", partial(self.admit, listener)) for listener in self.listeners]
+        writers = [self.spawn("journal", self.journal.write), self.spawn("spread", spread, hub)]
+        helpers = [self.spawn("accept", self.admit, listener) for listener in self.listeners]
         helpers += [self.spawn("pace", hub.pace.keep), self.spawn("overdue", self.overdue.see_handlers_end)]
         membership = kernel.spawn(hub.cluster.run(), "cluster") if hub.cluster else None
         if self.start:
@@ -109,9 +108,9 @@ class Server:
         for helper in [helpers[-1], *writers]:
             helper.cancel()
 
-    def spawn(self, name: str, begin: Callable[[], Coroutine[None]]) -> Task:
+    def spawn(self, name: str, begin: Callable[..., Coroutine[None]], *arguments: object) -> Task:
         """Run a coroutine without which the server is of no use."""
-        return self.kernel.spawn(vital(begin, name), name)
+        return self.kernel.spawn(vital(lambda: begin(*arguments), name), name)
 
     def stop(self) -> None:
         """Begin the orderly end: no new connections, no more reading; what is due is delivered, within FAREWELL."""

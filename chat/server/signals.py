@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 from itertools import islice
 
 from loop import complain, sleep, write
+from loop.bare import Socket, signal, socket
 
 from .connection import FAREWELL
 
@@ -27,7 +26,7 @@ AT_ONCE = 100  # tasks or members of which a step tells what they wait for
 LONG = 1.5  # seconds after which an end needs words: without anything to deliver, it takes up to a second
 
 
-def ending(ports: Ports) -> list[signal.Signals]:
+def ending(ports: Ports) -> list[int]:
     """The signals that end the server: with a certificate, HUP means to read that again."""
     return [number for number in ENDING if not (ports.certificate and number == signal.SIGHUP)]
 
@@ -94,7 +93,7 @@ def notify(state: str) -> None:
     if address.startswith("@"):
         address = "\0" + address[1:]
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        with Socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.connect(address)
             sock.send(state.encode())
     except OSError:
