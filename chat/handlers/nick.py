@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     class Member(member.Member):
         nick: str  # how it is called
         commanding: bool  # its last line is a command
+        whole: bool  # all of which has been carried out
         room: Any
 
     class Room(room.Room):
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 
 COMMANDS = "/nick NAME, /who, /me DOES SOMETHING, /msg NAME TEXT, /quit"
+TOO_LONG = b""  # no command: those begin with a slash
 LONGEST = 900  # bytes that somebody can do, so that it is one message with the name in front of it
 
 
@@ -54,26 +56,29 @@ def nick(member: Member, room: Room) -> Coroutine[None]:
 
 
 def lines(member: Member, messages: list[bytes]) -> list[tuple[bool, bytes]]:
-    """Say of each message whether it is a command, and leave out the rests of commands that are too long.
+    """Say of each message whether it is a command, and put TOO_LONG in the place of the rest of one that is too long.
 
     Else the rest of a private message would be heard by everybody, and a rest that begins with a slash be obeyed.
     """
     kept = []
     for message in messages:
         if not isinstance(message, Rest):
-            member.commanding = message.startswith(b"/")
+            member.commanding, member.whole = message.startswith(b"/"), True
             kept.append((member.commanding, message))
-        elif member.commanding:
-            member.tell(f"* A command has at most {LIMIT} bytes: the rest was left out")
-        else:
+        elif not member.commanding:
             kept.append((False, message))
+        elif member.whole:
+            kept.append((True, TOO_LONG))
+            member.whole = False
     return kept
 
 
 def command(member: Member, room: Room, message: bytes) -> Coroutine[bool]:
     """COROUTINE. Carry out a command, /quit excepted; returns whether it is one."""
     verb, _, text = message.partition(b" ")
-    if verb == b"/who":
+    if message == TOO_LONG:
+        member.tell(f"* A command has at most {LIMIT} bytes: the rest was left out")
+    elif verb == b"/who":
         member.tell(who(member.room))
     elif verb == b"/nick":
         rename(member, room, text.decode("utf-8", "replace").strip())

@@ -245,9 +245,10 @@ def test_irc_says_what_cannot_be_done(chatsrv: Start) -> None:
 def test_the_rest_of_a_line_that_is_too_long_is_no_irc_command(chatsrv: Start) -> None:
     server = gallery(chatsrv, "irc")
     ann, ben = User(server, "ann"), User(server, "ben")
-    ann.command(("PRIVMSG ben :" + "x" * 1024)[:1024] + "QUIT")
+    ann.command(("PRIVMSG ben :" + "x" * 1024)[:1024] + "QUIT" + "x" * 3000)
     ann.wait_for(b" 417 ann ")
-    ann.command("PRIVMSG ben :still here")
+    ann.command("PRIVMSG ben :still here", "PING here")
+    assert b" PONG " in ann.line(), "that a line is too long is said once"
     assert ben.wait_for(b"PRIVMSG").count(b"x") > 400
     assert ben.line().endswith(b":still here")
 

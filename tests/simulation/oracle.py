@@ -348,7 +348,7 @@ class Oracle:
         server = self.server
         hub, room = server.hub, server.hub.first
         members, shaking = server.admission.members, server.admission.shaking
-        left = server.connections, members.of, shaking.of, server.change.tasks, room.present, room.together
+        left = server.connections, members.all, members.of, shaking.of, server.change.tasks, room.present, room.together
         if any((*left, hub.nowhere.together, hub.apart, hub.pace.behind, hub.tasks, hub.news.tasks)):
             raise Failure("somebody is left in the room")
         accepted = sum(listener.accepted for listener in server.listeners)  # type: ignore[attr-defined]

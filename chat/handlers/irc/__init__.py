@@ -66,13 +66,16 @@ def irc(member: Member, room: Room) -> Coroutine[None]:
     member.enter(None)
     user = User(member, room.network)
     end = monotonic() + PATIENCE
+    whole = True  # so far, the latest line
     try:
         while messages := (yield from member.receive(None if user.registered else max(0, end - monotonic()))):
             for message in messages:
-                if isinstance(message, Rest):
-                    user.reply(417, "Input line was too long")  # what there was of it is done; the rest is no line
-                else:
+                if not isinstance(message, Rest):
+                    whole = True
                     obey(user, message.decode("utf-8", "surrogateescape"))
+                elif whole:
+                    whole = False
+                    user.reply(417, "Input line was too long")  # what there was of it is done; the rest is no line
                 if user.farewell:
                     return
                 if user.caused > BREATH:

@@ -13,10 +13,11 @@ import re
 from email.utils import formatdate
 from http import HTTPStatus
 
+from websockets.frames import CloseCode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from .frames import MESSAGE
+from .frames import MESSAGE, goodbye
 
 HEAD = 16 << 10  # bytes of a request's line and headers
 LINE = 8 << 10  # bytes of one of them: more, and more LINES, websockets does not take
@@ -24,6 +25,7 @@ LINES = 128
 REQUEST = re.compile(rb"([A-Z]{1,20}) ([!-~]+) HTTP/1\.([01])")
 BEGINNING = re.compile(rb"[A-Z]{1,20}( |$)")
 DOOR = "/chat"
+LOCAL = ".localhost", ".local", ".internal", ".home.arpa", ".lan"  # names that nobody can have in the whole world
 SILENT = logging.getLogger("chatsrv.web")  # websockets would report what a browser does wrong, with a traceback
 SILENT.addHandler(logging.NullHandler())
 SILENT.propagate = False
@@ -49,7 +51,10 @@ class Answer:
 
 
 class Site:
-    """What there is. `origins` are those whose pages may connect; none: a page that came from where it connects to."""
+    """What there is. `origins` are those whose pages may connect; none: a page that came from where it connects to.
+
+    See is_local() for when that is certain.
+    """
 
     def __init__(self, origins: list[str]) -> None:
         self.origins = origins
@@ -125,7 +130,12 @@ class Site:
         status = HTTPStatus(response.status_code)
         if status is HTTPStatus.SWITCHING_PROTOCOLS:
             protocol.send_response(response)
-            return Answer(b"".join(protocol.data_to_send()), what, protocol)
+            opening = b"".join(protocol.data_to_send())
+            origin = request.headers.get("Origin", "")
+            if self.origins or not origin.startswith("http:") or is_local(host):
+                return Answer(opening, what, protocol)
+            why = f"is this chat at {host[:100]}? If so, start it with --web-origin {origin[:100]}"
+            return Answer(opening + goodbye(CloseCode.POLICY_VIOLATION, why), f"refused a page: {why}")
         if status is HTTPStatus.FORBIDDEN:
             return self.refuse(what, status, f"A page of {request.headers.get('Origin')} may not connect here.")
         if status is HTTPStatus.UPGRADE_REQUIRED:
@@ -162,6 +172,16 @@ class Site:
         lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
         head = "\r\n".join(lines) + "\r\n\r\n"
         return Answer(head.encode("ascii") + body, f"answered {what} with {status.value}")
+
+
+def is_local(host: str) -> bool:
+    """Whether no stranger can have given us this name: an address, localhost, or a name of the local network.
+
+    Any other name may be that of somebody who has it lead to this machine, which only its own users can reach, so that
+    a page from there passes for ours. By https nobody can: that takes a certificate.
+    """
+    name = re.sub(r":\d*$", "", host.lower()).rstrip(".")
+    return "." not in name or name.endswith(LOCAL) or name.rpartition(".")[2].isdigit()
 
 
 def hashes(tag: str, page: bytes) -> str:

@@ -180,6 +180,45 @@ def test_only_ones_own_page_may_connect(host: str, origin: str, origins: tuple[s
     assert status(ask("GET /chat HTTP/1.1", *headers, origins=origins, more=f"Host: {host}\r\n")) == expected
 
 
+@pytest.mark.parametrize(
+    "host, known",
+    {
+        "localhost:8080": True,
+        "127.0.0.1:8080": True,
+        "[::1]:8080": True,
+        "[2001:db8::7]": True,
+        "desk": True,
+        "desk.local": True,
+        "DESK.LAN.:80": True,
+        "chat.example.org": False,
+        "chat.example.org:8080": False,
+        "127.0.0.1.evil.example": False,
+        "localhost.evil.example:8080": False,
+        "evil.example.": False,
+    }.items(),
+)
+def test_a_page_of_a_name_that_anybody_may_have_given_us_is_told_what_to_do(host: str, known: bool) -> None:
+    """It may be a stranger's, whose name leads to this machine for a moment. With a certificate, it cannot."""
+    answers = [
+        ask(
+            "GET /chat HTTP/1.1",
+            OPENING[:-2],
+            f"Origin: {scheme}://{host.lower()}",
+            more=f"Host: {host}\r\n",
+            origins=origins,
+        )
+        for scheme, origins in (("http", ()), ("https", ()), ("http", (f"http://{host.lower()}",)))
+    ]
+    for answer in answers:
+        assert answer.data.startswith(b"HTTP/1.1 101 ")
+    assert [answer.protocol is not None for answer in answers] == [known, True, True]
+    if not known:
+        _, _, frame = answers[0].data.partition(b"\r\n\r\n")
+        text = f"is this chat at {host}? If so, start it with --web-origin http://{host.lower()}"
+        assert frame[:1] == b"\x88" and frame[2:4] == b"\x03\xf0" and frame[4:].decode() == text
+        assert text in answers[0].what
+
+
 def test_two_origins_are_none() -> None:
     headers = OPENING[:-2], "Origin: http://here:8080", "Origin: http://evil.example"
     assert status(ask("GET /chat HTTP/1.1", *headers)) == 400
