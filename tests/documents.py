@@ -54,7 +54,9 @@ for block in BLOCKS:
         elif block.kind == "diff" and block.source:
             PROGRAMS[re.findall(r"^\+# (\w+\.py)\n", block.text, re.MULTILINE)[0]] = changed(block)
 RUNGS = [name[:-3] for name in PROGRAMS if name.startswith("rung")]
-HANDLERS = [block.text for block in BLOCKS if block.document == "README.md" and block.kind == "python"]
+HANDLERS = [
+    block.text for block in BLOCKS if block.document == "README.md" and block.kind == "python" and not block.source
+]
 
 
 def save_programs(directory: Path) -> None:
