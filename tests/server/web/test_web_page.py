@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -77,6 +78,50 @@ def test_a_command_that_is_too_long_is_not_sent(chatsrv: Start, browser: Browser
     say(ann, "y" * 1024 + "/quit")
     assert carol.wait_for(b"yyy") == b"guest1: " + b"y" * 1023
     assert carol.line() == b"guest1: y/quit"
+
+
+def test_what_somebody_else_says_at_the_same_time_is_not_ones_own(chatsrv: Start, browser: Browser) -> None:
+    server, port = with_web(chatsrv, "--handler", "chat.handlers.nick:nick")
+    ann, carol = visit(browser, port), server.client()
+    say(ann, "first")
+    carol.wait_for(b"first")
+    carol.say("hello")
+    wait_for(ann, "guest2: hello")
+    server.process.send_signal(signal.SIGSTOP)
+    carol.say("same", "/nick carol")
+    say(ann, "same", "/nick ann", "mine")
+    server.process.send_signal(signal.SIGCONT)
+    wait_for(ann, "ann: mine")
+    own = ann.locator(".own").all_inner_texts()
+    assert [text.split()[-2:] for text in own] == [["guest1:", "first"], ["guest1:", "same"], ["ann:", "mine"]]
+    assert ann.evaluate("sent.length") == 0 and not troubles(ann)
+
+
+def test_ones_name_may_change_without_a_word(chatsrv: Start, browser: Browser, tmp_path: Path) -> None:
+    handler = tmp_path / "shy.py"
+    handler.write_text(SHY)
+    server, port = with_web(chatsrv, "--handler", f"{handler}:shy")
+    page, other = visit(browser, port), server.client()
+    other.say("one")
+    wait_for(page, "2-a: one")
+    say(page, "one", "two", "three", "four")
+    wait_for(page, "1-b: four")
+    own = [text.split()[-2:] for text in page.locator(".own").all_inner_texts()]
+    assert own == [["1-a:", "one"], ["1-a:", "two"], ["1-b:", "four"]]
+    assert page.evaluate("sent.length") == 0
+
+
+SHY = """
+def shy(member, room):
+    room.count = getattr(room, "count", 0) + 1
+    number, said = room.count, 0
+    member.tell("Welcome, stranger!")
+    while messages := (yield from member.receive()):
+        for message in messages:
+            member.prefix = b"%d-%c: " % (number, b"ab"[said // 2])
+            said += 1
+            room.publish(member, message)
+"""
 
 
 HOSTILE: list[bytes | str] = [
