@@ -16,9 +16,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from certificates import Authority, SecureClient
 from chatting import GREETING, HERE, PREFIX, ROOT, SMALL, Chatsrv, Client, Start, eventually
+from timeless import World
+from wires import House
 
+from chat.handlers.chat import chat
 from chat.server.certificate import TOLD, Certificate
-from loop.tls import TLS
+from chat.server.flags import Options
+from loop import Kernel, sleep
+from loop.tls import RECORD, TLS
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -333,6 +338,74 @@ def test_keys_may_change(secure: Start, authority: Authority, s_client: Any, ord
             other.expect(PREFIX + text[:-1])
             while PREFIX + text != client.stdout.readline():
                 pass
+
+
+class OneWay:
+    """Stands between a client and the server: all goes on to the server, and nothing comes back once it is `closed`."""
+
+    def __init__(self, port: int) -> None:
+        with socket.create_server((HERE, 0)) as listener:
+            self.port = listener.getsockname()[1]
+            self.server = socket.socket()
+            self.server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+            self.server.connect((HERE, port))
+            self.listener = listener.dup()
+        self.name = "{}:{}".format(*self.server.getsockname())
+        self.client: socket.socket | None = None
+        self.closed = False
+
+    def accept(self) -> None:
+        self.client, _ = self.listener.accept()
+        for sock in self.client, self.server:
+            sock.setblocking(False)
+
+    def pass_on(self) -> None:
+        assert self.client
+        for source, target in ((self.client, self.server), (self.server, self.client))[: 1 if self.closed else 2]:
+            try:
+                target.sendall(source.recv(1 << 16))
+            except (BlockingIOError, ConnectionResetError):
+                pass
+
+    def close(self) -> None:
+        for sock in filter(None, (self.client, self.server, self.listener)):
+            sock.close()
+
+
+def test_one_that_asks_for_new_keys_and_does_not_read_is_sent_away(
+    authority: Authority, s_client: Any, tmp_path: Path
+) -> None:
+    def tick() -> Any:
+        while True:
+            yield from sleep(0.001)
+
+    here = House(Kernel(), World(), tmp_path / "journal", chat, Options(), Certificate(authority.issue()).wire)
+    here.kernel.spawn(tick())
+    between = OneWay(here.boxed.getsockname()[1])
+    client = s_client("-tls1_3", "-CAfile", authority.file, "-connect", f"{HERE}:{between.port}")
+    between.accept()
+
+    def member() -> Any:
+        between.pass_on()
+        return here.server.hub.first.members
+
+    here.until(member)
+    wire = here.server.hub.first.members[0].wire
+    between.closed = True
+    kept = []
+    for _ in range(3000):
+        client.stdin.write(b"K\n")
+        while b"KEYUPDATE" not in client.stdout.readline():
+            pass
+        between.pass_on()
+        here.kernel.turn()
+        kept.append(len(wire.kept) + wire.outgoing.pending)
+        if f"{between.name} connection terminated" in here.path.read_text():
+            break
+    assert "terminated: it asks for new keys, and does not read\n" in here.path.read_text()
+    assert max(kept) < 2 * RECORD
+    between.close()
+    here.close()
 
 
 def test_nothing_is_negotiated_anew(secure: Start, authority: Authority, s_client: Any) -> None:
