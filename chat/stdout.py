@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import select
 import stat
+
+from loop import write_some
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,12 +42,19 @@ class Shared:
         """Do nothing: the descriptor belongs to others."""
 
 
+class Pipe(Shared):
+    """A pipe, whose mode need not be changed: what others do not even notice for a moment, they cannot trip over."""
+
+    def write(self, data: bytes | memoryview, /) -> int | None:
+        return write_some(self.fd, data) or None
+
+
 def standard_output() -> tuple[Output, int]:
     """stdout: something to write to, and how much may be written at once without ever waiting in write(2).
 
     Files take everything. Pipes and terminals are opened anew to make them non-blocking, because O_NONBLOCK on
-    descriptor 1 itself would also hit the shell and all others that share it. Where that is not possible, as for a
-    terminal of another user, a pipe that is ready surely takes PIPE_BUF bytes; nothing else promises as much.
+    descriptor 1 itself would also hit the shell and all others that share it. That is not possible for those of another
+    user.
     """
     kind = os.fstat(1).st_mode
     if stat.S_ISREG(kind):
@@ -60,6 +68,4 @@ def standard_output() -> tuple[Output, int]:
             return io.FileIO(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), "w"), 1 << 20
         except OSError:
             pass  # not Linux, a socket, or somebody else's
-    if stat.S_ISFIFO(kind):
-        return io.FileIO(1, "w", closefd=False), select.PIPE_BUF
-    return Shared(1), 1 << 20
+    return (Pipe if stat.S_ISFIFO(kind) else Shared)(1), 1 << 20

@@ -38,7 +38,12 @@ class Signals:
             raise
 
     def catch(self, number: int, frame: object) -> None:
-        self.caught[number] = None
+        if number not in self.caught:
+            self.caught[number] = None
+            try:
+                self.writer.send(bytes([number]))  # the interpreter's own write may have failed
+            except OSError:
+                pass  # the socket is full, which wakes the task as well
 
     def wait(self) -> Coroutine[list[int]]:
         """COROUTINE. Returns the numbers of the signals that have come since the last call, at least one, each once."""

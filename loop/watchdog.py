@@ -45,7 +45,7 @@ class Watchdog:
         self.ticking = signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
         if not self.ticking:
             signal.signal(signal.SIGALRM, self.tick)
-            atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)  # a tick without a handler would end us
+            atexit.register(set_ticking, 0)  # a tick without a handler would end us
         for number in signals.before.keys() & ends:
             signal.signal(number, self.end)
 
@@ -57,7 +57,7 @@ class Watchdog:
         if not self.ticking:
             self.ticking = True
             if signal.getsignal(signal.SIGALRM) == self.tick:  # else a handler's module has its own by now
-                signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
+                set_ticking(TICK)
         return found
 
     def tick(self, number: int, frame: FrameType | None) -> None:
@@ -65,7 +65,7 @@ class Watchdog:
         task, where = running(frame)
         step = self.turn, id(task)
         if self.polling:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            set_ticking(0)
             self.ticking = False
         elif self.seen != step:
             self.seen = step
@@ -75,7 +75,7 @@ class Watchdog:
 
     def end(self, number: int, frame: FrameType | None) -> None:
         """Quick, because a signal interrupts also this: with more to do, a burst of them would end in recursion."""
-        self.signals.caught[number] = None
+        self.signals.catch(number, frame)
         now = time.monotonic()
         self.asked = self.asked or now
         if self.asked_in[0] != self.turn:
@@ -84,6 +84,14 @@ class Watchdog:
         if long and not self.polling and now > self.asked + 1:
             complain(f"ended by signal {number}, in the middle of this:\n{running(frame)[1]}")
             os._exit(1)
+
+
+def set_ticking(seconds: float) -> None:
+    """Have a tick every so many seconds, or none for 0. If the system refuses that, the program goes on unwatched."""
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    except OSError:
+        pass
 
 
 def running(frame: FrameType | None) -> tuple[Task | None, str]:

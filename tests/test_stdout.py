@@ -55,13 +55,24 @@ def test_hazard_30_a_terminal_of_another_user_takes_what_it_has_room_for(termina
     assert fill(terminal, *UNPRIVILEGED).endswith(" bytes, blocking: True")
 
 
-def test_hazard_30_a_socket_and_a_pipe_take_what_they_have_room_for() -> None:
+def test_hazard_30_a_socket_takes_what_it_has_room_for() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert fill(theirs.fileno()).endswith(" bytes, blocking: True")
+
+
+@needs_setpriv
+@pytest.mark.parametrize("whose", ["ours", "another user's"])
+def test_hazard_30_a_pipe_takes_what_it_has_room_for_though_others_use_it(whose: str) -> None:
     reader, writer = os.pipe()
+    through = []
+    if whose == "another user's":
+        os.fchmod(writer, 0)
+        through = UNPRIVILEGED
     try:
-        assert fill(writer) == f"{1 << 16} bytes, blocking: True" or sys.platform != "linux"
+        said = fill(writer, *through)
+        assert said.endswith(" bytes, blocking: True")
+        assert said.startswith(f"{1 << 16} bytes") or sys.platform != "linux"
     finally:
         os.close(reader)
         os.close(writer)

@@ -35,6 +35,14 @@ def resolve(host: str, port: int) -> list[Address]:
     return [(family, address) for family, _, _, _, address in found]
 
 
+def find(host: str, port: int) -> list[Address]:
+    """All addresses of a host. If there are none, that ends the program: status 1 and one line."""
+    try:
+        return resolve(host, port)
+    except OSError as error:
+        sys.exit(f"chatclient: cannot find {harmless(host)}: {why(error)}")
+
+
 def host_and_port(text: str) -> tuple[str, int | None]:
     """Parse a host that may have a port: localhost:3100, 127.0.0.1:3100, [::1]:3100. An address like ::1 has none."""
     found = HOST.fullmatch(text)
@@ -91,15 +99,15 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     """Run the client. It ends by SystemExit, with the status or with a line for stderr and status 1."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run(), so that Ctrl-C does not wait for the resolver
-    occupy_standard_descriptors()
-    options = parse()
     try:
-        addresses = resolve(options.host, options.port)
-    except OSError as error:
-        sys.exit(f"chatclient: cannot find {harmless(options.host)}: {why(error)}")
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run(), so that Ctrl-C does not wait for the resolver
+        occupy_standard_descriptors()
+        options = parse()
+        client = Client(options, find(options.host, options.port))
+    except (OSError, ImportError) as error:
+        sys.exit(f"chatclient: cannot start: {why(error) if isinstance(error, OSError) else error}")
     try:
-        Client(options, addresses).run()
+        client.run()
     except OSError as error:
-        sys.exit(f"chatclient: cannot start: {why(error)}")
+        sys.exit(f"chatclient: cannot go on: {why(error)}")

@@ -31,11 +31,11 @@ RESERVE = 32  # descriptors that are not for members: ours, and those of clients
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the server until a signal ends it; returns the exit status."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until we listen to signals: no KeyboardInterrupt, no traceback
-    occupy_standard_descriptors()
-    options = parse(arguments)
     try:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # until we listen to signals: no KeyboardInterrupt
+        occupy_standard_descriptors()
+        options = parse(arguments)
         limit = raise_descriptor_limit()
     except (OSError, ImportError) as error:
         return cannot_start(error)
@@ -107,10 +107,18 @@ def serve(options: Options, ports: Ports, handler: Handler, start: Start | None)
             server = Server(kernel, ports.listeners, journal, options, handler, start, ports.wires)
             return run(server, signals, ports)
         finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, signal.SIGALRM})  # no late one may change the status
-            close(signals)
+            ignore_from_now_on(signals)
     finally:
         close(output, poller)
+
+
+def ignore_from_now_on(signals: Signals) -> None:
+    """At the end: no late signal may change the exit status."""
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, signal.SIGALRM})
+    except OSError:
+        pass
+    close(signals)
 
 
 def traced(poller: Poller, server: Callable[[], Server], path: str, seconds: float) -> Kernel:
