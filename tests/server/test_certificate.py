@@ -364,7 +364,7 @@ class OneWay:
         for source, target in ((self.client, self.server), (self.server, self.client))[: 1 if self.closed else 2]:
             try:
                 target.sendall(source.recv(1 << 16))
-            except (BlockingIOError, ConnectionResetError):
+            except (BlockingIOError, ConnectionError):
                 pass
 
     def close(self) -> None:
