@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from certificates import Authority
 from chatting import PATIENCE, PREFIX, ROOT, Start
-from cluster.real import HERE, Redis, free_port
+from cluster.real import HERE, Redis, Sentinel, eventually, free_port
 
 
 @pytest.fixture
@@ -56,3 +56,48 @@ def test_why_it_is_not_trusted_is_said_in_one_line(redis: Redis, authority: Auth
     assert refusal(f"rediss://localhost:{port}?ca=/nonexistent") == begin + missing
     plain = f"chatsrv: --cluster rediss://{HERE}:{redis.port}/0 (stream chat): "
     assert refusal(f"rediss://{HERE}:{redis.port}").startswith(plain)
+
+
+class SecureSentinel(Sentinel):
+    """One that speaks TLS, with the Redis that it watches as well."""
+
+    def arguments(self) -> list[str]:
+        arguments = super().arguments()
+        config = self.directory / "sentinel.conf"
+        config.write_text(config.read_text().replace(f" {self.watched.port} 1", f" {port_of(self.watched)} 1"))
+        return arguments
+
+
+def test_a_sentinel_that_speaks_tls_leads_to_the_master_and_then_to_its_copy(
+    redis: Redis, authority: Authority, chatsrv: Start, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file, ports = authority.issue(), [str(free_port()) for _ in range(2)]
+    keys = {"tls-cert-file": file, "tls-key-file": file, "tls-ca-cert-file": authority.file, "tls-auth-clients": "no"}
+    flags = [word for name, value in keys.items() for word in (f"--{name}", value)]
+    others = [
+        Redis(
+            tmp_path_factory.mktemp("copy"),
+            *("--tls-port", ports[0], *flags, "--tls-replication", "yes", "--replicaof", HERE, port_of(redis)),
+        )
+    ]
+    try:
+        eventually(lambda: b"master_link_status:up" in others[0].ask("INFO", "replication"))
+        lines = f"tls-port {ports[1]}", "tls-replication yes", *(f"{name} {value}" for name, value in keys.items())
+        others.append(SecureSentinel(tmp_path_factory.mktemp("sentinel"), redis, *lines))
+        eventually(lambda: len(others[1].ask("SENTINEL", "REPLICAS", "chat")) == 1)
+        url = f"rediss+sentinel://localhost:{ports[1]}/chat?ca={authority.file}"
+        one, other = (chatsrv("--cluster", url).client() for _ in range(2))
+        one.say("hello")
+        for client in one, other:
+            client.wait_for(PREFIX + b"hello")
+        eventually(lambda: others[0].ask("XLEN", "chat") == redis.ask("XLEN", "chat"), "a copy of all")
+        redis.kill()
+        other.say("again")
+        for client in one, other:
+            client.wait_for(PREFIX + b"again")
+        begin = f"chatsrv: --cluster rediss+sentinel://localhost:{ports[1]}/chat/0 (stream chat): "
+        assert refusal(url.partition("?")[0]).startswith(begin + "no TLS: the certificate is not to be trusted")
+        assert refusal(url.replace("rediss", "redis").partition("?")[0]).startswith(begin.replace("rediss", "redis"))
+    finally:
+        for running in others:
+            running.kill()
