@@ -12,7 +12,7 @@ import pytest
 from simulation import table
 from simulation.mutate import Mutation, caught
 from simulation.mutations import MUTATIONS
-from simulation.run import failure_of
+from simulation.run import CLUSTERS, failure_of
 
 SEEDS = 400
 ROOT = Path(__file__).parents[1]
@@ -22,6 +22,13 @@ def test_whatever_happens_the_oracle_is_content() -> None:
     for seed in range(SEEDS):
         failure, _ = failure_of(seed)
         assert not failure, f"{failure}\n`make simulate SEED={seed}` shows what happened"
+
+
+@pytest.mark.skipif(not CLUSTERS, reason="hiredis is not installed")
+def test_whatever_happens_to_a_cluster_the_oracle_is_content() -> None:
+    for seed in range(SEEDS // 4):
+        failure, _ = failure_of(seed, cluster=True)
+        assert not failure, f"{failure}\n`python -m simulation --cluster --seed {seed}` shows what happened"
 
 
 def test_a_seed_repeats_exactly_in_any_process() -> None:

@@ -97,3 +97,35 @@ def check_losses(stream: Stream, order: list[Message]) -> None:
     for before, lost, after in zip(stream.slices, stream.lost, stream.slices[1:]):
         if before and after:
             assert lost == place[after[0]] - place[before[-1]] - 1
+
+
+def check_whole(stream: Stream, order: list[Message], to_the_end: bool) -> None:
+    """It is a slice of `order`, and what is missing in it was told, with its number; `to_the_end`: up to the end."""
+    assert all(stream.lost), "a loss without a number"
+    heard = stream.messages()
+    lost = [*map(int, filter(None, stream.lost)), 0]
+    if to_the_end:
+        at = len(order) - len(heard) - sum(lost)
+    elif heard:
+        first = next(number for number, slice in enumerate(stream.slices) if slice)
+        at = order.index(heard[0]) - sum(lost[:first])
+    else:
+        return
+    for slice, missing in zip(stream.slices, lost):
+        assert slice == order[at : at + len(slice)], "not a contiguous piece of the order"
+        at += len(slice) + missing
+    assert at <= len(order), "more is missing than there is"
+
+
+def check_together(whole: list[Message], other: list[Message], said: Iterable[Message]) -> None:
+    """One that was told of no loss has missed nothing that was `said` since it came, and has the order of the other."""
+    common = set(whole) & set(other)
+    first = [message for message in whole if message in common]
+    assert first == [message for message in other if message in common], "two orders, and one was not told"
+    heard = set(whole)
+    since: dict[str, int] = {}
+    for sender, number in whole:
+        since.setdefault(sender, number)
+    for sender, number in said:
+        if number > since.get(sender, number):
+            assert (sender, number) in heard, "something is missing, and nobody was told"

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from .chart import chart
-from .run import failure_of
+from .run import CLUSTERS, failure_of
 
 FAULTS = """
 accept failed: ECONNABORTED; accept failed: EMFILE; accept failed: ENOBUFS; accept would block after all;
@@ -27,12 +27,21 @@ stdout full; stdout stalled; text read after a failed send; the server closed wi
 the echo handler; the nick handler; the epoll poller; the kqueue poller; the select poller;
 told something by a task other than its own
 """
+OF_CLUSTERS = """
+a cluster settled; a loss was told; a node has joined; accident: a file is kept; accident: a node stops;
+accident: a state is deleted; accident: a stranger from the future writes; accident: a stranger writes;
+accident: a stream is deleted; accident: a stream is trimmed; accident: another master;
+accident: another node comes; accident: cut a line; accident: cut a line at a byte; accident: everything is flushed;
+accident: numbers are forgotten; accident: part or mend a node; accident: redis falls back; accident: redis refuses;
+accident: redis starts again; accident: scripts are flushed; accident: silence a line; accident: slow the lines;
+accident: the clock is put back; accident: the ids are used up
+"""
 
 
-def replay(seed: int, picture: str = "") -> int:
+def replay(seed: int, picture: str = "", cluster: bool | None = None) -> int:
     """Run one seed and print its history; draw it, too, if there is a file for the picture."""
     history: list[str] = []
-    failure, _ = failure_of(seed, history)
+    failure, _ = failure_of(seed, history, cluster)
     if picture:
         Path(picture).write_text(chart(seed, history, failure), encoding="utf-8")
     print("\n".join(history))
@@ -40,16 +49,16 @@ def replay(seed: int, picture: str = "") -> int:
     return 1 if failure else 0
 
 
-def many(first: int, number: int) -> int:
+def many(first: int, number: int, cluster: bool | None = None) -> int:
     """Run many seeds; stops at the first failure."""
     covered: Counter[str] = Counter()
     begin = told = time.monotonic()
     terminal = sys.stdout.isatty()
     for done in range(number):
-        failure, hits = failure_of(first + done)
+        failure, hits = failure_of(first + done, None, cluster)
         if failure:
             print("\r\x1b[K" if terminal else "", end="")
-            return replay(first + done)
+            return replay(first + done, cluster=cluster)
         covered.update(hits)
         now = time.monotonic()
         if now - told > (0.2 if terminal else 10) or done + 1 == number:
@@ -60,7 +69,8 @@ def many(first: int, number: int) -> int:
     print()
     for fault, times in sorted(covered.items()):
         print(f"{times:10}  {fault}")
-    never = [fault for fault in " ".join(FAULTS.split()).split("; ") if not covered[fault]]
+    expected = [FAULTS, OF_CLUSTERS] if CLUSTERS else [FAULTS]
+    never = [fault for text in expected for fault in " ".join(text.split()).split("; ") if not covered[fault]]
     if never:
         print("never occurred:", ", ".join(never))
     return 1 if never and number >= 1000 else 0
@@ -71,9 +81,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="run this one and print its history")
     parser.add_argument("--seeds", type=int, default=1000, help="how many (default: 1000)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default: 0)")
+    parser.add_argument("--cluster", action="store_true", help="let all of them be clusters, not only every fifth one")
     parser.add_argument("--chart", default="", metavar="FILE.svg", help="draw the one run as a sequence chart")
     options = parser.parse_args()
-    return replay(options.seed, options.chart) if options.seed is not None else many(options.first, options.seeds)
+    cluster = options.cluster or None
+    if options.seed is not None:
+        return replay(options.seed, options.chart, cluster)
+    return many(options.first, options.seeds, cluster)
 
 
 if __name__ == "__main__":

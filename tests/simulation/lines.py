@@ -138,6 +138,7 @@ class Line:
         if self.lines.budgets:
             self.budget = list(self.lines.budgets.pop(0))
         self.session = Session(redis, self.push)
+        self.session.caller = self.caller
         self.lines.all.append(self)
 
     def send(self, data: bytes | memoryview) -> int:

@@ -15,7 +15,7 @@ import chat.server.outbox
 import chat.server.pace
 import chat.server.receiving
 import chat.server.room
-from chat.server.connection import LINGER
+from chat.server.connection import FAREWELL, LINGER
 from loop import TimedOut
 
 from .reference import parts
@@ -126,7 +126,8 @@ class Model:
         self.said = 0  # how many messages
         self.stopped_at = 0.0  # when the server was told to stop
         self.tasks_at_stop: set[Any] = set()  # those of rooms, then
-        self.clustered = False
+        self.shared: Any = None  # in a cluster: what it shares with others
+        self.returning = False  # what is appended now was said here
         self.speaking: tuple[Order, bytes] | None = None  # the room of which the journal hears just now, and the prefix
 
     def room(self, hub: Hub, name: str) -> Room:
@@ -142,24 +143,39 @@ class Model:
     def say(self, order: Order, who: str, line: bytes) -> None:
         """Somebody has said this, and it will come back."""
         self.said += 1
-        if self.clustered:
+        if self.shared:
             order.away.append(Away(self.said, who, line))
 
     def come_back(self, order: Order, text: bytes) -> None:
         """Messages come back as they were said, each once and in their order."""
-        for line in text.splitlines(keepends=True):
-            if not order.away or order.away.popleft().line != line:
+        for line in lines_of(text):
+            if not order.away or order.away[0].line != line:
                 raise Failure(f"{line!r} comes back to {order.name!r} out of order")
+            number, who, _ = order.away.popleft()
+            ear = self.ears.get(who)
+            if ear and ear.open and ear.told and ear.told[0].number < number:
+                elsewhere = any(self.holds_back(ear, ear.told[0], other) for other in self.orders if other is not order)
+                if not elsewhere:
+                    raise Failure(f"{line!r} comes back ahead of {ear.told[0].line!r}, which {who} was told before")
 
     def check_told(self, ear: Ear, told: Told) -> None:
         """What this member has said before it was told this is not on its way any more."""
         for order in self.orders:
-            for number, who, line in order.away:
-                if number > told.number:
-                    break
-                announced = who == "room" and order is told.order and number > told.entered
-                if who == ear.name or announced:
-                    raise Failure(f"{ear.name} is told {told.line!r} ahead of {line!r}, which was said before")
+            if line := self.holds_back(ear, told, order):
+                raise Failure(f"{ear.name} is told {told.line!r} ahead of {line!r}, which was said before")
+
+    def holds_back(self, ear: Ear, told: Told, order: Order) -> bytes:
+        """The message in this room for which that line has to wait, if there is one."""
+        for number, who, line in order.away:
+            if number > told.number:
+                break
+            if who == ear.name or (who == "room" and order is told.order and number > told.entered):
+                return line
+        return b""
+
+
+def lines_of(text: bytes) -> list[bytes]:
+    return [line + b"\n" for line in text.split(b"\n")[:-1]]
 
 
 class Room(chat.server.room.Room):
@@ -185,6 +201,8 @@ class Room(chat.server.room.Room):
         self.model.speaking = None
 
     def append(self, text: bytes, but: Collection[Any] = ()) -> None:
+        if self.model.returning:
+            self.model.come_back(self.order, text)
         spared = {member.ear for member in but}
         self.order.text += text
         for ear in self.order.hearers:
@@ -209,7 +227,7 @@ class Member(chat.server.member.Member):
             text = (line.encode() if isinstance(line, str) else line) + b"\n"
             ear.told.append(Told(text, model.said, ear.order, ear.entered))
         super().tell(line)
-        if ear.told and ear.open and not model.clustered:
+        if ear.told and ear.open and not model.shared:
             raise Failure(f"{self.name} was told {ear.told}, which is not due to it")
 
     def queue(self, line: bytes) -> None:
@@ -320,7 +338,7 @@ class Member(chat.server.member.Member):
             if not self.model.tasks_at_stop.isdisjoint(self.hub.tasks):
                 raise Failure("the goodbyes are said, though rooms' tasks go on")
             took = world.now - self.model.stopped_at
-            if took > LINGER + 0.1 and not (world.leaps or world.stops):
+            if took > LINGER + (FAREWELL if self.model.shared else 0) + 0.1 and not (world.leaps or world.stops):
                 raise Failure(f"the goodbyes are said {took:g} s after the server was told to stop")
         if reason == self.failure.lower() and self.receiving and (link.incoming or link.fin):
             raise Failure(f"{self.name} is kicked, though what it has said is still read")
@@ -336,7 +354,12 @@ class Member(chat.server.member.Member):
                 self.check_overlooked(link.roomy, "there was room to send")
         elif reason.startswith("more than "):
             messages = self.ear.should.count(b"\n", self.ear.link.out)
-            most = self.ear.due + (messages + 3) * chat.server.outbox.OVERHEAD
+            cluster: Any = self.hub.cluster
+            most = (
+                (cluster.links.whispers.get(self, 0) if cluster else 0)
+                + self.ear.due
+                + (messages + 3) * chat.server.outbox.OVERHEAD
+            )
             if most <= options.max_lag:
                 raise Failure(f"{self.name} is kicked, but only {self.ear.due} bytes are due to it")
             told = self.ear.being_told

@@ -13,7 +13,7 @@ import importlib.machinery
 import importlib.util
 import sys
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -249,7 +249,8 @@ def broken(mutation: Mutation) -> Iterator[FailureOf]:
     finder = Finder(mutation)
     sys.meta_path.insert(0, finder)
     try:
-        yield importlib.import_module("simulation.run").failure_of
+        clustered = mutation.module.startswith("chat.server.cluster.")
+        yield partial(importlib.import_module("simulation.run").failure_of, cluster=clustered)
     finally:
         sys.meta_path.remove(finder)
         for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:

@@ -161,6 +161,11 @@ class Oracle:
         return watched
 
     @property
+    def return_time(self) -> float:
+        """How long, at the end, the server may wait for what comes back from a cluster."""
+        return FAREWELL + LINGER if self.model.shared else 0.0
+
+    @property
     def timely(self) -> bool:
         """Whether times can be asked for: false alarms begin a wait anew, and a clock that leaps leaves no time."""
         world = self.world
@@ -177,7 +182,8 @@ class Oracle:
         self.was_held |= hub.pace.held or stalled
         if turns > 300 and turns % 10:  # long runs are much of the same
             return
-        if self.spread_in == turns and hub.changed and self.handler == "chat" and not self.was_held:
+        alone = not (self.was_held or self.model.shared)
+        if self.spread_in == turns and hub.changed and self.handler == "chat" and alone:
             raise Failure("spread() has run before one that readiness had woken: half of its work is left")
         rooms = [hub.first, hub.nowhere, *(hub.rooms.values() if hub.rooms else ())]
         everybody = self.server.connections
@@ -238,18 +244,19 @@ class Oracle:
             raise Failure("idle, though the journal has lines and stdout takes them")
         if journal.size > chat.server.journal.WAITING + journal.largest + 200:
             raise Failure(f"{journal.size} bytes wait for stdout")
-        if hub.pace.gathered or hub.pace.talking or hub.changed or hub.apart:
+        talking = hub.pace.talking and not self.model.shared  # in a cluster, what they said is on its way
+        if hub.pace.gathered or talking or hub.changed or hub.apart:
             raise Failure(
                 f"idle, though {hub.pace.gathered} bytes are to be spread, or {list(hub.apart)} to be sent to"
             )
-        if hub.pace.held and self.timely and world.now > self.held_since + 2:
+        if hub.pace.held and not hub.pace.full and self.timely and world.now > self.held_since + 2:
             raise Failure(f"nobody is read from since {self.held_since}")
         if len(server.connections) or self.stopped_at is None:
             self.empty_since = world.now
         self.empty_since = max(self.empty_since, self.stopped_at or 0.0)
-        if world.now > self.empty_since + 2 * LINGER + SLACK and self.timely:
+        if world.now > self.empty_since + 2 * LINGER + self.return_time + SLACK and self.timely:
             raise Failure(f"all are gone since {self.empty_since}, and the server is still there")
-        if self.stopped_at and self.timely and world.now > self.stopped_at + LINGER + SLACK:
+        if self.stopped_at and self.timely and world.now > self.stopped_at + LINGER + self.return_time + SLACK:
             late = [member.name for member in self.server.connections if not member.reason]
             if late or not self.model.tasks_at_stop.isdisjoint(hub.tasks):
                 raise Failure(f"the server was told to stop {world.now - self.stopped_at:g} s ago, but {late} were not")
@@ -335,7 +342,7 @@ class Oracle:
     def check(self) -> None:
         self.check_ends()
         self.check_journal()
-        for order in self.model.orders:
+        for order in self.model.orders if not self.model.shared else ():
             self.check_order(order.name, bytes(order.text), order.said)
         for client in self.clients:
             try:

@@ -6,6 +6,7 @@ It does no I/O: a Session is fed bytes, and pushes bytes. Time is its owner's.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import hiredis
 from chat.server.cluster.script import SCRIPT
 
 Id = tuple[int, int]
+Said = tuple[int, int]  # of a node's message: the number of its entry, and its place in it
 NODE = 100  # entries of a stream that `MAXLEN ~` removes together
 MANY = 9_999_999_999
 TOP = (1 << 64) - 1
@@ -48,7 +50,9 @@ class FakeRedis:
         self.connected = 0  # how many connections there ever were
         self.no_unblock = False
         self.refuse = ""  # the error that writing ends with
-        self.written: list[bytes] = []  # every message that a node has ever written
+        self.master = ""  # of a Sentinel: where it says that the master is
+        self.written: dict[bytes, dict[bytes, list[Said]]] = {}  # in a stream, by a node: all messages ever
+        self.orders: dict[bytes, list[tuple[str, int]]] = {}
 
     def now(self) -> int:
         """Milliseconds since 1970."""
@@ -141,9 +145,25 @@ class FakeRedis:
         if int(number) > seen:
             state = state._replace(offset=b"%d" % (int(state.offset) + int(messages)))
             state = add(state, b"node", node, b"number", number, b"text", text)
-            self.written += text.splitlines()
+            self.note(keys[0], node, int(number), int(messages))
             self.keys[db, keys[3]] = number
         return [state.epoch, state.offset]
+
+    # What was written, for the oracle: a message's name is its node, and the how manieth it is of that one's here.
+
+    def note(self, stream: bytes, node: bytes, number: int, messages: int) -> None:
+        written = self.written.setdefault(stream, {}).setdefault(node, [])
+        for place in range(messages):
+            if not written or (number, place) > written[-1]:
+                written.append((number, place))
+            self.orders.setdefault(stream, []).append(self.name_of(stream.decode(), node, number, place))
+
+    def name_of(self, stream: str, node: bytes, number: int, place: int) -> tuple[str, int]:
+        return node.decode(), bisect_left(self.written[stream.encode()][node], (number, place))
+
+    def order(self, stream: str) -> list[tuple[str, int]]:
+        """All messages in the order in which they were first written."""
+        return list(dict.fromkeys(self.orders.get(stream.encode(), ())))
 
     def get(self, db: int, key: bytes) -> bytes:
         value = self.keys.get((db, key), b"")
@@ -171,6 +191,7 @@ class Session:
         self.push = push
         self.reader = hiredis.Reader(notEnoughData=Ellipsis)
         self.db = 0
+        self.caller = ""  # who has made this connection
         self.trusted = not redis.password
         self.blocked: tuple[int, list[bytes], list[Id]] | None = None  # what it waits for
         redis.connected += 1
@@ -241,6 +262,10 @@ class Session:
             raise Error("ERR DB index is out of range")
         self.db = int(number)
         return OK
+
+    def do_sentinel(self, verb: bytes, name: bytes) -> Any:
+        assert verb.upper() == b"GET-MASTER-ADDR-BY-NAME" and self.redis.master
+        return [f"{self.redis.master}.{self.caller}".encode(), b"6379"] if name == b"chat" else b"*-1\r\n"
 
     def do_client(self, verb: bytes, *rest: bytes) -> Any:
         if verb.upper() == b"ID":

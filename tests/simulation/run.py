@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import chat.server.journal
@@ -16,6 +17,7 @@ import chat.server.sending
 import chat.server.server
 import loop.diagnose
 import loop.poller
+from chat.server.connection import FAREWELL
 from chat.server.flags import Options
 from loop import EpollPoller, Kernel, KqueuePoller, ReadWait, SelectPoller, WriteWait, join, recv, sleep
 
@@ -30,16 +32,20 @@ from .systems import Epoll, Files, Kqueue, Select
 from .world import Failure, World, once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from loop import Task
     from loop.traps import Coroutine
+
+    from .shared import Shared
 
 POLLERS: dict[str, tuple[Any, Any]] = {
     "epoll": (Epoll, EpollPoller),
     "kqueue": (Kqueue, KqueuePoller),
     "select": (Select, SelectPoller),
 }
+CLUSTERS = find_spec("hiredis") is not None
+FEW = 5  # one seed of so many is that of a cluster
 PATIENCE = 3.0  # seconds of the processor's time that a run may take: it takes a few milliseconds
 
 
@@ -59,7 +65,7 @@ def installed(*changes: tuple[Any, str, Any]) -> Iterator[None]:
 class Run:
     """The life of one world."""
 
-    def __init__(self, seed: int, history: list[str] | None = None) -> None:
+    def __init__(self, seed: int, history: list[str] | None = None, cluster: bool = False) -> None:
         self.world = world = World(seed, history)
         pick, chance = world.pick, world.chance
         world.stderr = Stderr()
@@ -92,8 +98,13 @@ class Run:
         self.ears: dict[str, Ear] = {}
         self.nodes: list[Node] = []
         self.lives: list[Task] = []
+        self.shared: Shared | None = None
+        if cluster:
+            from .shared import Shared
+
+            self.shared = Shared(world)
         self.calm = chance() < 0.5  # the end comes when nobody has anything left to do
-        self.orders: list[str] = []  # for the task behind the bell
+        self.orders: list[Callable[[], object]] = []  # for the task behind the bell
 
     def go(self) -> None:
         """Run to the end, and ask the oracle. Raises Failure."""
@@ -108,6 +119,7 @@ class Run:
             (chat.server.room, "Room", lambda hub, name: hub.journal.model.room(hub, name)),
             (chat.server.server, "Member", lambda *about: about[3].journal.model.member(*about)),
             *self.constants,
+            *(self.shared.installed() if self.shared else ()),
         ):
             self.build()
             try:
@@ -118,12 +130,14 @@ class Run:
                     if node.ended_at is None:
                         raise Failure(f"a server has failed: {world.stderr.text.decode()}")
                     took = node.ended_at - (node.oracle.stopped_at or 0)
-                    if took > 9 and node.oracle.timely:
+                    if took > (9 + FAREWELL if self.shared else 9) and node.oracle.timely:
                         raise Failure(f"the end took {took:g} seconds")
                 oracles = [node.oracle for node in self.nodes]
                 check_world(world, oracles)
                 for one in oracles:
                     one.check()
+                if self.shared:
+                    self.shared.check_streams()
             except BaseException as error:
                 for task in list(world.kernel.tasks):  # quietly, now: not by the garbage collector in another run
                     try:
@@ -140,7 +154,8 @@ class Run:
         pick, chance = world.pick, world.chance
         world.poller = self.poller()
         world.kernel = kernel = Kernel(world.poller, world.clock)
-        self.add_node()
+        for _ in range(pick(1, 2, 2, 3) if self.shared else 1):
+            self.add_node(at_start=True)
         world.bell = Bell(world)
         world.turned = self.turned
         world.idle = self.idle
@@ -178,21 +193,55 @@ class Run:
         for node in self.nodes:
             node.trouble(span)
         self.interruptions(span)
+        if self.shared:
+            from .accidents import Accidents
+
+            self.accidents = Accidents(self, self.shared)
+            world.at(chance() * pick(0, 0.01, 1.0), self.accidents.happen())
+            if self.calm:
+                world.at(span, self.wait_for_calm(self.shared))
         if not self.calm:
-            world.at(pick(0, chance(), chance() * span, chance() * span), once(lambda: self.ring("stop")))
+            world.at(pick(0, chance(), chance() * span, chance() * span), once(lambda: self.ring(self.stop)))
 
     # Nodes.
 
-    def add_node(self) -> Node:
+    def add_node(self, at_start: bool = False) -> None:
         node = Node(self.world, self.ears, self.options, self.handler, self.quiet, len(self.nodes))
         self.nodes.append(node)
+        if self.shared:
+            self.shared.join(node, at_start)
         self.lives.append(self.world.kernel.spawn(node.live(), "server"))
-        return node
 
     def live(self) -> Coroutine[None]:
         """COROUTINE. Until the last node has ended."""
-        for life in list(self.lives):
+        for life in self.lives:  # there may be more of them meanwhile
             yield from join(life)
+
+    def wait_for_calm(self, shared: Shared) -> Iterator[float]:
+        """Steps for World.at: until nobody has anything left to do."""
+        while not (shared.over and all(client.finished for client in self.world.clients)):
+            yield 1.0
+        self.ring(lambda: self.world.kernel.spawn(self.settle(shared), "settling"))
+
+    def settle(self, shared: Shared) -> Coroutine[None]:
+        """COROUTINE. Let all that was said become known to all, and ask whether it is; then comes the end."""
+        world = self.world
+        self.accidents.mend()
+        world.be_calm()
+        yield from sleep(shared.settled)
+        for node in self.nodes:
+            if node.oracle.stopped_at is None:
+                node.server.hub.first.announce(f"this was node {node.number}")
+        yield from sleep(shared.settled)
+        world.count("a cluster settled")
+        shared.check_settled([node for node in self.nodes if node.oracle.stopped_at is None])
+        self.check_waiting()
+        self.stop()
+
+    @property
+    def ended(self) -> bool:
+        """Whether all are told to stop."""
+        return all(node.oracle.stopped_at is not None for node in self.nodes)
 
     def home(self, client: Client) -> Node:
         """Where that one is connected."""
@@ -204,7 +253,8 @@ class Run:
 
     def idle(self) -> None:
         for node in self.nodes:
-            node.oracle.idle()
+            if node.ended_at is None:
+                node.oracle.idle()
 
     # Trouble that no client makes.
 
@@ -213,14 +263,15 @@ class Run:
         pick, chance = world.pick, world.chance
         if chance() < 0.25:
             for _ in range(pick(1, 3)):
-                world.at(chance() * span, once(lambda: self.ring("meddle")))
+                world.at(chance() * span, once(lambda: self.ring(self.interfere)))
         if chance() < 0.3:
             world.telling = pick(0.01, 0.1)
         if chance() < 0.15:
             world.meddling = pick(0.002, 0.02)
             self.meddlings = 3
 
-    def ring(self, what: str) -> None:
+    def ring(self, what: Callable[[], object]) -> None:
+        """Have a task do this."""
         self.orders.append(what)
         self.world.bell.rings += 1
 
@@ -232,11 +283,11 @@ class Run:
             except OSError:
                 yield from sleep(0.1)
                 continue
-            if self.orders.pop(0) == "stop":
-                for node in self.nodes:
-                    node.stop()
-            else:
-                self.interfere()
+            self.orders.pop(0)()
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
 
     def meddle(self, client: Client | None) -> None:
         """Between two system calls, by way of whichever task makes them."""
@@ -281,10 +332,10 @@ class Run:
 
     def stuck(self) -> bool:
         """Nothing will happen any more. At a calm end that is the moment to stop."""
-        if self.nodes[0].oracle.stopped_at is not None or self.orders:
+        if self.ended or self.orders or self.shared:
             return False
         self.check_waiting()
-        self.ring("stop")
+        self.ring(self.stop)
         return True
 
     def check_waiting(self) -> None:
@@ -329,10 +380,13 @@ class Run:
             count("journal left lines out")
 
 
-def failure_of(seed: int, history: list[str] | None = None) -> tuple[str, Counter[str]]:
-    """What the oracle says about a seed ("" if all is well), and how often which fault occurred."""
+def failure_of(seed: int, history: list[str] | None = None, cluster: bool | None = None) -> tuple[str, Counter[str]]:
+    """What the oracle says about a seed ("" if all is well), and how often which fault occurred.
+
+    `cluster`: whether there are several servers in it; None: the seed decides.
+    """
     Failure.found.clear()
-    run = Run(seed, history)
+    run = Run(seed, history, CLUSTERS and seed % FEW == FEW - 1 if cluster is None else cluster)
 
     def hangs(*_: object) -> None:
         raise Failure("the server does not come back to the poller, nor make a system call")

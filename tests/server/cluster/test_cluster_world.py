@@ -7,7 +7,6 @@ from functools import partial
 from typing import Optional
 
 import pytest
-from cluster import accidents
 from cluster.calm import CalmWorld, Node
 from cluster.oracle import Stream, check, check_losses
 from hypothesis import assume, given, settings
@@ -260,16 +259,6 @@ def test_stream_deleted_and_the_clock_put_back() -> None:
     both = streams(nodes)
     check(both, reset=True)
     assert all(stream.slices[-1] == [("0", 6), ("0", 7), ("1", 6)] for stream in both.values())
-
-
-@pytest.mark.parametrize("hundred", range(4))
-def test_accidents(hundred: int) -> None:
-    """`python -m cluster.accidents` tries more of them, and shows one."""
-    for seed in range(100 * hundred, 100 * hundred + 100):
-        try:
-            accidents.run(seed).check()
-        except Exception as error:
-            raise AssertionError(f"seed {seed}") from error
 
 
 @settings(max_examples=200)
