@@ -17,8 +17,8 @@
 Read in this order: traps (what a task may ask for), task, waitqueue, kernel, poller, stream, signals, diagnose,
 watchdog.
 
-Most ideas are older: tasks, traps and a kernel are those of David Beazley's course on coroutines and of his curio; the
-undo is early Tulip's; that only what can block is a coroutine, and mistakes are answered with a guess, is trio's.
+Most ideas are older. Tasks, traps and a kernel come from David Beazley's course on coroutines and from his curio. The
+undo comes from early Tulip. From trio comes that only what can block is a coroutine, and the guess at a mistake.
 """
 
 from .diagnose import complain, explain, report, vital

@@ -1,8 +1,8 @@
 """Signals, sockets and deques, without the modules of the standard library that are built around them.
 
-`signal`, `socket` and `collections` are Python around the modules of C that are imported here. Most of what they add is
-enums, which print the name of a number, and to import them takes three quarters of the time in which a server starts.
-Whoever needs what they add imports them as usual; a number is the same number there.
+`signal`, `socket` and `collections` are written in Python, around modules in C that are imported here instead. Most of
+what they add is enums, which print the name of a number. To import them takes three quarters of the time in which a
+server starts. A module that needs what they add imports them as usual; the numbers are the same there.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ else:
 
 
 class Socket(socket.socket):
-    """A socket with what of socket.socket is used here: accept() and `with`.
+    """A socket with the methods of socket.socket that are used here: accept() and those for `with`.
 
-    That accept() asks for nothing that is known: the one of socket.socket takes twice as long.
+    Its accept() is given what is known of the listener. The one of socket.socket asks the system, and takes twice as
+    long.
     """
 
     __slots__ = ()

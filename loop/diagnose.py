@@ -18,7 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 def complain(text: str) -> None:
-    """Write lines to stderr, as far as they can go there at once. Never waits and never raises.
+    """Write lines to stderr, or as much of them as fits. Never waits and never raises.
 
     Where stderr and stdout share a pipe whose reader has paused, a blocking write here would stop everything.
     """
@@ -31,7 +31,7 @@ def complain(text: str) -> None:
 
 
 def report(what: str) -> None:
-    """Complain about the exception that is being handled, with its traceback."""
+    """Report the exception that is being handled on stderr, with its traceback."""
     error = sys.exc_info()[1]
     try:
         import traceback  # only now: it takes longer to import than the whole loop
@@ -43,7 +43,7 @@ def report(what: str) -> None:
 
 
 def explain(task: Task) -> str:
-    """What a task waits for, and where each coroutine of its `yield from` chain stands, outermost first."""
+    """What a task waits for, and where each coroutine of its `yield from` chain has stopped, outermost first."""
     trap = task.waits_for
     details = [f"{name} {getattr(trap, name)}" for name in ("fd", "timeout") if getattr(trap, name, None) is not None]
     lines = [f"{task.name}: {type(trap).__name__ if trap else 'ready'} {', '.join(details)}".rstrip()]
@@ -55,16 +55,16 @@ def explain(task: Task) -> str:
 
 
 def line_of(frame: FrameType) -> str:
-    """A line that says where a function stands, in which file of the project or elsewhere."""
+    """A line that says in which function, and in which file of the project or elsewhere, a coroutine has stopped."""
     code = frame.f_code
     return f"    {code.co_name} at {code.co_filename.removeprefix(ROOT)}:{frame.f_lineno}"
 
 
 def vital(begin: Callable[[], Coroutine[None]], name: str, pause: float = 1.0) -> Coroutine[None]:
-    """COROUTINE. Runs `begin()`, without which the program is of no use, to its end.
+    """COROUTINE. Runs `begin()`, which the program cannot do without, to its end.
 
-    If it fails with an OSError, such as no memory for a moment, it is started again after `pause` seconds. Any other
-    exception is a mistake that will not pass: it ends run(), with SystemExit(1).
+    If it fails with an OSError, such as for want of memory, it is started again after `pause` seconds. Any other
+    exception is a mistake in the program, and ends kernel.run() with SystemExit(1).
     """
     while True:
         try:

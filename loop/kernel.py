@@ -1,8 +1,8 @@
 """The kernel: which task runs next, and what each of them waits for.
 
-A turn asks the poller which descriptors are ready, looks whose time has run out, and lets each task that is ready take
-one step: to its next trap. The kernel carries the trap out, by noting what the task waits for, and goes on to the next
-task. There is one thread: between two yields a task has the whole program to itself.
+In a turn, the kernel asks the poller which descriptors are ready, wakes the tasks whose time has run out, and lets each
+task that is ready take one step: to its next trap. The kernel carries the trap out, by noting what the task waits for,
+and goes on to the next task. There is one thread: between two yields a task has the whole program to itself.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class Kernel:
-    """Runs tasks. `poller` and `clock` (seconds, monotonic) are where the world comes in; tests bring their own.
+    """Runs tasks. `poller` and `clock` (seconds, monotonic) connect it to the system; tests bring their own.
 
-    Not to be called from signal handlers or other threads: the poller would not notice before it returns anyway.
+    Do not call it from signal handlers or other threads: a poll that is going on would not notice.
     """
 
     def __init__(self, poller: Poller | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,20 +38,20 @@ class Kernel:
         # both directions, so it is armed again for the task that is left.
         self.readers: dict[int, Task] = {}
         self.writers: dict[int, Task] = {}
-        self.timers: list[tuple[float, int, Task]] = []  # a heap; the serial keeps equal times from comparing tasks
+        self.timers: list[tuple[float, int, Task]] = []  # a heap; the number keeps it from comparing tasks
         self.serial = count()
         self.running = self.stopping = False
         self.traps: dict[type, tuple[Callable[..., object], Callable[[Task], object]]] = {  # to carry out, to undo
             ReadWait: (self.wait_for, self.leave),
             WriteWait: (self.wait_for, self.leave),
-            Sleep: (lambda task, trap: None, lambda task: None),  # its timer is all there is to it
+            Sleep: (lambda task, trap: None, lambda task: None),  # its timer does all
             Park: (lambda task, trap: trap.tasks.setdefault(task), lambda task: task.trap.tasks.pop(task)),
         }
 
     # Plain calls: what cannot block.
 
     def spawn(self, coroutine: Coroutine[object], name: str = "") -> Task:
-        """Make a task of a coroutine, and of each only one; its first step comes in the next turn.
+        """Make a task of a coroutine, which must not have one yet. Its first step comes in the next turn.
 
         Raises TypeError if it is no generator.
         """
@@ -65,7 +65,7 @@ class Kernel:
     def close(self, sock: Stream) -> None:
         """Close a socket that tasks may wait for; those get Closed. Nothing else may close such a socket.
 
-        The system uses a descriptor's number again at once. So its waiters and its arming must be gone before.
+        The system uses a descriptor's number again at once. So its waiters are woken, and it is disarmed, before.
         """
         fd = sock.fileno()
         if fd >= 0:
@@ -76,7 +76,7 @@ class Kernel:
         try:
             sock.close()
         except OSError:
-            pass  # about what was sent before; the descriptor is closed all the same
+            pass  # about what was sent before; the descriptor is closed nevertheless
 
     def drop(self, task: Task) -> None:
         """End a task that cancel() does not end. The only place where a waiting coroutine is closed."""
@@ -90,9 +90,9 @@ class Kernel:
         task.abandon()
 
     def run(self, until: Task | None = None) -> None:
-        """Turn until the task `until` has ended, no task is left, or stop() was called.
+        """Run turns until the task `until` has ended, no task is left, or stop() was called.
 
-        Raises RuntimeError if all tasks wait for each other, so that nothing could wake them, and if a task calls it.
+        Raises RuntimeError if all tasks wait for each other, so that nothing could wake them, or if a task calls it.
         """
         if self.running:
             raise RuntimeError("run() inside a task; did you mean `yield from join(task)`?")
@@ -104,7 +104,7 @@ class Kernel:
             self.running = self.stopping = False
 
     def stop(self) -> None:
-        """Make run() return after this turn, whatever still waits; before run(), make it return at once."""
+        """Make run() return after this turn, even if tasks still wait. Called before run(), make it return at once."""
         self.stopping = True
 
     # The turn.
@@ -113,7 +113,7 @@ class Kernel:
         """Collect all readiness, wake tasks whose time has run out, then run one step of each that is ready by now.
 
         Tasks that other tasks have woken run last, so they find all that this turn brings. A task that becomes ready
-        meanwhile runs in the next turn, so none can keep the others from the poller.
+        meanwhile runs in the next turn. Otherwise tasks that keep waking each other would keep the poller waiting.
         """
         readers, writers, ready = self.readers, self.writers, self.ready
         ready_before = len(ready)
@@ -137,7 +137,7 @@ class Kernel:
             return  # it was dropped while it was ready
         error = task.error
         try:
-            if error is None or task.trap is NOTHING_YET:  # thrown into what never began, it would run no `finally`
+            if error is None or task.trap is NOTHING_YET:  # thrown in before its `try`, it would run no `finally`
                 trap = next(task.coroutine)
             else:
                 task.error = None
@@ -160,12 +160,12 @@ class Kernel:
                     self.set_timer(task, trap.timeout)
                 carry_out(task, trap)
                 task.undo = undo
-            except Exception as refusal:  # it does not wait, and is told at its `yield`
+            except Exception as refusal:  # the task does not wait: its `yield` raises this
                 task.error = refusal
                 task.timer = None
                 self.ready.append(task)
         finally:
-            error = None  # else its traceback and this frame keep each other alive, and a dead task's locals
+            error = None  # else the traceback and this frame keep each other alive, and the ended task's locals
 
     def fail(self, task: Task, error: BaseException) -> None:
         """End a task that has raised. An Exception is reported, Cancelled is not; anything else comes out of run()."""
@@ -214,10 +214,10 @@ class Kernel:
     # Time.
 
     def set_timer(self, task: Task, timeout: float) -> None:
-        """Let the task's trap run out in `timeout` seconds.
+        """Wake the task in `timeout` seconds, if nothing else wakes it before.
 
-        Most timers never go off, because their task is woken before. Such a timer is not searched for in the heap: it
-        counts no more, since it is not its task's `timer` any longer, and goes when its time or a cleaning has come.
+        Most timers never go off, because their task is woken before. Such a timer stays in the heap, but is ignored: it
+        is not its task's `timer` any more. It is removed when its time has come, or when there are too many like it.
         """
         if not timeout >= 0:
             raise ValueError(f"a timeout is a number of seconds, not {timeout}")  # NaN would block the heap
@@ -225,10 +225,10 @@ class Kernel:
         heappush(self.timers, task.timer)
 
     def expire(self, now: float) -> None:
-        """Answer the traps whose time had run out by `now`, which was before the poll.
+        """Wake the tasks whose time had run out by `now`, which was before the poll.
 
-        Because of them the poll did not wait, and it reported all that had come. So a task whose answer came while this
-        process stood still (stopped, or in a long step) does not time out.
+        Because of their timers the poll did not wait, and it reported all that had come. So a task whose answer came
+        while this process was stopped, or in a long step, does not time out.
         """
         if len(self.timers) > 2 * len(self.tasks) + 100:
             self.timers = [timer for timer in self.timers if timer[2].timer is timer]
@@ -240,7 +240,7 @@ class Kernel:
                 task.wake(None if isinstance(task.trap, Sleep) else TimedOut("nothing happened in time"))
 
     def time_to_wait(self, now: float) -> float | None:
-        """How long the poller may wait, in seconds: not at all if a task is ready, for ever if nothing is timed."""
+        """How long the poller may wait, in seconds: 0 if a task is ready, None (for ever) if there is no timer."""
         if self.ready:
             return 0
         while self.timers and self.timers[0][2].timer is not self.timers[0]:

@@ -1,13 +1,13 @@
-"""Which descriptors are ready: three systems, one face.
+"""Which descriptors are ready: three systems, one interface.
 
-Arming is one-shot. Readiness that nobody has asked for is then reported at most once, where a lasting registration
-reports it again at every poll: a peer that resets while nobody reads from it (an error cannot be masked), or a
-registration that outlives its descriptor because a duplicate of it is still open, would keep the processor busy for
-good. The price is one system call a wait.
+Arming is one-shot: an event is reported once. A lasting registration would report it at every poll, and keep the
+processor busy in two cases. One is a peer that resets while no task reads from it, because an error cannot be masked.
+The other is a descriptor that was closed while a duplicate of it is still open, because its registration stays. The
+price is one system call for each wait.
 
-Ready means "do not expect to wait", which an error or a hang-up fulfils for both directions: the next recv or send
-tells what it is. Files and devices like /dev/null are always ready. select says so; the other two pollers keep what
-their system refuses or gets wrong in `always`.
+Ready means that a call will not wait. After an error or a hang-up, that is true of both directions: the next recv or
+send tells what has happened. Files and devices like /dev/null are always ready. select says so; the other two pollers
+keep in `always` what their system refuses or gets wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST = 1023  # reports that one call to the system returns
 
 
 class Poller(Protocol):
-    """What the kernel asks of each of them."""
+    """What the kernel needs of each poller."""
 
     def arm(self, fd: int, want: int) -> None:
         """Report `fd` once, as soon as one of `want` (READ | WRITE) is ready; 0 takes that back.
@@ -63,7 +63,7 @@ class EpollPoller:
         except FileExistsError:
             self.epoll.modify(fd, mask)  # it is armed, for something else
         except FileNotFoundError:
-            self.epoll.register(fd, mask)  # it was closed without a word, and its number is another one's now
+            self.epoll.register(fd, mask)  # it was closed behind our back, and another one has its number now
         except PermissionError:
             self.always[fd] = want
 
@@ -93,7 +93,7 @@ class EpollPoller:
 
 
 class KqueuePoller:
-    """macOS and BSD. A filter a direction, gone once it was reported; `armed` knows which are there."""
+    """macOS and BSD. Each direction has a filter, which is deleted once it was reported; `armed` has those left."""
 
     def __init__(self) -> None:
         self.kqueue = select.kqueue()
@@ -113,7 +113,7 @@ class KqueuePoller:
         try:
             self.kqueue.control(changes, 0)
         except FileNotFoundError:
-            pass  # what was to be deleted went with a descriptor that was closed without a word
+            pass  # what was to be deleted is gone: its descriptor was closed behind our back
         self.armed[fd] = want
 
     def forget(self, fd: int) -> None:
@@ -156,7 +156,7 @@ class SelectPoller:
         writers = [fd for fd, want in self.armed.items() if want & WRITE]
         try:
             readable, writable, _ = select.select(readers, writers, [], timeout)
-        except OSError:  # one was closed behind our back: its task will learn that from its next call
+        except OSError:  # one was closed behind our back: its task will get that error from its next call
             readable = writable = [fd for fd in self.armed if not is_open(fd)]
         found = [(fd, READ) for fd in readable] + [(fd, WRITE) for fd in writable]
         for fd, _ in found:
@@ -176,7 +176,7 @@ def is_open(fd: int) -> bool:
 
 
 def default_poller() -> Poller:
-    """The best this system has. It is closed in a forked child, which would otherwise disarm descriptors here, too."""
+    """The best poller of this system. A forked child closes it, because it would disarm descriptors here, too."""
     if hasattr(select, "epoll"):
         poller = EpollPoller()
         os.register_at_fork(after_in_child=poller.close)

@@ -1,9 +1,9 @@
 """Signals as one more thing to read.
 
 A Python signal handler runs between two instructions of the main program, and a poll that it interrupts goes on waiting
-(PEP 475). So the interpreter is told to write to a socket as well when a signal comes, and a task that reads from it is
-woken as by any other input. The interpreter does so for every signal that has a handler, even in a forked child. Which
-of the wanted signals have really come to this process, the handler notes.
+(PEP 475). So the interpreter is told to write to a socket when a signal comes, and a task that reads from that socket
+is woken as by any other input. The interpreter does so for every signal that has a handler, even in a forked child. So
+the handler notes which of the wanted signals have really come to this process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .traps import Coroutine
 class Signals:
     """Catches the signals `numbers` from now until close(). Only in the main thread, and one such object at a time.
 
-    A signal that is ignored stays ignored: nohup, or what else started the program, wants it so.
+    A signal that is ignored stays ignored: nohup, or another program that started this one, wants it so.
     """
 
     def __init__(self, *numbers: int) -> None:
@@ -48,19 +48,19 @@ class Signals:
     def wait(self) -> Coroutine[list[int]]:
         """COROUTINE. Returns the numbers of the signals that have come since the last call, at least one, each once."""
         while (yield from recv(self.reader, 4096)) and not self.caught:
-            pass  # it was somebody else's
+            pass  # it was another signal, or one of another process
         caught, self.caught = self.caught, {}
         return list(caught)
 
     def dismiss(self, number: int) -> None:
-        """Take the bytes of this signal out of the socket, so that it wakes nobody. Those of others stay."""
+        """Take the bytes of this signal out of the socket, so that it wakes no task. Those of other signals stay."""
         try:
             self.writer.send(self.reader.recv(4096).replace(bytes([number]), b""))
         except OSError:
             pass  # the socket is empty
 
     def close(self) -> None:
-        """Put everything back as it was. Nobody may be waiting any more. What was not returned stays in `caught`."""
+        """Restore the handlers. No task may be waiting any more. Signals that were not returned stay in `caught`."""
         for number, handler in self.before.items():
             signal.signal(number, handler or signal.SIG_DFL)
         self.before.clear()

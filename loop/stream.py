@@ -1,15 +1,13 @@
 """System calls as sequential generator functions.
 
 Each reads like the blocking call of the same name; only `accept` returns all the connections that are there. Readiness
-is a hint: the data may be gone again, the connection may have been reset, so each call is tried anew when the system
-says it would block after all.
+is a hint: the data may be gone again. So each call waits again when the system says that it would block after all.
 
-`recv` and `accept` wait first, because the peer decides how much comes: a peer that always has more would otherwise
-never let go. `send` tries first, because there is nearly always room. So beware: a loop that only sends may never
-pause.
+`recv` and `accept` wait first. Otherwise a peer that always sends more would keep its task running for ever. `send`
+tries first, because there is nearly always room. So beware: a loop that only sends may never pause.
 
-Sockets must be non-blocking; to send and recv, TLS is one. Timeouts are in seconds, None for none, and raise TimedOut;
-each wait has its own, so a false readiness begins it anew. A call that fails raises OSError as usual.
+Sockets must be non-blocking; send and recv also take a TLS. Timeouts are in seconds, None for none, and raise TimedOut.
+They hold for one wait: when the system said "ready" in error, the time begins anew. A call that fails raises OSError.
 """
 
 from __future__ import annotations
@@ -30,9 +28,9 @@ PLAIN = bytes(range(32, 256))  # what a terminal shows as it is; a newline becom
 
 
 def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[socket.socket, Any]]]:
-    """COROUTINE. Returns what accept(2) gives for each connection that is there, at least one, at most `most`.
+    """COROUTINE. Returns socket and address of each connection that is there, at least one, at most `most`.
 
-    So many a turn, lest a rush of connections should hold up those that are in already.
+    There is a limit so that many connections at once do not delay the clients that are connected already.
     """
     accepted: list[tuple[socket.socket, Any]] = []
     while not accepted:
@@ -42,7 +40,7 @@ def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[sock
                 sock, address = listener.accept()
                 sock.setblocking(False)
                 accepted.append((sock, address))
-        except OSError as error:  # one that comes after some were accepted comes again
+        except OSError as error:  # if it comes after some were accepted, the next call gets it again
             if not accepted and not isinstance(error, BlockingIOError):
                 raise
     return accepted
@@ -105,10 +103,11 @@ def write(fd: int, data: bytes) -> Coroutine[None]:
 
 
 def write_some(fd: int, data: bytes | memoryview) -> int:
-    """os.write as much of `data` as surely does not block, even if the descriptor does; returns how much, perhaps 0.
+    """os.write as much of `data` as surely does not block, even on a blocking descriptor; returns how much, perhaps 0.
 
-    For stdout and stderr: they are shared, so O_NONBLOCK would hit others. A pipe with room takes PIPE_BUF bytes. A
-    terminal may have room for one, and then takes one character or, on Linux, a short text without control characters.
+    For stdout and stderr: other processes share them, and would share O_NONBLOCK. A pipe with room takes PIPE_BUF
+    bytes. A terminal may have room for one, and then takes one character or, on Linux, a short text without control
+    characters.
     """
     if not select.select([], [fd], [], 0)[1]:  # another task may have used the room meanwhile
         return 0
@@ -123,7 +122,7 @@ def write_some(fd: int, data: bytes | memoryview) -> int:
 
 
 def write_now(fd: int, data: bytes | memoryview) -> int:
-    """os.write; on Linux, but for terminals, BlockingIOError instead of a wait if another process has used the room."""
+    """os.write. On Linux, except for terminals, raises BlockingIOError if another process has used the room."""
     try:
         return os.pwritev(fd, [data], -1, os.RWF_NOWAIT)
     except BlockingIOError:
@@ -133,12 +132,12 @@ def write_now(fd: int, data: bytes | memoryview) -> int:
 
 
 def readable(file: Source, timeout: float | None = None) -> Coroutine[None]:
-    """COROUTINE. Returns when there is something to read, or the end of it, or an error waits to be seen."""
+    """COROUTINE. Returns when there is something to read: data, the end, or an error."""
     yield ReadWait(file, timeout)
 
 
 def writable(file: Source, timeout: float | None = None) -> Coroutine[None]:
-    """COROUTINE. Returns when there is room, or an error waits to be seen."""
+    """COROUTINE. Returns when there is room to write, or an error."""
     yield WriteWait(file, timeout)
 
 

@@ -1,4 +1,4 @@
-"""A task: one generator, and where it stands."""
+"""A task: one generator, and what it waits for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Busy(RuntimeError):
 
 
 class TimedOut(Exception):
-    """Raised at a trap whose timeout has run out. Not OSError's TimeoutError, which TCP raises about a dead peer."""
+    """Raised at a trap whose timeout has run out. It is not TimeoutError, by which TCP reports a dead peer."""
 
 
 NOTHING_YET = object()
@@ -67,7 +67,7 @@ class Task:
         self.make_ready()
 
     def make_ready(self) -> None:
-        """The second half of waking, when the task has been taken out of where it waits. Its timer counts no more."""
+        """The second half of waking: the task has been taken out of where it waits. Its timer is ignored now."""
         self.undo = self.timer = None
         self.ready_queue.append(self)
 

@@ -1,10 +1,9 @@
 """What a task may yield.
 
 A trap is a request to the kernel, the way a system call is a request to an operating system: the task stops at its
-`yield`, the kernel suspends it, and resumes it there when the request is answered. A trap is inert data: it says what
-is wanted and does nothing itself. There are four, and only code in loop/ yields them; everywhere else a pause is a
-`yield from` of one of the coroutines in stream.py and waitqueue.py. A coroutine, here, is a generator whose yields are
-traps.
+`yield`, the kernel suspends it, and resumes it there when the request is answered. A trap says what is wanted and does
+nothing itself. There are four, and only code in loop/ yields them; everywhere else a pause is a `yield from` of one of
+the coroutines in stream.py and waitqueue.py. A coroutine, here, is a generator whose yields are traps.
 
 `timeout` is in seconds; None waits for ever. When it runs out, TimedOut is raised at the `yield`.
 """
@@ -39,7 +38,7 @@ class WriteWait(Wait):
 
 
 class Sleep:
-    """For `timeout` seconds, which is the answer here, not an error. 0: until the next turn."""
+    """For `timeout` seconds; it does not raise TimedOut. 0: until the next turn."""
 
     __slots__ = ("timeout",)
 

@@ -8,10 +8,10 @@ from .traps import Coroutine, Park
 
 
 class WaitQueue:
-    """Tasks waiting for something to come true, first come, first woken.
+    """Tasks that wait for something to happen; the one that has waited longest is woken first.
 
-    Waking is a hint, like readiness. Between the wake-up and the waiter's step, another task may have taken what there
-    was. So a waiter checks in a loop, with no pause between the check and the wait:
+    Waking is a hint, like readiness. Between the wake-up and the waiter's step, another task may have used up what the
+    waiter was woken for. So a waiter checks in a loop, with no pause between the check and the wait:
 
         while not ready():
             yield from queue.wait()

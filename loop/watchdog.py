@@ -1,9 +1,9 @@
 """Reports a step that takes too long, while it lasts.
 
-A task that computes, or blocks in a system call, keeps everybody waiting, and the kernel, too. Signal handlers still
-run: while the program is busy, SIGALRM ticks twice a second, and a tick in the same step as the one before has found a
-long one. A turn is what happens between two polls, so all this is a poller around another one. When a tick finds the
-program waiting, the ticking ends until it has waited: an idle program is left alone.
+A task that computes, or blocks in a system call, stops all tasks and the kernel, too. Signal handlers still run. So
+while the program is busy, a timer of the system sends SIGALRM twice a second. If two of these signals come in the same
+step, the step is too long. The watchdog is a poller around another one, because a turn is what happens between two
+polls. If a signal finds the program waiting in a poll, the timer stops until that poll has returned.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ TICK = 0.5  # seconds
 
 
 class Watchdog:
-    """The poller `poller`, watched; it does nothing more if somebody else handles SIGALRM.
+    """The poller `poller`, watched. If other code handles SIGALRM, nothing is reported.
 
-    Of the signals `ends`, which `signals` catches, one that comes over a second after the first ends the process with
-    status 1 if the turn takes long: the task that would obey it cannot run.
+    `ends` are signals that `signals` catches. If the first of them is not obeyed because a step takes long, one that
+    comes over a second later ends the process with status 1.
     """
 
     def __init__(self, poller: Poller, signals: Signals, *ends: int) -> None:
@@ -74,7 +74,7 @@ class Watchdog:
             complain(f"nobody else can run while this takes its time:\n{where}")
 
     def end(self, number: int, frame: FrameType | None) -> None:
-        """Quick, because a signal interrupts also this: with more to do, a burst of them would end in recursion."""
+        """Quick, because signals interrupt this function, too: if it took long, many signals would make it recurse."""
         self.signals.catch(number, frame)
         now = time.monotonic()
         self.asked = self.asked or now
