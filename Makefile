@@ -26,7 +26,7 @@ run:
 	./chatsrv $(FLAGS)
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile $(if $(FAST),--fast)
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist worksteal $(if $(FAST),--fast)
 	$(if $(FAST),,$(BIN)/python test.py)
 
 # Tests of what is imported and how long things take may fail while they are measured; the figures are right all the same.
