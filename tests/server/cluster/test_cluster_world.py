@@ -23,7 +23,6 @@ from chat.server.cluster.follow import SILENCE
 from chat.server.cluster.links import UNSETTLED
 from chat.server.cluster.wire import TIMEOUT
 
-
 Budget = tuple[Optional[int], Optional[int]]
 
 
