@@ -13,7 +13,7 @@ from bench.bounds import BOUNDS, Bound, judge
 from bench.measure import Case, Measure, carry_out, run
 from bench.oracle import CYCLE, Cycles, Oracle, Violation, Wire
 from bench.report import beside, ratio, report, short_table, table
-from bench.servers import PROJECT, chatsrv
+from bench.servers import PROJECT, chatsrv, find
 
 
 def heard(cycles: Cycles, *lines: tuple[int, int]) -> bytes:
@@ -100,6 +100,18 @@ def test_each_workload_runs_and_is_reported() -> None:
     found = report(cases, rows, "test")
     assert "| fan-out, 12 clients, 64 B | ns of CPU a delivery | chatsrv |" in table(json.loads(json.dumps(found)))
     assert "fan-out, 12 clients, 64 B" in short_table(found)
+
+
+@linux
+def test_tls_is_measured_beside_stunnel() -> None:
+    names = ["chatsrv-tls", "chatsrv-stunnel"]
+    _, missing = find(names)
+    if missing:
+        pytest.skip("; ".join(missing))
+    case = plan.idle(12, names, 0.05, "idle-tls")
+    case.rounds = 1
+    ours, theirs = (row["values"]["bytes_per_client"][0] for row in carry_out([case]))
+    assert 0 < ours < theirs, "what stunnel needs is not counted"
 
 
 @linux

@@ -98,7 +98,7 @@ def comparison(found: Report) -> Figure:
     rows = rows_of(found, "last_p50_us", workload="latency", clients=100)
     title = "One message to 100 clients: the last has it (median, line to p99)"
     bars(last, rows, "last_p50_us", "microseconds", title, reach="last_p99_us")
-    idle = rows_of(found, "bytes_per_client", workload="idle")
+    idle = [row for row in rows_of(found, "bytes_per_client", workload="idle") if row.get("name") != "idle-tls"]
     clients = idle[0]["job"]["clients"] if idle else 0
     bars(
         memory, idle, "bytes_per_client", "KiB", f"Memory of the server for each of {clients:,} idle clients", 1 / 1024

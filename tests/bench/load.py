@@ -1,6 +1,6 @@
 """The load generator: one process, one core, many clients.
 
-    python -m tests.bench.load '{"workload": "fanout", "port": 3100, "pid": 123, "clients": 100, ...}'
+    python -m tests.bench.load '{"workload": "fanout", "port": 3100, "pids": [123], "clients": 100, ...}'
 
 It prints its result as one line of JSON. Plain epoll and as little as possible for each client, because it must not be
 what is measured: receivers that are not sampled have the system throw away what has come (MSG_TRUNC, Linux), so no byte
@@ -40,18 +40,18 @@ Job = dict[str, Any]
 
 
 class Process:
-    """What a process uses, since this object was made."""
+    """What a process uses, since this object was made; or several together, of which the first one is the server."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, *pids: int) -> None:
+        self.pids = pids
         self.start = self.times()
         self.began = time.perf_counter()
 
     def times(self) -> tuple[float, float]:
         """Seconds on a core, and waiting for one, of all threads."""
         used = waited = 0
-        for thread in os.listdir(f"/proc/{self.pid}/task"):
-            with open(f"/proc/{self.pid}/task/{thread}/schedstat") as file:
+        for task in (f"/proc/{pid}/task/{thread}" for pid in self.pids for thread in os.listdir(f"/proc/{pid}/task")):
+            with open(f"{task}/schedstat") as file:
                 fields = file.read().split()
             used += int(fields[0])
             waited += int(fields[1])
@@ -65,14 +65,14 @@ class Process:
 
     def memory(self, field: str = "VmRSS") -> int:
         """Bytes; VmHWM is the most there were."""
-        with open(f"/proc/{self.pid}/status") as file:
-            for line in file:
-                if line.startswith(field + ":"):
-                    return int(line.split()[1]) << 10
-        raise LookupError(field)
+        total = 0
+        for pid in self.pids:
+            with open(f"/proc/{pid}/status") as file:
+                total += next(int(line.split()[1]) << 10 for line in file if line.startswith(field + ":"))
+        return total
 
     def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        return len(os.listdir(f"/proc/{self.pids[0]}/fd"))
 
 
 # Clients.
@@ -97,7 +97,7 @@ def connect(job: Job, count: int, says: Sequence[bytes] = (b"",), greeting: byte
 
     Where there is none, they come one by one, each when the server has accepted the one before.
     """
-    server = Process(job["pid"])
+    server = Process(*job["pids"])
     descriptors = server.descriptors()
     poller = select.epoll()
     heard: dict[int, bytes] = {}
@@ -254,7 +254,7 @@ class Audience:
 def fanout(job: Job, wire: Wire) -> Job:
     """Some clients talk, all hear: as much as the server takes, `burst` lines at a time, or `rate` lines a second."""
     audience = Audience(job, wire, min(job.get("senders", 10), job["clients"]))
-    server, own = Process(job["pid"]), Process(os.getpid())
+    server, own = Process(*job["pids"]), Process(os.getpid())
     burst = job.get("burst", 0)
     if wire.gentle:
         burst = min(burst, GENTLE) or GENTLE
@@ -276,7 +276,7 @@ def fanout(job: Job, wire: Wire) -> Job:
         if start_total is None:
             talk.adapt()
             if now - began > job.get("warm", 0.5) and (talk.settled or now - began > WARMING):
-                start_total, server, own = total, Process(job["pid"]), Process(os.getpid())
+                start_total, server, own = total, Process(*job["pids"]), Process(os.getpid())
         elif now - server.began >= job["seconds"]:
             break
     busy, own_busy = server.busy(), own.busy()
@@ -401,7 +401,7 @@ def latency(job: Job, wire: Wire) -> Job:
     warm = job["samples"] // 10
     for number in range(1, warm + job["samples"] + 1):
         if number == warm + 1:
-            server, generator = Process(job["pid"]), Process(os.getpid())
+            server, generator = Process(*job["pids"]), Process(os.getpid())
         expected = number * size
         echo = 0.0
         begun = now = time.perf_counter()
@@ -434,7 +434,7 @@ def churn(job: Job, wire: Wire) -> Job:
     poller = select.epoll()
     waiting: dict[int, socket.socket] = {}
     begun = done = start = 0
-    server, own = Process(job["pid"]), Process(os.getpid())
+    server, own = Process(*job["pids"]), Process(os.getpid())
     descriptors = server.descriptors()
     began = last = time.perf_counter()
     warm: float | None = 0.3
@@ -458,7 +458,7 @@ def churn(job: Job, wire: Wire) -> Job:
         elif now - last > PATIENCE:
             raise Violation(f"nobody was greeted for {PATIENCE:g} s")
         if warm is not None and now - began > warm:
-            warm, start, server, own = None, done, Process(job["pid"]), Process(os.getpid())
+            warm, start, server, own = None, done, Process(*job["pids"]), Process(os.getpid())
         elif warm is None and now - server.began > job["seconds"] and done > start:
             break
     busy = server.busy()
@@ -480,11 +480,15 @@ def churn(job: Job, wire: Wire) -> Job:
 
 def idle(job: Job, wire: Wire) -> Job:
     """Clients that do nothing: what the server's memory grows by for each, and the processor time it uses meanwhile."""
-    server = Process(job["pid"])
+    server = Process(*job["pids"])
     before = server.memory()
-    clients = connect(job, job["clients"], [wire.subscribe], wire.greeting)
+    clients: list[Any]
+    if wire.secure:
+        clients = [Secured(job["web_port"], wire.greeting) for _ in range(job["clients"])]
+    else:
+        clients = connect(job, job["clients"], [wire.subscribe], wire.greeting)
     time.sleep(0.5)
-    server = Process(job["pid"])
+    server = Process(*job["pids"])
     time.sleep(job["seconds"])
     busy = server.busy()
     result = {
@@ -503,9 +507,11 @@ def idle(job: Job, wire: Wire) -> Job:
             if not events:
                 raise Violation(f"{len(waiting)} clients did not hear what was said after the silence")
             for fd, _ in events:
-                if waiting.pop(fd).recv(100) != b"127.0.0.1: still there?\n":
+                heard = waiting[fd].recv_into(TRASH, 100)
+                if TRASH[:heard] != b"127.0.0.1: still there?\n":
                     raise Violation("a client heard something else than what was said")
                 poller.unregister(fd)
+                del waiting[fd]
     return result
 
 

@@ -68,6 +68,7 @@ WEB: dict[str, Any] = {  # at a rate that both can keep: else those that take lo
     "burst": 0,
 }
 TLS: dict[str, Any] = {**WEB, "name": "tls", "title": "100 clients, 90 of them with TLS, 3,000 messages/s"}
+SECURE = "chatsrv", "chatsrv-tls", "chatsrv-stunnel"
 STUCK: dict[str, Any] = {"name": "stuck", "title": "fan-out, 100 clients, 64 B, and one that never reads", "stuck": 1}
 
 
@@ -88,9 +89,13 @@ def churn(servers: list[str], seconds: float) -> Case:
     return Case("churn", "connect, be greeted, close", servers, {"workload": "churn", "seconds": seconds}, CHURN)
 
 
-def idle(clients: int, servers: list[str], seconds: float) -> Case:
+def idle(clients: int, servers: list[str], seconds: float, name: str = "idle", what: str = "idle clients") -> Case:
     job = {"workload": "idle", "clients": clients, "seconds": seconds}
-    return Case("idle", f"{clients:,} idle clients", servers, job, IDLE)
+    return Case(name, f"{clients:,} {what}", servers, job, IDLE)
+
+
+def idle_tls(seconds: float) -> Case:
+    return idle(500, [*SECURE], seconds, "idle-tls", "idle clients with TLS, or plain ones")
 
 
 def start(servers: list[str], starts: int) -> Case:
@@ -111,14 +116,15 @@ def quick_plan() -> list[Case]:
         fanout(1000, few, seconds, **TELL),
         fanout(100, ["chatsrv", "chatsrv-cluster"], seconds, **CLUSTER),
         fanout(100, ["chatsrv", "chatsrv-web"], seconds, **WEB),
-        fanout(100, ["chatsrv", "chatsrv-tls"], seconds, **TLS),
+        fanout(100, [*SECURE], seconds, **TLS),
         latency(100, few, 300),
         churn(few, seconds),
         idle(1000, few, seconds),
+        idle_tls(seconds),
         start(["chatsrv", "uvloop-batch"], 5),
     ]
     for case in cases:
-        case.rounds = 1 if case.name == "idle" else 3
+        case.rounds = 1 if case.job["workload"] == "idle" else 3
     return cases
 
 
@@ -142,12 +148,13 @@ def full_plan() -> list[Case]:
         fanout(1000, GREETERS, seconds, **TELL),
         fanout(100, ["chatsrv", "chatsrv-cluster"], seconds, **CLUSTER),
         fanout(100, ["chatsrv", "chatsrv-web"], seconds, **WEB),
-        fanout(100, ["chatsrv", "chatsrv-tls"], seconds, **TLS),
+        fanout(100, [*SECURE], seconds, **TLS),
         stuck,
         latency(100, ALL, 2000),
         latency(1000, ALL, 1000),
         churn(GREETERS, seconds),
         idle(10_000, GREETERS, 2),
+        idle_tls(2),
         start(["chatsrv", *PEERS], 10),
     ]
 

@@ -50,7 +50,8 @@ NCAT = Wire(hear_head=b"", greeting=b"", apart=True, gentle=True)
 class Server:
     """One that can be started. Either it prints that it listens, and where, or {port} in `command` says which.
 
-    `beside` is the command of another one that it needs; {beside} in both is that one's port.
+    `beside` is the command of another one that it needs; {beside} in both is that one's port. `before` is that of one
+    that stands in front of it at {web}, and whose costs are its own.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Server:
     note: str = ""
     most: int = 20_000  # clients it can have
     beside: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
 
 
 class Running:
@@ -86,7 +88,7 @@ class Running:
                 wait(lambda: listens(ports["{beside}"]))
             command = server.command + server.flags(job)
             for place in "{port}", "{web}":
-                if any(place in word for word in command):
+                if any(place in word for word in command + server.before):
                     ports[place] = free_port()
             self.port = ports.get("{port}", 0)
             stdout = self.output or (subprocess.DEVNULL if self.port else subprocess.PIPE)
@@ -96,12 +98,15 @@ class Running:
                     self.port = told_port(line)
             else:
                 wait(lambda: self.ready() or self.process.poll() is not None)
+            self.pid = child(self.process.pid) or self.process.pid  # strace runs it as a child
+            self.pids = [self.pid]
+            if server.before:
+                self.pids.append(self.begin(filled(server.before, ports), subprocess.DEVNULL, core).pid)
             if "{web}" in ports:
                 self.web_port = ports["{web}"]
                 wait(lambda: listens(self.web_port))
             if not self.port or self.process.poll() is not None:
                 raise RuntimeError(f"{server.name} did not start")
-            self.pid = child(self.process.pid) or self.process.pid  # strace runs it as a child
         except BaseException:
             self.stop()
             raise
@@ -133,7 +138,7 @@ class Running:
             key: value.decode() if isinstance(value, bytes) else value
             for key, value in asdict(self.server.wire).items()
         }
-        return {"port": self.port, "web_port": self.web_port, "pid": self.pid, "wire": wire}
+        return {"port": self.port, "web_port": self.web_port, "pids": self.pids, "wire": wire}
 
     def journal_lines(self) -> int:
         """How many lines the journal has, once it grows no more."""
@@ -266,16 +271,36 @@ def web() -> Server:
 
 def secure() -> Server:
     """The project's server, to which those that only hear come with TLS."""
+    server = chatsrv()
+    server.name, server.wire = "chatsrv-tls", SECURE
+    server.command[-1:] = ["{port}", "--host", "127.0.0.1", "--tls", certificate(), "--tls-port", "{web}"]
+    server.note = "the talking clients are plain ones"
+    return server
+
+
+def behind_stunnel() -> Server:
+    """The project's server, to which those that only hear come with TLS, through a stunnel."""
+    if not shutil.which("stunnel"):
+        raise LookupError("stunnel is not installed")
+    server = chatsrv()
+    server.name, server.wire = "chatsrv-stunnel", SECURE
+    server.command[-1:] = ["{port}", "--host", "127.0.0.1"]
+    lines = "foreground = yes", "pid =", "debug = crit", "[chat]", "accept = 127.0.0.1:{web}"
+    settings = "\n".join([*lines, "connect = 127.0.0.1:{port}", f"cert = {certificate()}"])
+    server.before = ["sh", "-c", f"exec stunnel -fd 3 3<<'END'\n{settings}\nEND\n"]
+    server.note = "the talking clients are plain ones; what stunnel uses is counted"
+    return server
+
+
+@functools.cache
+def certificate() -> str:
+    """A file with one, and its key. Raises LookupError."""
     if not shutil.which("openssl"):
         raise LookupError("openssl is not installed")
     file = os.path.join(temporary_directory(), "certificate.pem")
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost"
     subprocess.run([*command.split(), "-keyout", file, "-out", file], check=True, capture_output=True)
-    server = chatsrv()
-    server.name, server.wire = "chatsrv-tls", SECURE
-    server.command[-1:] = ["{port}", "--host", "127.0.0.1", "--tls", file, "--tls-port", "{web}"]
-    server.note = "the talking clients are plain ones"
-    return server
+    return file
 
 
 @functools.cache
@@ -363,6 +388,7 @@ MAKERS: dict[str, Callable[[], Server]] = {
     "chatsrv-cluster": cluster,
     "chatsrv-web": web,
     "chatsrv-tls": secure,
+    "chatsrv-stunnel": behind_stunnel,
     "redis": redis,
     "ncat": ncat,
     **{
