@@ -1,4 +1,4 @@
-"""Text that cannot do anything but be read: for logs and terminals.
+"""Text made harmless for logs and terminals.
 
 Unicode's categories decide. What str.isprintable() refuses is a control, a format character (bidi marks, zero-width
 spaces), a line or paragraph separator, private, unassigned, half a surrogate pair, or a space; only spaces are seen.
@@ -49,7 +49,7 @@ def harmless(text: str) -> str:
 
 
 class Escapes(dict):  # type: ignore[type-arg] # of int and str
-    """What is shown for a character outside of emoji, for str.translate. Keeps a thousand: anybody may send all."""
+    """What is shown for a character outside of emoji, for str.translate. Keeps a thousand; a peer may send all."""
 
     def __missing__(self, code: int) -> str:
         char = chr(code)

@@ -3,18 +3,18 @@
 Messages are separated by b"\\n"; one b"\\r" before it belongs to the separator, which is what telnet sends. A message
 has at most LIMIT bytes, separator not counted; a longer one is sent on in parts, each as soon as it is full.
 
-However the stream is cut into pieces on its way, the same messages come out. So if the next byte could still change
+The same messages come out, however the network cuts the stream into pieces. So if the next byte could still change
 where a part ends, the part waits for that byte.
 """
 
 from __future__ import annotations
 
 LIMIT = 1024  # bytes
-NEWLINE, RETURN = b"\n\r"  # as numbers: to look for b"\n" in bytes, Python first makes an error of why it is no number
+NEWLINE, RETURN = b"\n\r"  # as numbers, which Python finds faster in bytes
 
 
 class Rest(bytes):
-    """A part of a line that was too long, but not the first: it does not stand alone."""
+    """A part of a line that was too long, but not the first part."""
 
 
 class Framer:

@@ -43,7 +43,7 @@ class Shared:
 
 
 class Pipe(Shared):
-    """A pipe, whose mode need not be changed: what others do not even notice for a moment, they cannot trip over."""
+    """A pipe. Its mode is not changed, not even for a moment, so no other process can notice."""
 
     def write(self, data: bytes | memoryview, /) -> int | None:
         return write_some(self.fd, data) or None

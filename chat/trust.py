@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Trust:
-    """In servers whose certificate is from one of the system's authorities, or from one of those in a file.
+    """Trust in servers whose certificate is from one of the system's authorities, or from one of those in a file.
 
-    Or, `blindly`, in any server, which keeps out those that only listen.
+    `blindly`: in any server, which protects only against listeners.
     """
 
     def __init__(self, authorities: str | None, blindly: bool = False) -> None:

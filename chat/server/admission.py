@@ -1,4 +1,4 @@
-"""How many may come in: as members, and to a handshake."""
+"""How many connections are let in: as members, and to a handshake."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Count:
 
 
 class Admission:
-    """Those who are in. With a wire, one is a member only when it has shaken hands.
+    """The connections that were let in. One with a wire counts as a member only after its handshake.
 
-    For a browser asks for a page over one connection, chats over another, and opens some in advance. None of these
-    stands in the way of members, but there may be no more of them than members could still come, or SPARE.
+    A browser gets the page over one connection, chats over another, and opens some in advance. Connections in their
+    handshake keep no member out. But there may be no more of them than there is still room for members, or SPARE.
     """
 
     def __init__(self, options: Options) -> None:

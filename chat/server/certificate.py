@@ -1,4 +1,4 @@
-"""TLS for those that come: the certificate, and each connection's wire."""
+"""TLS for members: the certificate, and each connection's wire."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Certificate:
         self.load()
 
     def load(self) -> None:
-        """Read the files, for the connections to come. Raises ValueError; then those there were are used on."""
+        """Read the files, for new connections. If that raises ValueError, the certificate read before stays in use."""
         certificate, key = self.files
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -91,5 +91,5 @@ class Certificate:
 
 
 def no_password() -> str:
-    """OpenSSL would ask at the terminal, and nobody be served meanwhile."""
+    """OpenSSL would ask at the terminal, and the server would wait for that."""
     raise ValueError("--tls: the key has a password; write it without one: openssl pkey -in KEY -out FILE")

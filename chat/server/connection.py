@@ -1,4 +1,4 @@
-"""The two ends of a connection: the handshake before its handler begins, and what follows when that has ended."""
+"""A connection's beginning, its handshake, and its end, when its handler has ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LINGER = 1.0  # seconds for a peer to take our FIN and send its own
 
 
 def shake_hands(member: Member, wire: Wire) -> Coroutine[bool]:
-    """COROUTINE. Run the wire's handshake; returns whether there is a peer now that can be sent to."""
+    """COROUTINE. Run the wire's handshake; returns whether the peer can be sent to now."""
     try:
         why = yield from wire.handshake(countdown(member.hub.kernel.clock, HANDSHAKE))
     except TimedOut:
@@ -42,12 +42,12 @@ def shake_hands(member: Member, wire: Wire) -> Coroutine[bool]:
     member.handled = True
     member.reason = member.reason or why
     if not member.kicked:
-        yield from linger(member)  # so that the peer gets what it was told
+        yield from linger(member)  # so that the peer gets the last line
     return False
 
 
 def see_off(member: Member) -> Coroutine[None]:
-    """COROUTINE. Deliver what is due, say FIN, and read to the peer's own end.
+    """COROUTINE. Deliver what is due, send a FIN, and read up to the peer's own.
 
     Closing a socket with something unread in it makes TCP send a reset, which can destroy what was just sent.
     """
@@ -59,7 +59,7 @@ def see_off(member: Member) -> Coroutine[None]:
     member.leave()
     if member.end_told and not member.peer_ended:  # the connection has failed, or what came made no sense
         if member.wire:
-            yield from linger(member)  # so that the peer gets what it was told
+            yield from linger(member)  # so that the peer gets the last line
         return
     try:
         left = countdown(member.hub.kernel.clock, FAREWELL)
@@ -77,7 +77,7 @@ def see_off(member: Member) -> Coroutine[None]:
 
 
 def linger(member: Member) -> Coroutine[None]:
-    """COROUTINE. Say FIN, and read to the peer's own, for LINGER at most."""
+    """COROUTINE. Send a FIN, and read up to the peer's own, for at most LINGER."""
     member.socket.shutdown(socket.SHUT_WR)
     left = countdown(member.hub.kernel.clock, LINGER)
     try:
@@ -90,7 +90,7 @@ def linger(member: Member) -> Coroutine[None]:
 def reset_unless_complete(member: Member) -> None:
     """Have the socket's close send a reset if something could not be delivered.
 
-    After a FIN, what the peer has got would look complete.
+    After a FIN, what the peer has received would look complete.
     """
     if member.outbox.lag or member.failure or (member.wire and member.wire.unsent):
         try:

@@ -87,7 +87,7 @@ def declare(flag: Callable[..., Any]) -> None:
 
 
 def make_parser() -> Parser:
-    from ..usage import Parser  # only now: hardly anybody needs to be told
+    from ..usage import Parser  # only now: it is rarely needed
 
     parser = Parser(
         "chatsrv",

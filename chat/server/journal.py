@@ -1,8 +1,8 @@
 """The log on stdout, as one more slow reader.
 
-A paused pager or a full pipe must not stop the chat. So lines are queued, and one task writes them as fast as they are
-taken. When too many are waiting, new ones are counted instead of kept, and as soon as there is room a line says how
-many. If nobody reads any more (`./chatsrv | head -1`), or the disk is full, the chat goes on without its journal.
+A paused pager or a full pipe must not stop the chat. So lines are queued, and one task writes them as fast as stdout
+takes them. When too many wait, new ones are counted instead of kept, and as soon as there is room a line says how many.
+If stdout can no longer be written (`./chatsrv | head -1`, a full disk), the chat goes on without its journal.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 WAITING = 8 << 20  # bytes of lines that may wait: minutes of a busy chat, and small beside the feed's own limit
-PAUSE = 0.1  # seconds before another attempt, when the system could not tell when there is room
+PAUSE = 0.1  # seconds before another attempt, when waiting for room has failed
 LAST_WAIT = 0.2  # seconds without progress after which finish() gives up
 
 
@@ -86,7 +86,7 @@ class Journal:
         self.news.wake()
 
     def write(self) -> Coroutine[None]:
-        """COROUTINE. The journal's only writer. Ends when nobody can read the journal any more."""
+        """COROUTINE. The journal's only writer. Ends when the journal can no longer be written."""
         while not self.closed:
             while not self.size:
                 self.written.wake_all()
@@ -137,7 +137,7 @@ class Journal:
             yield from self.written.wait(timeout)
 
     def finish(self) -> None:
-        """Write what is left, without the kernel, as long as somebody takes it."""
+        """Write what is left, without the kernel, as long as stdout takes it."""
         ready = select.poll()
         ready.register(self.output, select.POLLOUT)
         while self.size and not self.closed and ready.poll(LAST_WAIT * 1000):

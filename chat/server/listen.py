@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 1024  # connections the system holds for us until we accept them
 FIRST = 3  # the first descriptor that is handed over
-# What fails where there is no IPv6, or none that is also IPv4
+# How a call fails where there is no IPv6, or no socket for both IPv6 and IPv4
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENOPROTOOPT)
 IDLE, INTERVAL, PROBES = 60, 15, 4  # keepalive: seconds of silence before TCP probes, between probes, and how many
 SHORTEST = 2 * PROBES  # seconds of TCP_USER_TIMEOUT: keepalive counts in whole ones, and PROBES must have their time
@@ -109,8 +109,8 @@ def resolve(host: str, port: int) -> tuple[int, Any]:
 def prepare(listener: socket.socket, patience: float | None) -> None:
     """Set up a listening socket. Accepted sockets inherit these options, which saves the calls for each of them.
 
-    A peer that acknowledges nothing for `patience` seconds (None: as long as TCP tries) loses its connection, and so
-    does one that answers no probe. With TCP_USER_TIMEOUT, Linux does not count unanswered probes, but gives up at the
+    A peer that acknowledges nothing for `patience` seconds (None: as long as TCP tries) loses its connection. So does
+    one that answers no probe. With TCP_USER_TIMEOUT, Linux does not count unanswered probes, but gives up at the
     first one after that time. So the first probe comes early enough to leave time for PROBES of them.
     """
     listener.setblocking(False)

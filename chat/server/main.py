@@ -87,7 +87,7 @@ def find_handler(where: str) -> tuple[Handler, Start | None]:
     """The handler, and the function that its module wants to be run at the start. Raises ValueError."""
     if where == Options.handler:
         return chat, None
-    from .loading import load_handler  # takes long, and most servers do without it
+    from .loading import load_handler  # its import takes long, and most servers do not need it
 
     return load_handler(where)
 
@@ -174,7 +174,7 @@ def join_cluster(server: Server, url: str, wait: bool) -> int:
 
 
 def abandon(server: Server) -> None:
-    """End at once, but let the journal name every member and what is lost, and finish it if its reader is quick."""
+    """End at once, but let the journal name every member and what is lost, if its reader is quick enough."""
     for member in list(server.connections):
         member.reason = member.reason or "the server is ending"
         server.close(member)

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from .wire import Wire
 
 KICKED = 1.0  # seconds for the handler of a member that was kicked to end
-LOST = 10.0  # seconds for the handler of one that can't be sent to, to read what its peer had said
+LOST = 10.0  # seconds for a handler to read what is left, when its member can't be sent to
 
 # The states of a member's sending side. Only become() changes it.
-NEW = "new"  # its task has not begun, or shakes hands: nothing is sent to it yet
+NEW = "new"  # its task has not begun, or its handshake goes on: nothing is sent to it yet
 TOGETHER = "together"  # it has caught up and shares its room's outbox; spread() sends to it
 APART = "apart"  # it has an outbox of its own, which spread() sends in its next round
-BEHIND = "behind"  # it does not take what it is sent: a task of its own, deliver(), writes what is in its outbox
+BEHIND = "behind"  # it does not take all: a task of its own, deliver(), sends what is in its outbox
 OVER = "over"  # nothing is sent to it any more
 
 CLOSED = Outbox(Feed())  # for all that are over
@@ -36,7 +36,8 @@ CLOSED.close()
 class Member(Receiver):
     """A client as its handler sees it: receive() what it says, tell() it something. Handlers may set attributes.
 
-    `name` is its address and port, `host` the address, `prefix` is put before what it says, `room` is the one it hears.
+    `name` is its address and port, `host` its address; `prefix` is put before what it says; `room` is the room it
+    hears.
     """
 
     __slots__ = (
@@ -143,11 +144,11 @@ class Member(Receiver):
 
     @property
     def overfed(self) -> bool:
-        """So much is due to it that nothing is read from it: what it says would be answered with more."""
+        """So much is due to it that nothing is read from it, because the answers would be due, too."""
         return self.sending == BEHIND and self.outbox.lag > self.hub.options.max_lag // 4
 
     def drain(self, timeout: float | None) -> Coroutine[None]:
-        """COROUTINE. Returns when some of what is due may have been sent. Raises TimedOut."""
+        """COROUTINE. Waits until something of what is due may have been sent. Raises TimedOut."""
         self.drained = self.drained or WaitQueue()
         yield from self.drained.wait(timeout)
 
@@ -156,7 +157,7 @@ class Member(Receiver):
         return self.room or self.hub.nowhere
 
     def acknowledged(self) -> int:
-        """About how many bytes its peer has taken: where the system cannot tell, those that were sent."""
+        """About how many bytes its peer has taken; where the system cannot tell, how many were sent."""
         acked = acknowledged(self.socket)
         return self.outbox.sent_size if acked is None else acked
 
@@ -166,7 +167,7 @@ class Member(Receiver):
             self.become(APART)
 
     def dismiss(self, reason: str, keep: bool = False) -> None:
-        """Note why the member ends. A line that says so is its last: instead of what is due or (`keep`) after it."""
+        """Note why the member ends. Its last line says so: instead of all that is due or, with `keep`, after it."""
         if self.reason:
             return
         self.reason = reason
@@ -195,7 +196,7 @@ class Member(Receiver):
                 self.hub.cluster.leave(self.room, self)
 
     def lose(self, error: OSError) -> None:
-        """A send has failed: send no more. What the peer has said can still be read, up to the end."""
+        """A send has failed: send nothing more. What the peer has said can still be read, up to the end."""
         self.failure = error.strerror or str(error)
         self.become(OVER)
         self.hub.insist(self, LOST)

@@ -4,8 +4,8 @@ All that is said in a room is appended once, in one order, to the room's feed. T
 the last one is still open; *sealing* completes it. A place in the feed is a segment: the first one that was not read
 yet. So a place always lies between two messages. To get one for this moment, seal the feed.
 
-A segment refers only to the next one. So it is kept alive only by readers that have not passed it yet: what all have
-read is freed by itself, and readers that are far behind share what they have yet to read.
+A segment refers only to the next one. So it is kept alive only by readers that have not passed it yet. Python frees
+what all have read, and readers that are far behind share what they have not read yet.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MERGE = 16 << 10  # bytes of lines for one reader that are put together into one
 
 
 class Segment:
-    """A stretch of the feed, whole messages. Once sealed, it has its `data` and a `next` one."""
+    """A piece of the feed, whole messages. Once sealed, it has its `data` and a `next` one."""
 
     __slots__ = ("data", "next", "start")
 
@@ -52,7 +52,7 @@ class Feed:
         self.size += len(text)
 
     def seal(self) -> Segment:
-        """Return the place behind all that was appended, as one that stays."""
+        """Complete the open segment, and return the place behind all that was appended."""
         if self.fresh:
             sealed = self.last
             sealed.data = self.fresh[0] if len(self.fresh) == 1 else b"".join(self.fresh)
@@ -65,7 +65,7 @@ class Feed:
 class Outbox:
     """What is due to one reader: the pieces in `due`, then the feed from `place` on. Once closed, it has no feed.
 
-    Several readers that stand at the same place and have nothing of their own can share one.
+    Several readers that are at the same place and have nothing of their own can share one.
     """
 
     __slots__ = ("feed", "place", "due", "due_size", "sent_size", "cut")
@@ -75,7 +75,7 @@ class Outbox:
         self.feed: Feed | None = feed
         self.place = feed.seal()
         self.due: deque[Piece] = deque()
-        self.due_size = 0  # bytes of `due`, with what pieces cost
+        self.due_size = 0  # bytes of `due`, with the cost of each piece
         self.sent_size = 0  # bytes that were sent, ever
         self.cut = False  # the last byte that was sent was not the end of a message
 

@@ -1,4 +1,4 @@
-"""How much may be read from members. None that keeps reading is overrun; none waits for one that does not read."""
+"""How much may be read from members, so that none that reads is overrun, and none waits for one that does not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECEIVE = 32 << 10  # bytes taken from one socket at once, at most; with 64 KiB,
 TURN = 1 << 20  # bytes taken from all sockets together before they are sent on, about
 LEAST = 1024  # bytes that may always be taken
 GRACE = 0.2  # seconds that a member which is too far behind has to show that it reads
-ENOUGH = 128 << 10  # bytes that it has to take in that time: 1 MB a second, less what acknowledgements may be late
+ENOUGH = 128 << 10  # bytes that it has to take in that time: 1 MB a second, less some for late acknowledgements
 
 
 class Pace:
@@ -41,9 +41,9 @@ class Pace:
         self.most = self.ceiling  # bytes that one member may take in this turn
         self.gathered = 0  # bytes published since the last spreading
         self.talking: set[object] = set()  # members that have published since then
-        self.unchecked = 0  # bytes published since somebody looked how far behind members are
-        # Members that are BEHIND: since when we count what they take, and how much they had taken by then. That was the
-        # last look at which at most half of --max-lag was due, or enough was taken.
+        self.unchecked = 0  # bytes published since the last look at how far behind members are
+        # Members that are BEHIND: the time of the last look at which at most half of --max-lag was due, or enough was
+        # taken; and how many bytes the member had taken by then.
         self.behind: dict[Reader, tuple[float, int]] = {}
         self.overrun = False  # one of them is too far behind, and may be reading
         self.full = False  # the cluster takes no more
@@ -54,8 +54,9 @@ class Pace:
     def share(self) -> int:
         """How many bytes a member may take from its socket now.
 
-        A turn's worth is shared. We expect as many talkers as in the last turn, and give none more than what is left.
-        Otherwise a thousand members that talk at once would put all others --max-lag behind in a single turn.
+        What may be read in a turn is shared. As many members are expected to talk as in the last turn, and none gets
+        more than what is left. Otherwise a thousand of them at once would put all others --max-lag behind in a single
+        turn.
         """
         left = self.budget - self.gathered
         return self.most if self.most <= left else min(self.most, max(LEAST, left))
@@ -63,7 +64,7 @@ class Pace:
     def gather(self, size: int) -> None:
         """Note that `size` bytes were published.
 
-        Members are looked at only once in a while, so that publishing costs the same however many there are.
+        Not every call looks at the members, so that publishing costs the same however many there are.
         """
         self.gathered += size
         self.unchecked += size + OVERHEAD

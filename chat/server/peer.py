@@ -1,4 +1,4 @@
-"""What the system knows of a peer: learned without reading what it has said, or sending it anything."""
+"""What the system knows of a peer, without reading from it or sending to it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def look_at(sock: socket.socket) -> str:
 def acknowledged(sock: socket.socket) -> int | None:
     """How many bytes the peer has acknowledged; None where the system does not tell.
 
-    What it has sent says less: Linux calls a socket writable only when a third of its buffer is free, a megabyte
-    perhaps, and a slow reader may take minutes for that.
+    What was sent says less. Linux calls a socket writable only when a third of its buffer is free, perhaps a megabyte,
+    and a slow reader may take minutes for that.
     """
     try:
         about = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TAKEN.stop)

@@ -1,4 +1,4 @@
-"""Where the server listens, and what the members that come there have for a wire."""
+"""Where the server listens, and which wire the members that come there get."""
 
 from __future__ import annotations
 

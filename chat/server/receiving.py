@@ -1,4 +1,4 @@
-"""The receiving side of a member: what has arrived of what it says, and when more of it may be read."""
+"""The receiving side of a member: what has arrived from its peer, and when more may be read."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns: so that no step of a handler takes long
 MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# Failures of a send, "" for none, after which b"" from recv() still is the peer's end. After any other, it hides that
-# the connection has failed: the system tells of that once, and the send was told.
+# Failures of a send, "" for none, after which b"" from recv() really means the end of the peer's stream. After any
+# other, it may mean that the connection has failed: the system reports that once, and the send got the report.
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS))]
 
 NOTHING: list[bytes] = []
 
 
 class Receiver:
-    """What a member is made of, below its handler, to receive. Its sending side is in Member."""
+    """What a member needs to receive. Its sending side is in Member."""
 
     __slots__ = (
         "hub", "socket", "wire", "prefix",
@@ -47,7 +47,7 @@ class Receiver:
         self.framer = Framer()
         self.unread = NOTHING  # messages that have arrived and were not returned yet
         self.heard_at = hub.kernel.clock() if hub.timed else 0.0  # for --idle-timeout
-        self.paid = 0.0  # the time up to which it has used up its --max-rate
+        self.paid = 0.0  # the time up to which it has used its --max-rate
         self.receiving = False  # its handler is in receive()
         self.peer_ended = False
         self.end_told = False  # its handler knows that there is nothing to come
@@ -61,9 +61,9 @@ class Receiver:
     def receive(self, timeout: float | None = None) -> Coroutine[list[bytes]]:
         """COROUTINE. Returns the messages that have arrived, without newlines, at least one.
 
-        An empty list, once, at the end of the stream. Raises TimedOut if none is complete after `timeout` seconds
-        (None: however long it takes). An OSError, when the connection has failed, passes through here: let it pass.
-        Asked again after either, it ends the handler.
+        At the end of the stream, returns an empty list, once. Raises TimedOut if no message is complete after `timeout`
+        seconds (None: waits for ever), and OSError if the connection has failed, which a handler should let pass. If
+        it is called again after the end or a failure, it ends the handler.
         """
         if self.kicked or self.end_told:
             yield from self.refuse()
@@ -111,13 +111,13 @@ class Receiver:
         finally:
             self.receiving = False
 
-    # Behind it.
+    # What these are made of.
 
     def wait(self, deadline: float | None) -> Coroutine[None]:
         """COROUTINE. Returns when there may be something to read, and --max-rate allows it. Raises TimedOut.
 
-        --max-rate is kept on average. After a silence the first second's worth is free, because a paste is no flood. A
-        member that says nothing for --idle-timeout is kicked here.
+        --max-rate is an average. After a silence, one second's worth is free, because a paste is no flood. A member
+        that says nothing for --idle-timeout is kicked here.
         """
         clock, idle_timeout = self.hub.kernel.clock, self.hub.options.idle_timeout
         if (early := self.paid - clock()) > 0:
@@ -132,7 +132,7 @@ class Receiver:
         if idle_timeout is not None and (until is None or self.heard_at + idle_timeout < until):
             until = self.heard_at + idle_timeout
         if self.failure:
-            until = 0.0  # all that will ever come is there
+            until = 0.0  # nothing more will come
         try:
             yield from readable(self.socket, None if until is None else max(0.0, until - clock()))
         except TimedOut:
@@ -166,7 +166,7 @@ class Receiver:
                     return
 
     def account(self, size: int) -> None:
-        """Note that the member has said something now, which goes out as `size` bytes."""
+        """Note that the member has said something that goes out as `size` bytes."""
         self.heard_at = self.hub.kernel.clock()
         if max_rate := self.hub.options.max_rate:
             self.paid = max(self.paid, self.heard_at - 1) + size / max_rate

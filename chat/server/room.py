@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         def stand_apart(self) -> None: ...
 
     class Cluster(Protocol):
-        """The way through other servers that each message takes into the feed."""
+        """What sends messages through Redis, and appends to the feed what comes back."""
 
         def publish(self, room: Room, text: bytes, member: Any, but: Collection[Any]) -> None: ...
         def tell(self, member: Any, line: bytes) -> bool: ...
@@ -124,7 +124,7 @@ class Room:
     def spawn(self, coroutine: Coroutine[Any], name: str = "") -> Task:
         """Run a coroutine as a task of its own, until it returns, is cancelled (`cancel()`), or the server ends.
 
-        Returns the task. If it fails, that is reported on stderr, and nobody else notices.
+        Returns the task. If it fails, that is reported on stderr, and no other task is affected.
         """
         tasks = self.hub.tasks
 
@@ -140,7 +140,7 @@ class Room:
         tasks[task] = None
         return task
 
-    # Behind it.
+    # What these are made of.
 
     def submit(
         self, member: Hearer | None, who: str, prefix: Text, messages: Text | Iterable[Text], but: Collection[Hearer]

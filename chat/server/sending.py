@@ -1,8 +1,8 @@
 """All that is due to members is sent here. Each socket has one writer, which sends at most once a turn.
 
 spread() is the writer of all members that keep up. A member that does not take all that it is sent has a writer of its
-own, deliver(), until it has caught up. (What a wire says by itself, such as its handshake, the member's own task sends:
-see wire.py.)
+own, deliver(), until it has caught up. (The member's own task sends what a wire itself has to say, such as its
+handshake: see wire.py.)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LAST_TRY = 0.5  # seconds between attempts to send its last bytes to a member th
 def spread(hub: Hub) -> Coroutine[None]:
     """COROUTINE. Sends what is new, once a turn.
 
-    Members that have something to read run before it in each turn, so what they say is sent with the rest.
+    In each turn, it runs after the members that have something to read. So what they say is sent with the rest.
     """
     while True:
         while not (hub.changed or hub.apart):
@@ -63,7 +63,7 @@ def send_to_all(room: Room) -> None:
 def send_to_one(member: Member) -> None:
     """Send what is due to a member that is APART. If nothing is left, it is together with the others again."""
     try:
-        if send_due(member, sys.maxsize):  # all of it, or a member that is told much would fall behind
+        if send_due(member, sys.maxsize):  # all of it; else a member that is told much would fall behind
             member.become(TOGETHER if member.outbox.feed else OVER)
         else:
             fall_behind(member)
@@ -84,7 +84,7 @@ def send_due(member: Member, most: int) -> bool:
 
 
 def taken(wait: BlockingIOError) -> int:
-    """How many bytes a wire has taken that then had to wait; of a socket's own error, 0."""
+    """How many bytes a wire had taken before it had to wait; 0 if the error is a socket's."""
     return getattr(wait, "characters_written", 0)
 
 
@@ -98,7 +98,7 @@ def deliver(member: Member) -> Coroutine[None]:
     """COROUTINE. The writer of a member that is behind, until all is sent."""
     outbox, wire = member.outbox, member.wire
     stall_timeout = member.hub.options.stall_timeout
-    seen, looks = -1, 0  # what its peer had taken at the last look; how many looks since then found no more
+    seen, looks = -1, 0  # what its peer had taken at the last look; for how many looks that has not changed
     try:
         while not outbox.empty or (wire and wire.unsent):
             pause = LAST_TRY if outbox.feed is None else stall_timeout and stall_timeout / LOOKS

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .loading import Handler, Start
     from .wire import MakeWire, Wire
 
-# What accept(2) fails with because of that one connection, or of the network it came through
+# accept(2) fails with these because of the one connection, or of the network it came through
 GONE_BEFORE = set(
     "ECONNABORTED ECONNRESET EPROTO EPERM ETIMEDOUT ENETDOWN ENETUNREACH ENONET EHOSTDOWN EHOSTUNREACH ENOPROTOOPT "
     "EOPNOTSUPP".split()
@@ -109,7 +109,7 @@ class Server:
             helper.cancel()
 
     def spawn(self, name: str, begin: Callable[..., Coroutine[None]], *arguments: object) -> Task:
-        """Run a coroutine without which the server is of no use."""
+        """Run a coroutine that the server cannot do without."""
         return self.kernel.spawn(vital(lambda: begin(*arguments), name), name)
 
     def stop(self) -> None:
@@ -161,10 +161,10 @@ class Server:
                 if self.kernel.clock() >= tell_at:
                     complain(f"chatsrv: cannot accept connections: {error.strerror}; still trying")
                     tell_at = self.kernel.clock() + 60
-                yield from sleep(0.1)  # we are out of something; the connection stays in the backlog, and readable
+                yield from sleep(0.1)  # out of descriptors or memory; the connection stays in the backlog
 
     def let_in(self, sock: socket.socket, address: Any, make_wire: MakeWire | None = None) -> None:
-        """Make a member of a new connection, once it has shaken hands if it has to, or refuse it."""
+        """Make a member of a new connection, after its handshake if there is one, or refuse it."""
         host, port = address[0], address[1]  # getpeername fails after an early reset
         if host.startswith("::ffff:"):
             host = host[7:]
@@ -232,8 +232,8 @@ class Server:
                 if member.handled or member not in self.connections:
                     return  # it was dropped, and has answered that with an exception
                 if isinstance(error, GeneratorExit) and not self.kernel.running:
-                    raise  # the kernel was left with members in it, and is being thrown away
-                if not (isinstance(error, OSError) and member.end_told):  # else it is the connection's
+                    raise  # the kernel is being thrown away with members in it
+                if not (isinstance(error, OSError) and member.end_told):  # else the error is the connection's
                     report(f"the handler of {member.name} failed")
                     member.dismiss("its handler failed", keep=True)
             member.handled = True
@@ -262,7 +262,7 @@ class Server:
             self.change.wake_all()
 
     def drop(self, member: Member) -> None:
-        """End a member whose handler does not let itself be ended."""
+        """End a member whose handler did not end when it was cancelled."""
         if not (member.handled or member.task.error):  # else Cancelled is still to be raised
             complain(f"chatsrv: the handler of {member.name} does not end; it was dropped")
         member.handled = True

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME = 1.0  # seconds in which several of these are one: a terminal, a shell and a supervisor may all send theirs
 AT_ONCE = 100  # tasks or members of which a step tells what they wait for
-LONG = 1.5  # seconds after which an end needs words: without anything to deliver, it takes up to a second
+LONG = 1.5  # seconds after which an end is explained; with nothing to deliver, it takes up to one
 
 
 def ending(ports: Ports) -> list[int]:
-    """The signals that end the server: with a certificate, HUP means to read that again."""
+    """The signals that end the server. With a certificate, HUP is not one: it has that read again."""
     return [number for number in ENDING if not (ports.certificate and number == signal.SIGHUP)]
 
 
@@ -66,7 +66,7 @@ def renew(certificate: Certificate, journal: Journal) -> None:
 
 
 def explain(server: Server) -> Coroutine[None]:
-    """COROUTINE. Writes to stderr what all tasks wait for, a few at a time, so that nobody has to wait for that."""
+    """COROUTINE. Writes to stderr what all tasks wait for, a few at a time, so that no task is delayed."""
     lines = server.explain()
     try:
         while text := "\n".join(islice(lines, AT_ONCE)):
@@ -97,4 +97,4 @@ def notify(state: str) -> None:
             sock.connect(address)
             sock.send(state.encode())
     except OSError:
-        pass  # it is gone; the chat is none the worse
+        pass  # it has ended; the chat does not need it
