@@ -44,8 +44,8 @@ class Wire(Protocol):
     def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
         """COROUTINE. Returns "" when the peer can be greeted, or else why the connection ends: for the journal.
 
-        The timeout of each wait is `left()`; see countdown(). Lets TimedOut and OSError pass. If the connection ends, the
-        peer has been told why when this returns, if that was possible.
+        The timeout of each wait is `left()`; see countdown(). Lets TimedOut and OSError pass. If the connection ends,
+        the peer has been told why when this returns, if that was possible.
         """
 
     def send(self, data: Piece) -> int:
