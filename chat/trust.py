@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from loop.traps import Coroutine
 
+PARTIAL_CHAIN = getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN", 0x80000)  # which Python 3.9 has no name for
+
 
 class Trust:
     """Trust in servers whose certificate is from one of the system's authorities, or from one of those in a file.
@@ -30,8 +32,8 @@ class Trust:
             raise ValueError(f"cannot read {authorities}: {(error.strerror or str(error)).lower()}") from None
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.options |= ssl.OP_NO_RENEGOTIATION  # as OpenSSL 3 does: a write would have to read
-        if authorities:  # or the server's own certificate, which then stands for itself (since Python 3.10)
-            self.context.verify_flags |= getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN", 0)
+        if authorities:  # or the server's own certificate, which then stands for itself
+            self.context.verify_flags |= PARTIAL_CHAIN
         if blindly:
             self.context.check_hostname = False
             self.context.verify_mode = ssl.CERT_NONE
