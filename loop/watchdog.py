@@ -71,7 +71,7 @@ class Watchdog:
             self.seen = step
         elif self.told != step:
             self.told = step
-            complain(f"nobody else can run while this takes its time:\n{where}")
+            complain(f"no other task can run while this takes its time:\n{where}")
 
     def end(self, number: int, frame: FrameType | None) -> None:
         """Quick, because signals interrupt this function, too: if it took long, many signals would make it recurse."""

@@ -1,8 +1,8 @@
 """Characters as people count them, and the columns they take.
 
-One is a code point, the marks that are drawn into it, and for emoji all that are joined to one, as in a family, a flag
-or a keycap: what Backspace removes at once. That is Unicode's rule (UAX 29) but for its finer points, such as Indic
-conjuncts. What is shown as an escape, like a zero-width space, is a character of its own.
+A character is what Backspace removes at once: a code point and the marks that are drawn into it, or for emoji all that
+are joined to one, as in a family, a flag or a keycap. That is Unicode's rule (UAX 29), except for some fine points such
+as Indic conjuncts. A code point that is shown as an escape, like a zero-width space, is a character of its own.
 
 Terminals disagree about the widths of many. Here they are those of chat/client/widths.py. A RUN is of letters that all
 terminals take for as wide: its first group for one column, its second for two.

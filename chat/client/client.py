@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     from .conversation import Address
 
-FAREWELL = 2.0  # seconds without progress after Ctrl-D until the server is left, which should close the connection
+FAREWELL = 2.0  # seconds without progress after Ctrl-D: then the client no longer waits for the server to close
 
 
 class Client:
     """One run of the program. `addresses` are the server's; they are tried in turn.
 
-    Whatever ends it raises SystemExit, which the kernel lets pass, with the exit status or a last line for stderr.
+    To end it, any code raises SystemExit, with the exit status or a last line for stderr. The kernel lets that pass.
     """
 
     def __init__(self, options: Namespace, addresses: list[Address]) -> None:
@@ -75,7 +75,7 @@ class Client:
         return self.kernel.spawn(self.supervise(coroutine))
 
     def supervise(self, coroutine: Coroutine[None]) -> Coroutine[None]:
-        """COROUTINE. Runs another one. If that fails, which is a bug, the client ends with the traceback."""
+        """COROUTINE. Runs another one. If that one fails, which is a bug, the client ends with the traceback."""
         try:
             yield from coroutine
         except Exception:
@@ -89,7 +89,7 @@ class Client:
             for number in (yield from signals.wait()):
                 if not self.window or number not in (signal.SIGCONT, signal.SIGWINCH):
                     sys.exit(128 + number)
-                if number == signal.SIGCONT:  # it was stopped, not by us: a shell may have used the terminal
+                if number == signal.SIGCONT:  # another program has stopped it, and a shell may have used the terminal
                     self.terminal.take()
                     self.window.screen.repaint()
                 self.window.resize()

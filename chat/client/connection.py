@@ -1,4 +1,4 @@
-"""A connection to the server, and how to notice that nobody is at its other end any more."""
+"""A connection to the server, and how to notice that the other machine no longer answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..trust import Trust
 
-SILENCE = 120  # seconds after which a machine that answers nothing is gone
+SILENCE = 120  # seconds without an answer after which a machine counts as gone
 LOOK = 10  # seconds between two looks for that
 
 
@@ -52,12 +52,12 @@ def reach(
 
 
 def socket_of(connection: socket.socket | TLS) -> socket.socket:
-    """The socket that is below it, or is it."""
+    """The socket of a connection, which is one or has one."""
     return connection if isinstance(connection, socket.socket) else connection.socket
 
 
 def send_end(connection: socket.socket | TLS) -> Coroutine[None]:
-    """COROUTINE. End our stream, in TLS's way first."""
+    """COROUTINE. End our stream: with TLS, first by its own message."""
     if not isinstance(connection, socket.socket):
         connection.end()
         yield from send(connection, b"")
@@ -67,8 +67,8 @@ def send_end(connection: socket.socket | TLS) -> Coroutine[None]:
 def watch(kernel: Kernel, sock: socket.socket, sent: WaitQueue) -> Coroutine[None]:
     """COROUTINE. Closes a connection whose other machine confirms nothing for SILENCE seconds, though data was sent.
 
-    Keepalive works only while nothing is on its way. TCP_USER_TIMEOUT would also end a connection to a server that
-    makes us wait, although its machine answers all the time. `sent` is woken when something was sent.
+    Keepalive works only while no data is on its way. TCP_USER_TIMEOUT would also end a connection whose machine answers
+    but whose server does not read. `sent` is woken when something was sent.
     """
     while True:
         yield from sent.wait()
@@ -92,7 +92,7 @@ def unacknowledged(sock: socket.socket) -> int:
 def silence(sock: socket.socket) -> float:
     """For how many seconds the other machine has not answered; 0 if that is not known, or nothing was asked.
 
-    While its receive window is closed, TCP asks again and again, more and more rarely, whether that has changed.
+    While its receive window is closed, TCP asks less and less often whether that has changed.
     """
     if sys.platform != "linux":
         return 0

@@ -1,4 +1,4 @@
-"""The talk with the server: connect, send what is said, show what comes, and connect again if that is lost."""
+"""The talk with the server: connect, send what is entered, show what comes, connect again if the connection is lost."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     Address = tuple[int, Any]  # the family, and what connect(2) takes
 
 PAUSE = 0.2  # seconds after which a line that has begun is shown without its end
-SLOW = 1.0  # seconds of connecting after which that is said
-PATIENCE = 10.0  # seconds after the end of our stream until a server that does not end its own is left
+SLOW = 1.0  # seconds after which the user is told that connecting takes long
+PATIENCE = 10.0  # seconds to wait for the server to end its stream after we have ended ours
 LONGEST_PAUSE = 30  # seconds between two attempts to reach the server again
 PIECE = 64 << 10  # bytes sent or received at once
 
 
 class Conversation:
-    """With the server at one of `addresses`, tried in turn. What ends the client raises SystemExit.
+    """The talk with the server at one of `addresses`, tried in turn. To end the client, it raises SystemExit.
 
     `spawn` makes a task of a coroutine. With `hasty`, the caller runs farewell() itself after end().
     """
@@ -188,7 +188,7 @@ class Conversation:
             yield from self.news.wait()
 
     def end(self) -> None:
-        """Nothing more will be said: end our stream when everything is sent. The server then closes the connection."""
+        """All has been entered: end our stream when everything is sent. The server then closes the connection."""
         self.outgoing.ended = True
         self.news.wake_all()
 

@@ -1,13 +1,13 @@
 """The conversation, and below it the line being typed: what to write to the terminal so that it shows them.
 
 A plain object, no terminal and no loop. The screen is the terminal's normal one: the conversation scrolls away at its
-top as usual, and below it stands the prompt with the line, on as many rows as it needs. The object knows on which of
-those rows it left the cursor. To show anything it goes to the first of them, erases them, writes what is new in the
-conversation, and below it the line again.
+top as usual. Below it is the prompt with the line being typed, on as many rows as it needs. The object knows on which
+of those rows it left the cursor. To show something new, it moves to the first of these rows, erases them, writes what
+is new in the conversation, and below it the line again.
 
-That relies on nobody else moving the cursor. When the window's size changes, some terminals wrap anew what stands on
-the screen, some cut it off, and none says which. A line of one row, before and after, they all leave alone; if it is
-longer, the whole screen is painted anew, from the last lines of the conversation.
+That works only if no other program moves the cursor. When the window's size changes, some terminals wrap all rows anew,
+some cut them off, and none says which. All leave a line alone that has one row before and after. If it is longer, the
+whole screen is painted anew, from the last lines of the conversation.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Screen:
         self.bell = False  # to be rung
         self.shown: tuple[list[str], int, int] | None = None  # the line's rows, and the cursor's row and column there
         self.width = 0  # columns that the line takes, if that is one row
-        self.lost = False  # nobody knows what is on the screen
+        self.lost = False  # it is not known what is on the screen
 
     def show(self, lines: list[str]) -> None:
         """Add lines to the conversation: safe to show, in one style or another, each as long as it likes."""
@@ -68,7 +68,7 @@ class Screen:
             self.lost = True
 
     def repaint(self) -> None:
-        """Nobody knows what is on the screen."""
+        """It is not known what is on the screen."""
         self.lost = True
 
     def refresh(self, prompt: str, text: str, cursor: int) -> str:
@@ -133,7 +133,8 @@ class Screen:
     def hide(self) -> str:
         """What to write, to take the line off the screen; refresh() brings it back.
 
-        Not by erasing all from the first row on: if that is the screen's, tmux moves what was there to the scrollback.
+        It does not erase all from the first row on: if that is the top of the screen, tmux would move it to the
+        scrollback.
         """
         shown, self.shown = self.shown, None
         if not shown:

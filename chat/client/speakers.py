@@ -1,7 +1,7 @@
-"""The sender of a line, and how it is shown: a colour for each sender, one's own lines in bold, and one's name marked.
+"""The sender of a line, and how it is shown: a colour for each sender, our own lines in bold, and our name marked.
 
-One's own name is what stands before one's own messages when they come back. Until then it is what the server's welcome
-says, and when the server says that it has changed, it has.
+Our own name is what comes before our own messages when they come back. Until then it is the name in the server's
+welcome. When the server says that our name has changed, the new one counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Speakers:
         self.colour = colour
         self.names: dict[str, None] = {}  # of others who have spoken, the latest one last
         self.me = ""
-        self.called = False  # somebody has named us since this was last looked at
+        self.called = False  # a line has named us since the last look at this
 
     def dress(self, line: bytes, own: bool) -> str:
         """A received line as it is shown; `own` if it is one of ours, come back."""

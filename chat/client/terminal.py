@@ -30,7 +30,7 @@ class Terminal:
         self.rest = memoryview(b"")  # what is to be written and was not taken yet
 
     def interactive(self) -> bool:
-        """Whether somebody sits on both ends, at a terminal whose cursor can be moved."""
+        """Whether stdin and stdout are a terminal whose cursor can be moved."""
         return os.isatty(0) and os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb"
 
     def size(self) -> tuple[int, int]:
@@ -46,7 +46,7 @@ class Terminal:
         try:
             mode = termios.tcgetattr(0)
         except termios.error:
-            return  # the terminal is gone; the next read will notice
+            return  # the terminal is gone; the next read will fail
         self.before = self.before or [*mode[:6], list(mode[6])]
         mode[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
         mode[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)

@@ -1,7 +1,7 @@
-"""Two chats as one: what is said here is heard there, and what is heard there is heard here.
+"""Two chats as one: what is said in one is heard in both.
 
-The other chat's address stands in the environment: CHATSRV_BRIDGE=HOST:PORT. It is a chatsrv whose handler passes on
-what one says, and it is no bridge itself: from there everything would come back, and go round and round.
+The other chat's address is in the environment: CHATSRV_BRIDGE=HOST:PORT. The other chat is a chatsrv whose handler
+publishes what its members say. It must not be a bridge itself, because then every message would come back for ever.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PAUSES = 1.0, 60.0  # seconds between two attempts to connect: at first, and at 
 PATIENCE = 10.0  # seconds for the other chat to answer, or to take something
 MOST = 10_000  # lines that may wait to be passed on, or to come back
 MOST_BYTES = 1024  # of a message, on both sides
-ENDLESS = 1 << 20  # bytes of a line that is none
+ENDLESS = 1 << 20  # bytes after which a line is taken for an error
 
 
 def bridge(member: Member, room: Room) -> Coroutine[None]:
@@ -56,7 +56,7 @@ def bridge(member: Member, room: Room) -> Coroutine[None]:
             return
         room.publish(member, messages)
         if room.link:
-            room.link.pass_on(member.prefix or b"> ", messages)  # so that it is no command there
+            room.link.pass_on(member.prefix or b"> ", messages)  # so that the other chat does not take it for a command
 
 
 def start(room: Room) -> Coroutine[None]:

@@ -1,4 +1,4 @@
-"""Chat under nicknames, where somebody keeps order: /kick, /ban, /unban, /mute, /unmute.
+"""Chat under nicknames, with moderators: /kick, /ban, /unban, /mute, /unmute.
 
 A member that says /moderate PASSWORD may do this. The password is in the environment, in CHATSRV_MODERATOR, or in a
 file whose path is in CHATSRV_MODERATOR_FILE. Bans and mutes are for addresses, because names are easily changed.

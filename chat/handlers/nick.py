@@ -1,7 +1,7 @@
 """Chat under nicknames: /nick NAME, /who, /me DOES SOMETHING, /msg NAME TEXT, /quit.
 
-Each line shows by its beginning what it is: `ann: ` is said, `ann ` is done (/me), `(ann to you) ` is private, and `* `
-is the server's. No name has a space, a colon, a bracket or a star in it, so nobody can write a line of another kind.
+A line's beginning shows its kind: `ann: ` is said, `ann ` is done (/me), `(ann to you) ` is private, and `* ` is the
+server's. No name has a space, a colon, a bracket or a star in it, so no member can write a line of another kind.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def nick(member: Member, room: Room) -> Coroutine[None]:
 def lines(member: Member, messages: list[bytes]) -> list[tuple[bool, bytes]]:
     """Say of each message whether it is a command, and put TOO_LONG in the place of the rest of one that is too long.
 
-    Else the rest of a private message would be heard by everybody, and a rest that begins with a slash be obeyed.
+    Otherwise all would hear the rest of a private message, and a rest that begins with a slash would be a command.
     """
     kept = []
     for message in messages:
@@ -89,7 +89,7 @@ def command(member: Member, room: Room, message: bytes) -> Coroutine[bool]:
         whisper(member, room, name.decode("utf-8", "replace"), text)
     else:
         return False
-    yield from sleep(0)  # so that its answers go out, and the others have their turn, before its next command
+    yield from sleep(0)  # so that its answers go out, and other tasks run, before its next command
     return True
 
 

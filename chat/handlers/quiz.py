@@ -38,7 +38,7 @@ QUESTIONS = {
 
 
 def quiz(member: Member, room: Room) -> Coroutine[None]:
-    """COROUTINE. A player. The game itself is a task of the room's, as long as there are players."""
+    """COROUTINE. A player. The game itself is a task of its own, which runs as long as there are players."""
     nick.arrive(member, room)
     member.points = 0
     member.tell(f"Welcome to the quiz, {member.nick}. Say the answer, or a command: {nick.COMMANDS}")

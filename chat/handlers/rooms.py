@@ -1,7 +1,6 @@
 """Rooms, under nicknames: /join ROOM, /leave, /rooms, and all that `nick` has.
 
-What one says is heard by those in the same room. Everybody begins in the lobby. Any other room is there as long as
-somebody is in it.
+The members of a room hear each other. All begin in the lobby. Any other room exists as long as a member is in it.
 """
 
 from __future__ import annotations
@@ -92,6 +91,6 @@ def go_out(member: Member, lobby: Room) -> None:
     lobby.sizes[room.name] -= 1
     if not lobby.sizes[room.name]:
         del lobby.sizes[room.name]
-    member.enter(None)  # so that it does not hear of its own going
+    member.enter(None)  # so that it does not get the announcement that it has left
     room.who = ""
     room.announce(f"* {member.nick} has left {room.name}")

@@ -57,7 +57,7 @@ HANGS = {
     "asks": "input()",
 }
 
-HUNG = "nobody else can run while this takes its time:"
+HUNG = "no other task can run while this takes its time:"
 
 
 @pytest.fixture
