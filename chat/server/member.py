@@ -80,7 +80,11 @@ class Member(Receiver):
         if self.sending == TOGETHER:
             self.become(APART)
         self.outbox.tell(line)
-        if self.outbox.lag > self.hub.options.max_lag:
+        most = self.hub.options.max_lag
+        if self.sending == BEHIND:
+            self.hub.pace.count(len(line))  # here it is kicked if it does not read
+            most *= 2  # it may be reading: the others stop after this step, but that may be a long one
+        if self.outbox.lag > most:
             self.kick(f"more than {self.hub.options.max_lag} bytes behind")
 
     def kick(self, reason: str, keep: bool = False) -> None:

@@ -41,7 +41,7 @@ class Pace:
         self.most = self.ceiling  # bytes that one member may take in this turn
         self.gathered = 0  # bytes published since the last spreading
         self.talking: set[object] = set()  # members that have published since then
-        self.unchecked = 0  # bytes published since the last look at how far behind members are
+        self.unchecked = 0  # bytes counted since the last look at how far behind members are
         # Members that are BEHIND: the time of the last look at which at most half of --max-lag was due, or enough was
         # taken; and how many bytes the member had taken by then.
         self.behind: dict[Reader, tuple[float, int]] = {}
@@ -62,11 +62,15 @@ class Pace:
         return self.most if self.most <= left else min(self.most, max(LEAST, left))
 
     def gather(self, size: int) -> None:
-        """Note that `size` bytes were published.
-
-        Not every call looks at the members, so that publishing costs the same however many there are.
-        """
+        """Note that `size` bytes were published."""
         self.gathered += size
+        self.count(size)
+
+    def count(self, size: int) -> None:
+        """Note that members may have fallen behind by `size` bytes more.
+
+        Not every call looks at them, so that publishing costs the same however many there are.
+        """
         self.unchecked += size + OVERHEAD
         if self.unchecked >= self.max_lag // 16:
             self.look()

@@ -23,7 +23,7 @@ def test_a_member_kicked_by_its_own_last_words_is_told_why(tmp_path: Path) -> No
     def handler(member: Member, room: Room) -> Coroutine[None]:
         member.tell("Welcome " * 60_000)  # more than sockets hold: the writer has to wait
         yield from member.receive()
-        member.tell("and goodbye " * 200_000)  # too much
+        member.tell("and goodbye " * 400_000)  # too much
 
     def talk() -> Coroutine[None]:
         """COROUTINE. Makes the handler end, and only then reads."""

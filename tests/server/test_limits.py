@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from chatting import (
     HERE,
@@ -16,6 +17,7 @@ from chatting import (
     Visitor,
     all_of,
     check_oracle,
+    handler,
     linux,
     memory,
     tagged,
@@ -141,6 +143,18 @@ def test_a_client_that_reads_over_a_megabyte_a_second_is_waited_for(chatsrv: Sta
     crowd.run(read_at(3_000_000, reader, 3))
     assert not server.over()
     flood.cancel()
+
+
+def test_so_is_one_that_others_tell_more_than_it_reads(chatsrv: Start, crowd: Crowd, tmp_path: Path) -> None:
+    """Ten members flood one with private lines."""
+    tell = handler(tmp_path, "for message in messages:", "    room.members[0].tell(message)")
+    server = chatsrv("--quiet", "--max-lag", "1M", "--handler", tell)
+    reader, *talkers = crowd.enter(server.port, "reader", *(f"talker{number}" for number in range(10)))
+    floods = [crowd.kernel.spawn(talker.talk(100_000, padding=1000)) for talker in talkers]
+    crowd.run(read_at(3_000_000, reader, 3))
+    assert not server.over()
+    for flood in floods:
+        flood.cancel()
 
 
 @linux

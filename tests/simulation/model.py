@@ -240,7 +240,8 @@ class Member(chat.server.member.Member):
         ear.being_told = True
         super().queue(line)
         ear.being_told = False
-        if self.outbox.lag > self.hub.options.max_lag and not self.reason:
+        most = self.hub.options.max_lag * (2 if self.sending == chat.server.member.BEHIND else 1)
+        if self.outbox.lag > most and not self.reason:
             raise Failure(f"{self.name} is told something, and is {self.outbox.lag} bytes behind by it")
 
     def enter(self, room: Any) -> None:

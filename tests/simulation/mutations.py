@@ -136,6 +136,7 @@ MEMBER = [
     mutation("a member stays together with the others", "chat.server.member:Member.become",
              drop("del room.together[self]")),
     mutation("a member stays in its own queue", "chat.server.member:Member.become", drop("self.hub.apart[self]", 1)),
+    mutation("private lines have no bound", "chat.server.member:Member.queue", drop("self.kick")),
     mutation("a member stays behind", "chat.server.member:Member.become", drop("self.hub.pace.behind[self]", 1)),
     mutation("a member together with others keeps its outbox", "chat.server.member:Member.become",
              drop("self.outbox = room.outbox")),
