@@ -169,6 +169,9 @@ class Accidents:
         if self.shared.gone or self.shared.reset:
             return False
         self.shared.forgotten = True
+        following = self.following()
+        for track in self.shared.tracks:
+            track.early = track in following
         for key in [key for key in self.shared.redis.keys if b":{" in key[1] and not key[1].endswith(b":state")]:
             del self.shared.redis.keys[key]
         return None
@@ -185,15 +188,15 @@ class Accidents:
         self.lose()
         return None
 
+    def following(self) -> list[Any]:
+        """The tracks of streams whose place is known."""
+        clusters: list[Any] = [node.server.hub.cluster for node in self.run.nodes]
+        return [link.track for cluster in clusters for link in cluster.links.all() if link.looked]
+
     def lose(self) -> None:
         if not self.shared.reset:
             self.shared.reset = True
-            following = [
-                link.track
-                for node in self.run.nodes
-                for link in getattr(node.server.hub.cluster, "links").all()  # noqa: B009
-                if link.looked
-            ]
+            following = self.following()
             for track in self.shared.tracks:
                 track.there = track in following
 

@@ -79,6 +79,7 @@ class Ear:
         self.deadline: float | None = None  # of the receive() in which its handler is
         self.ends_told = 0
         self.began = self.returned = False
+        self.returned_at: float | None = None
         self.receiving = False  # its handler is in receive()
         self.failed = False  # its handler has raised something of its own
         self.stubborn = False  # its handler does not let itself be ended
@@ -278,6 +279,7 @@ class Member(chat.server.member.Member):
         super().kick(reason, keep)
 
     def leave(self) -> None:
+        self.check_echo()
         self.ear.close()
         super().leave()
 
@@ -287,6 +289,17 @@ class Member(chat.server.member.Member):
             self.ear.order.hearers.pop(self.ear, None)
         self.ear.lost = True
         super().lose(error)
+
+    def check_echo(self) -> None:
+        """A member that goes by itself hears what it has said, if that comes back in time."""
+        ear, model = self.ear, self.model
+        waited = ear.returned_at is None or self.model.world.now >= ear.returned_at + FAREWELL
+        if waited or self.kicked or model.stopped_at or not ear.open or ear.interrupted:
+            return
+        for order in model.orders:
+            for _, who, line in order.away:
+                if who == self.name:
+                    raise Failure(f"{self.name} leaves, and {line!r}, which it has said, has not come back")
 
     # What it says.
 

@@ -69,6 +69,17 @@ class Node:
             world.count("told to stop again")
         self.server.stop()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a member has still something to do of its own: something to receive, or to end."""
+        for member in self.server.connections:
+            link = self.model.ears[member.name].link
+            if link.incoming or member.unread or member.handled or member.kicked or member.failure:
+                return True
+            if (link.fin or link.reset) and not self.model.ears[member.name].deaf:
+                return True
+        return False
+
     # Trouble that no client makes.
 
     def trouble(self, span: float) -> None:

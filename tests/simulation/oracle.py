@@ -157,6 +157,7 @@ class Oracle:
             ear.began = True
             yield from handler(member, room)
             ear.returned = True
+            ear.returned_at = self.world.now
 
         return watched
 

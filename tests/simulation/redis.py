@@ -114,6 +114,8 @@ class FakeRedis:
         def add(state: State, *fields: bytes) -> State:
             if self.refuse:
                 raise Error(self.refuse)
+            if self.role != "master":
+                raise Error("READONLY You can't write against a read only replica.")
             fields = b"epoch", state.epoch, b"end", state.offset, *fields
             last = show(self.append(db, keys[0], None, int(keep), fields))
             state = state._replace(last=last, mark=state.mark or last)

@@ -45,6 +45,7 @@ POLLERS: dict[str, tuple[Any, Any]] = {
     "select": (Select, SelectPoller),
 }
 CLUSTERS = find_spec("hiredis") is not None
+LONGEST = 1000  # seconds that members may take to read what they were sent
 FEW = 5  # one seed of so many is that of a cluster
 PATIENCE = 3.0  # seconds of the processor's time that a run may take: it takes a few milliseconds
 
@@ -163,7 +164,7 @@ class Run:
         world.stuck = self.stuck
         world.meddle = self.meddle
         world.tell = self.tell
-        self.life = self.lives[0] if len(self.lives) == 1 else kernel.spawn(self.live(), "lives")
+        self.life = kernel.spawn(self.live(), "lives") if self.shared else self.lives[0]
         self.bell_task = kernel.spawn(self.obey(), "the bell")
         span = pick(0.0, 0.01, 1.0, 30.0)  # how long clients go on arriving
         number = pick(1, 2, 3, 3, 4, 5, 8)
@@ -206,6 +207,8 @@ class Run:
     # Nodes.
 
     def add_node(self, at_start: bool = False) -> None:
+        if self.nodes and self.ended:
+            return
         node = Node(self.world, self.ears, self.options, self.handler, self.quiet, len(self.nodes))
         self.nodes.append(node)
         if self.shared:
@@ -228,6 +231,10 @@ class Run:
         world = self.world
         self.accidents.mend()
         world.be_calm()
+        for _ in range(LONGEST):
+            yield from sleep(1)
+            if not any(node.busy for node in self.nodes):
+                break
         yield from sleep(shared.settled)
         for node in self.nodes:
             if node.oracle.stopped_at is None:

@@ -53,9 +53,10 @@ class Links:
         return link
 
     def tidy(self, link: Link) -> None:
-        """Stop following a stream that concerns no member here any more."""
+        """Stop following a stream that concerns no member here any more. The room may have another link by now."""
         if link is not self.first and not link.room.present and not link.outgoing.entries:
-            self.links.pop(link.room.name, None)
+            if self.links.get(link.room.name) is link:
+                del self.links[link.room.name]
             self.unseen.pop(link, None)
 
     def enter(self, room: Room, member: Any) -> None:

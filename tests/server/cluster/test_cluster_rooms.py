@@ -284,6 +284,26 @@ def test_a_stream_is_left_alone_when_the_last_member_goes() -> None:
     assert list(node.hub.rooms or {}) == []
 
 
+def test_a_stream_is_left_alone_while_what_was_said_comes_back() -> None:
+    """A private line that waited for it is too much for its member, and the room is told of its end."""
+    world, node, other = two_nodes()
+    ann, carl = node.member("ann", "inn"), other.member("carl", "inn")
+    world.run(0.1)
+    inn = node.room.other("inn")
+    node.hub.options.max_lag = 100
+
+    def kick(reason: str) -> None:
+        Ear.kick(ann, reason)
+        inn.announce("* ann has gone")
+
+    ann.kick = kick  # type: ignore[method-assign]
+    ann.say("one")
+    ann.tell("x" * 99)
+    world.run(6)
+    assert ann.kicked and carl.hears() == ["ann: one", "* ann has gone"]
+    assert not node.cluster.links.unwritten and len(node.cluster.links.links) == 1
+
+
 def test_coming_back() -> None:
     """Numbers go on: Redis would refuse those it has had. And nothing is heard twice."""
     world, node, other = two_nodes()
