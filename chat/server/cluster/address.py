@@ -73,7 +73,7 @@ class Address:
         return tuple(part for part in (self.user, password) if part) if password else ()
 
     def trust(self) -> Trust | None:
-        """Whom to trust, for TLS; None without it. Raises OSError if the file with the authorities cannot be used."""
+        """Which servers to trust, for TLS; None without it. Raises OSError if the file with them cannot be used."""
         if not self.secure:
             return None
         from ...trust import Trust  # only now: it needs ssl

@@ -31,7 +31,7 @@ COUNT = 16, 256  # entries read at once: at first; and at most, while they are s
 BATCH = 1 << 20  # bytes of entries that should be read at once
 STREAMS = 16  # from which that is read, if there is much to be read
 SILENCE = 5.0  # seconds without news after which Redis is asked whether there is really nothing
-IMPATIENCE = 0.5  # seconds to wait for news, if nobody can tell that there are more streams to wait for
+IMPATIENCE = 0.5  # seconds to wait for news, if the wait cannot be ended when there is another stream to follow
 PAUSE = 0.05  # seconds in which members that are far behind can take something
 
 
@@ -57,7 +57,7 @@ def follow(session: Session, connection: Connection) -> Coroutine[None]:
         got = {name.decode(): entries for name, entries in answer or ()}
         for link in asked:
             if session.links.links.get(link.room.name) is not link:
-                continue  # nobody here is in this room any more
+                continue  # no member is in this room any more
             if link.stream in got:
                 yield from append(session, connection, link, got[link.stream])
             elif behind:
@@ -78,7 +78,7 @@ def append(session: Session, connection: Connection, link: Link, entries: list[A
         except Astray:
             yield from session.look(connection, [link])
             link.incoming.sure = True
-            return  # it is asked for again, or for what was before it
+            return  # this entry is asked for again, or those before it
         if link.incoming.position != position:
             link.checked = session.kernel.clock()
         if hub.pace.gathered >= hub.pace.budget:

@@ -72,7 +72,7 @@ class History:
 
 
 class Incoming:
-    """The place of one reader in one stream. The first look() puts it at the end of the stream."""
+    """How far one reader has read one stream. The first look() puts it at the end."""
 
     def __init__(self) -> None:
         self.cursor: Id | None = None  # the last entry that was read
@@ -85,7 +85,7 @@ class Incoming:
         self.claim = b""  # what is to be said to Redis: it has lost something, in this epoch
         self.heard: dict[bytes, int] = {}  # the last number of each node; those that spoke last are at the end
         self.sure = False  # after Astray: there is no more to be known about what comes next
-        self.told = False  # the last thing that was found is a loss that nobody can count
+        self.told = False  # the last thing that was found is a loss of an unknown number
 
     @property
     def behind(self) -> bool:
@@ -148,13 +148,13 @@ class Incoming:
         self.heard[words.node] = max(last, words.number)
         if len(self.heard) > NODES:
             del self.heard[next(iter(self.heard))]
-        if words.number > last:  # else Redis has lost its memory, and taken again what it had had
+        if words.number > last:  # else Redis has forgotten this number, and taken the entry again
             found.append(words)
             self.told = False
         return found
 
     def nothing(self) -> list[Found]:
-        """Nothing can be read, though Redis has said that there is more: it was removed."""
+        """Nothing can be read, although Redis has said that there is more: it was deleted."""
         before, self.position, self.cursor = self.position, self.end, self.last
         if before[0] == self.end[0]:
             return self.lose(self.end[1] - before[1])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def join(kernel: Kernel, hub: Hub, address: Address, wait: bool = False) -> None:
     """Make the hub's server a node, before anything else runs on the kernel.
 
-    Raises ValueError with a line for the user if Redis will not do, or cannot be reached and is not to be waited for.
+    Raises ValueError, with a line for the user, if Redis cannot be used; or not be reached, without --cluster-wait.
     """
     try:
         from .node import Cluster

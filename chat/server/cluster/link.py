@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Whisper:
-    """A line for one member alone, which waits until the member has heard what comes before it, in all its rooms.
+    """A line for one member alone. It waits until the member has got what comes before it, in all its rooms.
 
     `waiting` knows how many bytes wait for each member.
     """
@@ -46,7 +46,7 @@ class Whisper:
 
 
 class Link:
-    """What is said in the room goes out, and what comes from the stream is appended to the room's feed."""
+    """Writes what is said in the room to the stream, and appends what comes from the stream to the room's feed."""
 
     def __init__(self, room: Room, stream: str, node: str, number: int = 0) -> None:
         self.room = room
@@ -139,7 +139,7 @@ class Link:
         self.room.hub.journal.say("cluster", what)
 
     def explain(self) -> str:
-        """Where it stands, in a line."""
+        """Its state, in a line."""
         (epoch, offset), (last_epoch, end) = self.incoming.position, self.incoming.end
         entries = len(self.outgoing.entries)
         behind = f"{end - offset} messages behind" if epoch == last_epoch else "behind"

@@ -17,7 +17,7 @@ UNSETTLED = 1 << 20  # bytes accepted that have not come back: with more, no mem
 
 
 class Links:
-    """What members say goes in here. The session with Redis writes it, and settles it when it has come back."""
+    """Accepts what members say. The session with Redis writes it, and settles it when it has come back."""
 
     def __init__(self, hub: Hub, stream: str, node: str) -> None:
         self.hub = hub

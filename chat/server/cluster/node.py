@@ -1,12 +1,12 @@
 """More than one machine: one ordered feed on a Redis stream.
 
-Each server is a node. What its members say, it writes to the stream. What the stream holds, it reads, its own messages
-included, and only that goes into its feed. So all nodes append the same messages in the same order, and a message
-that has come back is known to have got through. Each room has a stream of its own.
+Each server is a node. It writes what its members say to the stream. It reads the stream, its own messages included, and
+appends only what it reads to its feed. So all nodes append the same messages in the same order, and a message that has
+come back is known to have arrived. Each room has a stream of its own.
 
 An entry of the stream carries the messages of a turn. A node numbers its entries, and the script that writes them
-refuses a number it has had. So after a cut, everything that has not come back is simply written again. How a reader
-knows that something is missing, script.py tells.
+refuses a number it has had. So after a cut, everything that has not come back is simply written again. script.py says
+how a reader knows that something is missing.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Cluster:
         return count
 
     def explain(self) -> list[str]:
-        """How it stands, in some lines."""
+        """Its state, in some lines."""
         if self.session:
             state = f"connected for {self.kernel.clock() - self.since:.0f} s, last write took {self.session.took:.4f} s"
         else:
@@ -139,7 +139,7 @@ class Cluster:
                 before, self.reason = self.reason, describe(error)
                 if self.reason != before:
                     self.links.say(f"lost {self.address}: {self.reason}; trying again")
-                if before and not told:  # a cut that is mended at once is nobody's business
+                if before and not told:  # a cut that is mended at once is not worth telling
                     self.links.inform(
                         "* The other servers are out of reach. What you say will appear when they are back."
                     )

@@ -17,8 +17,9 @@ LARGEST = 64 << 10  # bytes of an entry, unless a single message is longer
 class Entry:
     """Whole messages under this node's number for them. It takes more of them until it is first sent.
 
-    The notes concern this node alone. Each belongs to a place in the text, and counts when the entry has come back. A
-    tuple of members: from there on the text is not for these. Anything else: there something is to be done.
+    The notes concern this node alone. Each belongs to a place in the text, and is followed when the entry has come
+    back. A tuple of members: from that place on, the text is not for these. Anything else: a function to be called
+    there.
     """
 
     __slots__ = ("notes", "number", "position", "talkers", "text")
@@ -83,7 +84,7 @@ class Outgoing:
         return (self.number, len(self.entries[-1].text)) if self.entries else (self.number, 0)
 
     def publish(self, text: bytes, who: Any = None, but: tuple[Any, ...] = ()) -> None:
-        """Accept whole messages. They stay together, in one entry, if that can be."""
+        """Accept whole messages. They stay together, in one entry, if that is possible."""
         self.accepted += len(text)
         at = 0
         while at < len(text):

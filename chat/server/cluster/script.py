@@ -1,18 +1,17 @@
-"""What Redis carries out in one piece: look where the stream stands, and write an entry.
+"""What Redis carries out in one piece: look where the stream ends, and write an entry.
 
-Beside the stream, Redis keeps its *position*: how many messages were ever written (the offset) and in which epoch. An
-entry has the position up to its end, so a node that has read up to one position knows at the next entry whether
-something is missing in between, and how many messages that is, whatever ids the entries have and whatever others
-write to the stream.
+Beside the stream, Redis keeps the *position* of its end: how many messages were ever written (the offset), and the
+epoch. Each entry has the position of its own end. So a node that has read up to one position knows at the next entry
+how many messages are missing in between. The ids of entries, and what others write to the stream, do not matter.
 
-An *epoch* begins with an entry of its own, a mark, wherever history may not be one: with a new stream; when another
-process has become the Redis (it may have started from an older file, or have been a copy that was behind); when the
-ids of a stream that was deleted and begun anew would be lower than those that nodes wait for; and, as `lost`, when a
-node says that it has read what Redis does not have any more. A mark has the history: where each epoch has ended, the
-last one first, and whether what came next was `lost`. The first epoch of all, which names the stream, stays in it.
+An *epoch* is a part of the history that can only grow. It begins with an entry of its own, a mark, in these cases: the
+stream is new; another process has become the Redis, which may have started from an older file or may have been a copy
+that was behind; the stream was deleted, and new ids would be lower than those that nodes wait for; a node says that it
+has read what Redis does not have any more (then the mark says `lost`). A mark has the history: where each epoch has
+ended, the last one first, and whether the next one was `lost`. The first epoch, which names the stream, stays in it.
 
-KEYS: the stream; its state; its history; where the last number of this node is kept, for a day: longer than anything
-is on its way.
+KEYS: the stream; its state; its history; where the last number of this node is kept, for a day, which is longer than
+anything is on its way.
 ARGV: entries to keep, a name for an epoch that may begin here, which process is the Redis, the epoch in which it has
 lost something or "", and what to write: number of the entry (0: just look), the last number known to have come back,
 how many messages, node, text. A number that the node has written before is refused, by writing nothing.

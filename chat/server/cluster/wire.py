@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .address import Address
 
-OLDEST = 6, 2  # the first Redis with all that is used here
+OLDEST = 6, 2  # the first Redis that has all commands used here
 TIMEOUT = 5.0  # seconds of silence, while Redis has something to take or to answer, after which a connection is dead
 
 
@@ -28,11 +28,11 @@ class Refused(Exception):
 
 
 class Unready(Refused):
-    """It is not what is needed yet: this may pass."""
+    """It cannot be used yet, but perhaps later."""
 
 
 STRANGE = ProtocolError, AttributeError, LookupError, TypeError, ValueError  # answers that make no sense
-PASSING = OSError, TimedOut, Unready  # what may be over soon
+PASSING = OSError, TimedOut, Unready  # what may go away by itself
 TROUBLE = (OSError, TimedOut, Refused, *STRANGE)  # what ends a connection
 
 
@@ -149,7 +149,7 @@ def ask_sentinel(kernel: Kernel, address: Address, host: str, port: int) -> Coro
 
 
 def introduce(connection: Connection, address: Address, name: str) -> Coroutine[tuple[str, int]]:
-    """COROUTINE. Log in, and see whether it is a Redis that will do.
+    """COROUTINE. Log in, and see whether this Redis can be used.
 
     Returns a name for this Redis: another one after a restart, and after it has become the master; and its own id for
     this connection, or 0 if that is not to be known.

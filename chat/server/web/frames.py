@@ -1,6 +1,6 @@
 """Plain text out, frames in: a WebSocket's stream between two bytes of TCP. Plain objects, no I/O.
 
-What a browser says is read by websockets' own protocol. What goes out is framed here, since that is done once for all.
+The protocol of websockets reads what a browser sends. What goes out is framed here, once for all browsers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Piece = Union[bytes, bytearray, memoryview]
 
-IDLE = 100  # frames in one piece of the stream that say nothing: more of them are an attack, for each costs time
+IDLE = 100  # empty frames in one piece of the stream: more are an attack, because each costs time
 MESSAGE = 64 << 10  # bytes of what a browser may send as one message
 FRAME = 64 << 10  # bytes of text in one frame to a browser: it cannot show any of it before the end of it has come
 SEND = 1 << 20  # bytes of text that are framed at once
@@ -46,7 +46,7 @@ class Incoming:
         if self.ended:
             return b""
         protocol.receive_data(data)
-        protocol.data_to_send()  # pongs, and the close frame: when they are sent is for us to say
+        protocol.data_to_send()  # pongs, and the close frame: we decide when they are sent
         said: list[bytes] = []
         idle = 0
         for frame in protocol.events_received():
@@ -75,7 +75,7 @@ class Incoming:
         return b"".join(said)
 
     def refuse(self, code: int, why: str) -> None:
-        """The browser has broken the rules: nothing more of it is heard, and it is told why."""
+        """The browser has broken the rules: nothing more is read from it, and it is told why."""
         self.ended = True
         self.farewell = goodbye(code, why)
         self.failure = f"the browser was not understood: {why}"
@@ -96,7 +96,7 @@ class Incoming:
 
 
 class Outgoing:
-    """What was framed last, for the next browser that is sent the same: all that stand together are."""
+    """What was framed last, for the next browser: all that are together are sent the same."""
 
     __slots__ = ("text", "frames")
 
@@ -105,7 +105,7 @@ class Outgoing:
         self.frames = Frames(b"")
 
     def frame(self, text: Piece) -> Frames:
-        """The frames for a text. Those for the last one are known by that very object: nobody changes it any more."""
+        """The frames for a text. The last text is known by its identity, because no code changes that object."""
         if text is not self.text:
             self.text, self.frames = text, Frames(text)
         return self.frames
@@ -138,7 +138,7 @@ class Frames:
 
 
 def border(text: bytes, start: int) -> int:
-    """Where the frame that begins at `start` ends: behind a line, or inside of a very long one behind a character."""
+    """Where the frame that begins at `start` ends: after a line, or in a very long line after a character."""
     end = start + FRAME
     if end >= len(text):
         return len(text)
@@ -150,7 +150,7 @@ def border(text: bytes, start: int) -> int:
 
 
 def well_formed(text: bytes) -> bytes:
-    """The text as UTF-8: a replacement character instead of whatever is not. Browsers refuse anything else."""
+    """The text as UTF-8, with replacement characters for what is not. Browsers refuse anything else."""
     if text.isascii():
         return text
     return text.decode("utf-8", "replace").encode()

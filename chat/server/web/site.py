@@ -1,6 +1,6 @@
-"""What is answered over HTTP: the page, the door to the chat, and no to everything else. Plain objects, no I/O.
+"""What is answered over HTTP: the page, the WebSocket, and refusals. Plain objects, no I/O.
 
-One request a connection. There is nothing here that anybody could log in to: no cookie, no state, no form.
+One request a connection. There is no login, no cookie, no state and no form.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from websockets.server import ServerProtocol
 from .frames import MESSAGE, goodbye
 
 HEAD = 16 << 10  # bytes of a request's line and headers
-LINE = 8 << 10  # bytes of one of them: more, and more LINES, websockets does not take
+LINE = 8 << 10  # bytes of one of them; websockets takes no more, and no more than LINES
 LINES = 128
 REQUEST = re.compile(rb"([A-Z]{1,20}) ([!-~]+) HTTP/1\.([01])")
 BEGINNING = re.compile(rb"[A-Z]{1,20}( |$)")
 DOOR = "/chat"
-LOCAL = ".localhost", ".local", ".internal", ".home.arpa", ".lan"  # names that nobody can have in the whole world
+LOCAL = ".localhost", ".local", ".internal", ".home.arpa", ".lan"  # endings of names that exist only in a local network
 SILENT = logging.getLogger("chatsrv.web")  # websockets would report what a browser does wrong, with a traceback
 SILENT.addHandler(logging.NullHandler())
 SILENT.propagate = False
@@ -123,7 +123,7 @@ class Site:
         return self.refuse(what, HTTPStatus.NOT_FOUND)
 
     def open(self, protocol: ServerProtocol, request: Request, host: str, what: str) -> Answer:
-        """Open a WebSocket, or say why not. Only browsers send an Origin, and no page can keep them from it."""
+        """Open a WebSocket, or say why not. Browsers always send an Origin, and no page can prevent that."""
         origins = self.origins or [f"{scheme}://{host.lower()}" for scheme in ("http", "https")]
         protocol.origins = None if "*" in origins else [None, *origins]  # type: ignore[list-item]
         response = protocol.accept(request)
@@ -177,14 +177,14 @@ class Site:
 def is_local(host: str) -> bool:
     """Whether no stranger can have given us this name: an address, localhost, or a name of the local network.
 
-    Any other name may be that of somebody who has it lead to this machine, which only its own users can reach, so that
-    a page from there passes for ours. By https nobody can: that takes a certificate.
+    The owner of any other name may let it lead to this machine, so that a page under that name looks like ours. With
+    https that is not possible, because it takes a certificate.
     """
     name = re.sub(r":\d*$", "", host.lower()).rstrip(".")
     return "." not in name or name.endswith(LOCAL) or name.rpartition(".")[2].isdigit()
 
 
 def hashes(tag: str, page: bytes) -> str:
-    """What the browser may run of the page: all that stands in elements of this name, and nothing else."""
+    """What the browser may run of the page: what is in elements of this name, and nothing else."""
     parts = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)
     return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(part).digest()).decode()}'" for part in parts)
