@@ -57,7 +57,7 @@ class Task:
         self.timer: tuple[float, int, Task] | None = None  # the one that counts; see Kernel.set_timer
         self.error: BaseException | None = None  # to be raised in it
         self.outcome: str | None = None  # "returned", "cancelled", "failed" or "dropped", once it has ended
-        self.joiners: dict[Task, None] = {}  # the tasks that wait for that
+        self.joiners: dict[Task, None] | None = None  # the tasks that wait for that, if any did
 
     def wake(self, error: BaseException | None = None) -> None:
         """Take a suspended task out of where it waits and make it ready; `error` is then raised at its yield."""

@@ -52,6 +52,8 @@ def join(task: Task, timeout: float | None = None) -> Coroutine[str]:
 
     Raises TimedOut after `timeout` seconds; the task goes on.
     """
+    if task.joiners is None:
+        task.joiners = {}
     while task.outcome is None:
         yield Park(task.joiners, timeout)
     return task.outcome

@@ -131,7 +131,7 @@ class Member(Receiver):
         if state == TOGETHER:
             assert not self.outbox.due and self.outbox.place is room.outbox.place and not self.writer
             self.outbox = room.outbox
-            room.together[self] = (self.wire or self.socket).send
+            room.together[self] = self.wire or self.socket
         elif state == APART:
             if self.outbox is room.outbox:
                 self.outbox = room.outbox.fork()

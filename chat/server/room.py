@@ -10,6 +10,7 @@ from .pace import Pace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Collection, Iterable
     from typing import Any, Callable, Protocol, Union
     from weakref import WeakValueDictionary
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from .flags import Options
     from .journal import Journal
-    from .outbox import Piece
+    from .wire import Wire
 
     Text = Union[bytes, str]
 
@@ -93,7 +94,7 @@ class Room:
         self.name = name
         self.feed = Feed()
         self.present: dict[Any, None] = {}  # those in it whose handler runs, oldest first
-        self.together: dict[Any, Callable[[Piece], int]] = {}  # members in that state, and how to send to them
+        self.together: dict[Any, Wire | socket.socket] = {}  # members in that state, and what sends to them
         self.outbox = Outbox(self.feed)  # what is due to all of these: they share it
 
     # For handlers.

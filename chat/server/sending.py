@@ -45,9 +45,9 @@ def send_to_all(room: Room) -> None:
     data = room.outbox.take(sys.maxsize)
     size = len(data)
     failed: list[tuple[Member, OSError | int]] = []  # for later: the dict must not change meanwhile
-    for member, send in room.together.items():
+    for member, wire in room.together.items():
         try:
-            if (sent := send(data)) != size:
+            if (sent := wire.send(data)) != size:
                 failed.append((member, sent))
         except OSError as error:
             failed.append((member, error))
