@@ -21,9 +21,10 @@ TOLD = b"* This port speaks TLS, and nothing else.\n"  # to a peer that does not
 
 
 class Secured(TLS):
-    """A member's wire."""
+    """A member's wire. `told` is what a peer is told that does not speak TLS."""
 
-    __slots__ = ()
+    __slots__ = ("told",)
+    told: bytes
 
     def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
         """COROUTINE. As a wire does."""
@@ -43,7 +44,7 @@ class Secured(TLS):
     def tell(self) -> None:
         """Tell a peer that does not speak TLS."""
         try:
-            self.socket.send(TOLD)
+            self.socket.send(self.told)
         except OSError:
             pass
 
@@ -78,16 +79,18 @@ class Certificate:
             raise ValueError(f"--tls: cannot read {error.filename or certificate}: {why(error)}") from None
         self.context = context
 
-    def wire(self, sock: socket.socket) -> Secured:
+    def wire(self, sock: socket.socket, told: bytes = TOLD) -> Secured:
         """The wire of a connection that was accepted. Raises OSError if there is no memory for it."""
         try:
             address = sock.getpeername()[0]
         except OSError:
             address = ""  # the connection has failed already
         try:
-            return Secured(sock, self.context, gate=self.gate, address=address)
+            wire = Secured(sock, self.context, gate=self.gate, address=address)
         except ssl.SSLError:
             raise OSError(errno.ENOMEM, "no memory for TLS") from None
+        wire.told = told
+        return wire
 
 
 def no_password() -> str:

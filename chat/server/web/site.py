@@ -146,6 +146,11 @@ class Site:
         """What is answered to a request that does not come."""
         return self.refuse("a request without an end", HTTPStatus.REQUEST_TIMEOUT)
 
+    def plain(self) -> Answer:
+        """What is answered to whatever does not speak TLS, where that is spoken."""
+        why = "This port speaks https: write https:// before the address."
+        return self.refuse("something that is not TLS", HTTPStatus.BAD_REQUEST, why)
+
     def refuse(self, what: str, status: HTTPStatus, why: str = "", more: dict[str, str] | None = None) -> Answer:
         """An answer in words."""
         text = f"{status.value} {status.phrase}\n{why}\n" if why else f"{status.value} {status.phrase}\n"

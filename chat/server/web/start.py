@@ -35,7 +35,7 @@ def listen_for_browsers(
     door = Door(options.web_origin)
 
     def make_wire(sock: socket.socket) -> Wire:
-        return BrowserWire(door, sock, certificate.wire(sock) if certificate else None)
+        return BrowserWire(door, sock, certificate.wire(sock, door.site.plain().data) if certificate else None)
 
     return dict.fromkeys(listeners, make_wire)
 

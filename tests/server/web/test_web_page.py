@@ -232,6 +232,33 @@ def test_a_full_server_still_shows_the_page_that_says_so(chatsrv: Start, browser
     state(page, "ended: the server is full")
 
 
+@pytest.mark.parametrize("limit", ["--max-per-ip", "--max-clients"])
+def test_what_a_browser_asks_for_beside_its_conversation_is_no_member(
+    chatsrv: Start, browser: Browser, limit: str
+) -> None:
+    _, port = with_web(chatsrv, limit, "2")
+    pages = [visit(browser, port) for _ in range(2)]
+    for page in pages:
+        say(page, "both are in")
+    wait_for(pages[0], "both are in")
+    third = browser.new_context().new_page()
+    third.goto(f"http://{HERE}:{port}/")
+    state(third, "ended: ")
+    for context in list(browser.contexts)[1:]:
+        context.close()
+    visit(browser, port)
+
+
+def test_a_page_whose_name_a_stranger_may_have_chosen_says_what_to_do(chatsrv: Start, browser: Browser) -> None:
+    _, port = with_web(chatsrv)
+    page = browser.new_context().new_page()
+    page.goto(f"http://chat.example:{port}/")
+    state(page, f"is this chat at chat.example:{port}? If so, start it with --web-origin http://chat.example:{port}")
+    _, port = with_web(chatsrv, "--web-origin", "http://chat.example")
+    page.goto(f"http://chat.example:{port}/")
+    state(page, "no connection")  # the port is part of an origin
+
+
 def test_it_scrolls_with_the_conversation_unless_one_reads(chatsrv: Start, browser: Browser) -> None:
     server, port = with_web(chatsrv)
     page, other = visit(browser, port, height=400), server.client()

@@ -104,3 +104,14 @@ def test_the_page(secure: Start) -> None:
         wait_for(page, "welcome")
         assert lines(page)[-2:] == ["127.0.0.1: from afar", "127.0.0.1: welcome"]
         assert page.evaluate("address.protocol") == "wss:" and not page.troubles  # type: ignore[attr-defined]
+
+
+def test_plain_http_is_told_to_come_with_https(secure: Start) -> None:
+    server = secure()
+    with socket.create_connection((HERE, port_of(server))) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        answer = sock.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert answer.endswith(b"\nThis port speaks https: write https:// before the address.\n")
+    server.terminated("it does not speak TLS")
