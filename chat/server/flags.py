@@ -76,8 +76,8 @@ def declare(flag: Callable[..., Any]) -> None:
          help="let pages from these origins in, instead of our own: https://HOST[:PORT], more after commas, or "
          "*")  # fmt: skip
     flag("--tls", metavar="CERT[,KEY]", type=one_or_two_files,
-         help="speak TLS, and nothing else, with this certificate (PEM files); a HUP signal has it read again, and no "
-         "longer ends the server")  # fmt: skip
+         help="speak TLS, and nothing else, with this certificate (PEM files); then a HUP signal reads it again "
+         "instead of ending the server")  # fmt: skip
     flag("--tls-port", metavar="N", type=whole(0, 65535),
          help="speak TLS on this port, and leave --port plain (0 picks a free one)")  # fmt: skip
     flag("--trace", metavar="FILE[,SECONDS]", type=file_and_seconds,
