@@ -1,10 +1,10 @@
 """TLS over a non-blocking socket: what a socket does, with records between it and the network.
 
-Readiness is not enough here. The descriptor is ready when there are bytes, but a record is given out only when it is
-whole; and when it was whole, what is behind it has left the descriptor, which may never be readable again. A read may
-have to write (an answer to a new key), a handshake alternates, and of a record that was begun not a byte may change. So
-the records are kept apart from the socket, in memory: a read takes what the socket has and gives out all that is
-complete, and what a write makes of its data is kept until the socket has taken it.
+Readiness is not enough here. The descriptor is ready when there are bytes, but data is given out only when a record is
+whole. The bytes behind that record have left the descriptor, which may never be readable again. Reading may have to
+write, such as an answer to a new key. And a record that was begun must not change. So the records are kept in memory,
+apart from the socket. A read takes what the socket has and returns all that is complete. What a write makes of its data
+is kept until the socket has taken it.
 """
 
 from __future__ import annotations
@@ -105,14 +105,14 @@ class TLS:
         self.kept: Data = b""  # what comes before all that is in `outgoing`
         self.heard = False  # something has come
         self.ended = False  # the peer's stream
-        self.cut = False  # it has ended without close_notify: somebody else may have ended it
+        self.cut = False  # it has ended without close_notify: an attacker may have ended it
         self.failure: Broken | None = None
 
     def fileno(self) -> int:
         return self.socket.fileno()
 
     def close(self) -> None:
-        """Close the socket, without a word; see end()."""
+        """Close the socket, without telling the peer; see end()."""
         self.socket.close()
 
     @property
@@ -122,7 +122,7 @@ class TLS:
 
     @property
     def pending(self) -> bool:
-        """Whether recv() has something to say, though the socket may not be readable."""
+        """Whether recv() has something to return, though the socket may not be readable."""
         return self.ended or self.failure is not None or self.incoming.pending > 0
 
     def begin(self, left: Callable[[], float | None]) -> Coroutine[None]:
@@ -231,7 +231,7 @@ class TLS:
         raise self.failure or BlockingIOError(errno.EAGAIN, "no record is complete")
 
     def end(self, reason: str = "") -> None:
-        """Say close_notify: nothing follows. The peer may still send, and be read. It may be unsent then."""
+        """Send close_notify: nothing follows. The peer may still send, and be read. close_notify may be left unsent."""
         try:
             self.ssl.unwrap()
         except ssl.SSLError:
