@@ -145,12 +145,13 @@ class Toy:
 class Peer:
     """A client, boxed if it is to talk to a toy wire. It reads only when it is told to."""
 
-    def __init__(self, house: House, boxed: bool = True, buffer: int = 0) -> None:
+    def __init__(self, house: House, boxed: bool = True, buffer: int = 0, host: str = "127.0.0.1") -> None:
         self.house = house
         self.boxed = boxed
         self.sock = socket.socket()
         if buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self.sock.bind((host, 0))
         self.sock.connect((house.boxed if boxed else house.plain).getsockname())
         host, port = self.sock.getsockname()
         self.name = f"{host}:{port}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .flags import Options
 
+MOST = 4096  # that may be in a handshake, half of them from one address: TLS needs some 60 KiB for each meanwhile
 SPARE = 16  # that may be in a handshake however few members may come: a browser opens up to six connections at once
 
 
@@ -48,9 +49,9 @@ class Admission:
 
     def crowd(self, host: str) -> str:
         """Why nobody from `host` can begin a handshake now; empty if somebody can."""
-        most, most_per_ip = self.options.max_clients, self.options.max_per_ip
-        if most is not None and self.shaking.all >= max(SPARE, most - self.members.all):
+        most, most_per_ip = self.options.max_clients or MOST, self.options.max_per_ip or MOST
+        if self.shaking.all >= min(MOST, max(SPARE, most - self.members.all)):
             return "too many handshakes"
-        if most_per_ip and self.shaking.of.get(host, 0) >= max(SPARE, most_per_ip - self.members.of.get(host, 0)):
+        if self.shaking.of.get(host, 0) >= min(MOST // 2, max(SPARE, most_per_ip - self.members.of.get(host, 0))):
             return f"too many handshakes from {host}"
         return ""

@@ -7,8 +7,10 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from chatting import linux
 from wires import END, GREETING, HELLO, PING, Peer, Toy, flood, packed
 
+import chat.server.admission
 from chat.server.admission import SPARE
 from chat.server.connection import HANDSHAKE
 
@@ -98,6 +100,21 @@ def test_those_in_a_handshake_are_no_members_but_have_a_bound_too(
     first.sock.send(END)
     here.ended(first)
     waiting[1].greet()
+
+
+@linux
+def test_handshakes_have_a_bound_though_members_have_none(house: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody can take all that there may be from one address."""
+    monkeypatch.setattr(chat.server.admission, "MOST", 2 * SPARE)
+    here = house(max_clients=1000)
+    for _ in range(SPARE):
+        here.peer()
+    assert here.ended(here.peer()) == "too many handshakes from 127.0.0.1"
+    for number in range(SPARE):
+        here.peer(host=f"127.0.0.{2 + number}")
+    late = here.peer(host="127.0.0.99")
+    assert here.ended(late) == "too many handshakes"
+    assert here.member(boxed=False).heard == b""
 
 
 @pytest.mark.parametrize(
