@@ -75,9 +75,11 @@ class Client:
         return self.kernel.spawn(self.supervise(coroutine))
 
     def supervise(self, coroutine: Coroutine[None]) -> Coroutine[None]:
-        """COROUTINE. Runs another one. If that one fails, which is a bug, the client ends with the traceback."""
+        """COROUTINE. Runs another one. If that fails, the client ends: with the traceback if it is a bug."""
         try:
             yield from coroutine
+        except OSError as error:
+            sys.exit(f"chatclient: cannot go on: {why(error)}")
         except Exception:
             import traceback  # only now: it takes long to import
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 
@@ -54,6 +55,7 @@ class Conversation:
         self.addresses = addresses
         self.hasty = hasty
         self.socket: socket.socket | None = None
+        self.failure = ""  # why nothing can be sent any more
         self.outgoing = Outgoing()
         self.news = WaitQueue()  # tasks wait here for a change of `outgoing`
         self.sent = WaitQueue()  # watch() waits here until something is sent
@@ -118,7 +120,7 @@ class Conversation:
         self.display.prompt("")
         tasks = [self.spawn(self.talk(sock)), self.spawn(watch(self.kernel, self.socket, self.sent))]
         incoming = Incoming()
-        trouble = ""
+        self.failure = trouble = ""
         try:
             while data := (yield from self.receive(sock, incoming)):
                 yield from self.show(incoming.receive_data(data))
@@ -132,6 +134,7 @@ class Conversation:
             self.kernel.close(sock)
             self.socket = None
         yield from self.show(incoming.finish())
+        trouble = trouble or self.failure
         if not trouble and getattr(sock, "cut", False) and not self.outgoing.end_expected():
             trouble = "the connection was cut off"  # by anybody on the way, perhaps
         wanted = not trouble and self.outgoing.end_expected()
@@ -168,12 +171,22 @@ class Conversation:
                 self.sent.wake()
             yield from send_end(sock)
             self.outgoing.finish()
-        except OSError:
-            return  # listen() learns of it by its own recv, behind all that arrived before
+        except OSError as error:
+            self.fail(socket_of(sock), error)
+            return
         if not self.hasty:
             while unacknowledged(socket_of(sock)):
                 yield from sleep(1)
             yield from self.farewell(PATIENCE)
+
+    def fail(self, sock: socket.socket, error: OSError) -> None:
+        """Nothing more can be sent. listen() learns of it by its own recv, behind all that arrived before."""
+        if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):  # which are the server's end, or our own
+            self.failure = f"the connection has failed: {why(error)}"
+        try:
+            sock.shutdown(socket.SHUT_RDWR)  # a failure like a lack of memory has not ended it
+        except OSError:
+            pass
 
     # From the keyboard.
 

@@ -32,6 +32,8 @@ def resolve(host: str, port: int) -> list[Address]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:
         raise OSError("this is no host name") from None
+    except LookupError:
+        raise OSError("too few descriptors to load what knows host names") from None
     return [(family, address) for family, _, _, _, address in found]
 
 

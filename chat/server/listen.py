@@ -100,6 +100,8 @@ def resolve(host: str, port: int) -> tuple[int, Any]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM) if host else []
     except UnicodeError:
         found = []
+    except LookupError:
+        raise OSError("too few descriptors to load what knows host names") from None
     if not found:
         raise OSError("this is no host name")
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)

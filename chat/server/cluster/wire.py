@@ -97,7 +97,10 @@ def dial(kernel: Kernel, address: Address) -> Coroutine[Stream]:
 def connect_to(kernel: Kernel, address: Address, host: str, port: int) -> Coroutine[Stream]:
     """COROUTINE. Returns a connection to Redis or a Sentinel, with TLS if the address says so."""
     trust = address.trust()
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (UnicodeError, LookupError) as error:  # the latter: too few descriptors to load what knows host names
+        raise OSError(str(error)) from None
     sock = yield from reach(kernel, [(family, where) for family, _, _, _, where in found])
     if not trust:
         return sock
