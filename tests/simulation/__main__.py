@@ -31,6 +31,7 @@ OF_CLUSTERS = """
 a cluster settled; a loss was told; a node has joined; accident: a file is kept; accident: a node stops;
 accident: a state is deleted; accident: a stranger from the future writes; accident: a stranger writes;
 accident: a stream is deleted; accident: a stream is trimmed; accident: another master;
+accident: another master falls back;
 accident: another node comes; accident: cut a line; accident: cut a line at a byte; accident: everything is flushed;
 accident: numbers are forgotten; accident: part or mend a node; accident: redis falls back; accident: redis refuses;
 accident: redis starts again; accident: scripts are flushed; accident: silence a line; accident: slow the lines;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from .redis import NODE, TOP
 from .world import once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from .redis import Id
     from .run import Run
@@ -31,9 +32,12 @@ class Accidents:
     def happen(self) -> Iterator[float]:
         """Steps for World.at."""
         world, pick = self.world, self.world.pick
-        for _ in range(pick(0, 1, 2, 3, 5, 8)):
-            yield pick(0, 0.0005, 0.001, 0.01, 0.05, 0.4, 2, 6) * world.chance()
-            accident = pick(*ACCIDENTS)
+        graver = pick(PASSING, REMOVING, REMOVING, FORGETTING, [Accidents.numbers_are_forgotten])
+        kinds = [*(pick(*PASSING) for _ in range(4)), *(pick(*graver) for _ in range(4))]
+        longest = pick(0.001, 0.05, 0.4, 6)
+        for _ in range(pick(0, 2, 4, 8, 16)):
+            yield pick(0, 0.01, 0.1, 1) * world.chance() * longest
+            accident = pick(*kinds)
             name = accident.__name__.replace("_", " ")
             if world.history is not None:
                 world.note(f"accident: {name}")
@@ -153,7 +157,7 @@ class Accidents:
         name = self.stream()
         if name is None or self.shared.forgotten:
             return False
-        del self.shared.redis.keys[0, name].entries[: self.world.pick(1, 3, NODE)]
+        del self.shared.redis.keys[0, name].entries[: self.world.pick(1, 3, NODE, NODE)]
         self.shared.gone = True
         return None
 
@@ -216,13 +220,12 @@ class Accidents:
         self.lose()
         return None
 
-    def another_master(self) -> object:
-        """A copy takes over, which may have been behind. The Sentinels know at once, or some time later."""
+    def another_master(self, behind: bool = False) -> object:
+        """A copy takes over. The Sentinels know at once, or some time later."""
         shared, world = self.shared, self.world
-        if not shared.sentinels:
+        if not shared.sentinels or (behind and not self.kept):
             return False
         old = shared.redis
-        behind = bool(self.kept) and world.chance() < 0.3
         new = shared.another(old.run + 100)
         new.keys = deepcopy(world.pick(*self.kept)) if behind else deepcopy(old.keys)
         new.written, new.orders = old.written, old.orders
@@ -241,14 +244,24 @@ class Accidents:
             self.lose()
         return None
 
+    def another_master_falls_back(self) -> object:
+        """The copy was behind."""
+        return self.another_master(behind=True)
 
-ACCIDENTS: list[Callable[[Accidents], object]] = [
-    Accidents.cut_a_line, Accidents.cut_a_line, Accidents.cut_a_line_at_a_byte, Accidents.cut_a_line_at_a_byte,
-    Accidents.silence_a_line, Accidents.part_or_mend_a_node, Accidents.part_or_mend_a_node, Accidents.slow_the_lines,
-    Accidents.another_node_comes, Accidents.a_node_stops, Accidents.redis_refuses, Accidents.scripts_are_flushed,
-    Accidents.a_stranger_writes, Accidents.a_stranger_from_the_future_writes, Accidents.the_ids_are_used_up,
-    Accidents.the_clock_is_put_back, Accidents.a_stream_is_trimmed, Accidents.a_stream_is_deleted,
-    Accidents.numbers_are_forgotten, Accidents.everything_is_flushed, Accidents.a_state_is_deleted,
-    Accidents.redis_starts_again, Accidents.a_file_is_kept, Accidents.redis_falls_back, Accidents.another_master,
+
+Accident = Callable[[Accidents], object]
+PASSING: list[Accident] = [
+    Accidents.cut_a_line, Accidents.cut_a_line_at_a_byte, Accidents.silence_a_line, Accidents.part_or_mend_a_node,
+    Accidents.part_or_mend_a_node, Accidents.slow_the_lines, Accidents.another_node_comes, Accidents.a_node_stops,
+    Accidents.redis_refuses, Accidents.scripts_are_flushed, Accidents.a_stranger_writes,
+    Accidents.a_stranger_from_the_future_writes, Accidents.the_clock_is_put_back, Accidents.redis_starts_again,
     Accidents.another_master,
+]  # fmt: skip
+REMOVING: list[Accident] = [
+    Accidents.a_stream_is_trimmed, Accidents.a_stream_is_trimmed, Accidents.a_stream_is_deleted,
+    Accidents.the_ids_are_used_up, Accidents.part_or_mend_a_node,
+]  # fmt: skip
+FORGETTING: list[Accident] = [
+    Accidents.everything_is_flushed, Accidents.a_state_is_deleted, Accidents.a_file_is_kept, Accidents.a_file_is_kept,
+    Accidents.redis_falls_back, Accidents.another_master_falls_back,
 ]  # fmt: skip

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .world import World
 
 ENDING = "the server is ending"
+LARGEST = 64 << 10  # bytes of an entry in a cluster
 BROKEN = "its handler failed"
 
 
@@ -41,6 +42,7 @@ class Away(NamedTuple):
     number: int  # of all that were said
     who: str
     line: bytes
+    but: frozenset[str]  # who is not to hear it
 
 
 class Told(NamedTuple):
@@ -125,6 +127,7 @@ class Model:
         self.orders: list[Order] = []
         self.ears = ears
         self.said = 0  # how many messages
+        self.but: frozenset[str] = frozenset()  # whom those spare that are said just now
         self.stopped_at = 0.0  # when the server was told to stop
         self.tasks_at_stop: set[Any] = set()  # those of rooms, then
         self.shared: Any = None  # in a cluster: what it shares with others
@@ -145,14 +148,16 @@ class Model:
         """Somebody has said this, and it will come back."""
         self.said += 1
         if self.shared:
-            order.away.append(Away(self.said, who, line))
+            order.away.append(Away(self.said, who, line, self.but))
 
-    def come_back(self, order: Order, text: bytes) -> None:
+    def come_back(self, order: Order, text: bytes, but: frozenset[str] | None = None) -> None:
         """Messages come back as they were said, each once and in their order."""
         for line in lines_of(text):
             if not order.away or order.away[0].line != line:
                 raise Failure(f"{line!r} comes back to {order.name!r} out of order")
-            number, who, _ = order.away.popleft()
+            number, who, _, spared = order.away.popleft()
+            if but is not None and but != spared:
+                raise Failure(f"{line!r} comes back for all but {set(but)} instead of {set(spared)}")
             ear = self.ears.get(who)
             if ear and ear.open and ear.told and ear.told[0].number < number:
                 elsewhere = any(self.holds_back(ear, ear.told[0], other) for other in self.orders if other is not order)
@@ -167,7 +172,7 @@ class Model:
 
     def holds_back(self, ear: Ear, told: Told, order: Order) -> bytes:
         """The message in this room for which that line has to wait, if there is one."""
-        for number, who, line in order.away:
+        for number, who, line, _ in order.away:
             if number > told.number:
                 break
             if who == ear.name or (who == "room" and order is told.order and number > told.entered):
@@ -191,7 +196,9 @@ class Room(chat.server.room.Room):
     def publish(self, member: Any, messages: Text | Iterable[Text], but: Collection[Any] = ()) -> None:
         said = [messages] if isinstance(messages, (bytes, str)) else list(messages)
         kicked = member.kicked
+        self.model.but = frozenset(one.name for one in but)
         super().publish(member, messages, but)
+        self.model.but = frozenset()
         if not kicked:
             for one in said:
                 member.ear.said += parts(one.encode() if isinstance(one, str) else one)
@@ -203,7 +210,7 @@ class Room(chat.server.room.Room):
 
     def append(self, text: bytes, but: Collection[Any] = ()) -> None:
         if self.model.returning:
-            self.model.come_back(self.order, text)
+            self.model.come_back(self.order, text, frozenset(member.name for member in but))
         spared = {member.ear for member in but}
         self.order.text += text
         for ear in self.order.hearers:
@@ -294,10 +301,10 @@ class Member(chat.server.member.Member):
         """A member that goes by itself hears what it has said, if that comes back in time."""
         ear, model = self.ear, self.model
         waited = ear.returned_at is None or self.model.world.now >= ear.returned_at + FAREWELL
-        if waited or self.kicked or model.stopped_at or not ear.open or ear.interrupted:
+        if waited or self.kicked or model.stopped_at or not ear.open or ear.link.client.meddled:
             return
         for order in model.orders:
-            for _, who, line in order.away:
+            for _, who, line, _ in order.away:
                 if who == self.name:
                     raise Failure(f"{self.name} leaves, and {line!r}, which it has said, has not come back")
 
@@ -379,7 +386,8 @@ class Member(chat.server.member.Member):
             told = self.ear.being_told
             reads = link.client.attentive or (link.client.steady and not told)
             too_much = told and self.grown > options.max_lag * 3 // 4  # at once
-            if reads and not (too_much or world.leaps or world.stops or world.race):
+            at_once = self.model.shared and options.max_lag < LARGEST  # an entry of the stream
+            if reads and not (too_much or at_once or world.leaps or world.stops or world.race):
                 raise Failure(f"{self.name} is kicked ({reason}), though it reads")
 
     @property

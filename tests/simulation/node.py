@@ -106,6 +106,8 @@ class Node:
             if world.history is not None:
                 world.note("stdout stalls")
             yield pick(0.1, 10.0, 1e6)
+            if self.ended_at is not None:
+                return
             output.stalled = False
             if world.history is not None:
                 world.note("stdout flows again")

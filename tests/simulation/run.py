@@ -45,7 +45,7 @@ POLLERS: dict[str, tuple[Any, Any]] = {
     "select": (Select, SelectPoller),
 }
 CLUSTERS = find_spec("hiredis") is not None
-LONGEST = 1000  # seconds that members may take to read what they were sent
+LONGEST = 100  # seconds that clients may take to say all, and members to receive it
 FEW = 5  # one seed of so many is that of a cluster
 PATIENCE = 3.0  # seconds of the processor's time that a run may take: it takes a few milliseconds
 
@@ -198,7 +198,7 @@ class Run:
             from .accidents import Accidents
 
             self.accidents = Accidents(self, self.shared)
-            world.at(chance() * pick(0, 0.01, 1.0), self.accidents.happen())
+            world.at(chance() * pick(0, 0.01, span), self.accidents.happen())
             if self.calm:
                 world.at(span, self.wait_for_calm(self.shared))
         if not self.calm:
@@ -221,8 +221,10 @@ class Run:
             yield from join(life)
 
     def wait_for_calm(self, shared: Shared) -> Iterator[float]:
-        """Steps for World.at: until nobody has anything left to do."""
-        while not (shared.over and all(client.finished for client in self.world.clients)):
+        """Steps for World.at: until nothing more goes wrong, and everybody has said all, if that does not take long."""
+        waited = 0
+        while not (shared.over and (self.finished or waited > LONGEST)):
+            waited += shared.over
             yield 1.0
         self.ring(lambda: self.world.kernel.spawn(self.settle(shared), "settling"))
 
@@ -231,9 +233,9 @@ class Run:
         world = self.world
         self.accidents.mend()
         world.be_calm()
-        for _ in range(LONGEST):
+        for _ in range(10 * LONGEST):
             yield from sleep(1)
-            if not any(node.busy for node in self.nodes):
+            if self.finished and not any(node.busy for node in self.nodes):
                 break
         yield from sleep(shared.settled)
         for node in self.nodes:
@@ -242,8 +244,13 @@ class Run:
         yield from sleep(shared.settled)
         world.count("a cluster settled")
         shared.check_settled([node for node in self.nodes if node.oracle.stopped_at is None])
-        self.check_waiting()
+        self.check_clients()
         self.stop()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all clients have said all."""
+        return all(client.finished for client in self.world.clients)
 
     @property
     def ended(self) -> bool:
@@ -341,17 +348,21 @@ class Run:
         """Nothing will happen any more. At a calm end that is the moment to stop."""
         if self.ended or self.orders or self.shared:
             return False
-        self.check_waiting()
+        self.check_clients()
+        self.check_members()
         self.ring(self.stop)
         return True
 
-    def check_waiting(self) -> None:
+    def check_clients(self) -> None:
         """Nobody waits for what will never happen."""
         for client in self.world.clients:
             ear = self.ears.get(name_of(client))
             deaf = ear is not None and (ear.deaf or ear.stubborn)
             if client.attentive and client.fin and not (client.eof or client.broken or client.closed or deaf):
                 raise Failure(f"{client.name} has ended its stream, reads, and waits for the server's end in vain")
+
+    def check_members(self) -> None:
+        """No member stays that should go, now that nothing happens any more."""
         for member in [member for node in self.nodes for member in node.server.connections]:
             if member.kicked or member.failure or member.handled:
                 raise Failure(

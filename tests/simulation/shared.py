@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.oracle import Message, Stream, check_together, check_whole
 
+import chat.server.cluster.follow
 import chat.server.cluster.link
 import chat.server.cluster.links
 import chat.server.cluster.node
+import chat.server.cluster.outgoing
 import chat.server.cluster.wire
 from chat.server.cluster.address import Address
 from chat.server.cluster.follow import SILENCE
@@ -94,7 +96,7 @@ class Shared:
         pick = world.pick
         self.world = world
         self.lines = Lines(world)
-        self.lines.latency = pick(0.0005, 0.001, 0.001, 0.02, 0.3)
+        self.lines.latency = pick(0.0005, 0.001, 0.02, 0.02, 0.3)
         self.lines.speed = pick(0, 0, 0, 0, 0, 3000)
         self.redis = self.another(1)
         self.lines.hosts["redis"] = self.redis
@@ -103,6 +105,9 @@ class Shared:
             self.lines.hosts[f"sentinel{number}"] = sentinel
             sentinel.master = "redis"
         self.maxlen = pick(10_000, 10_000, 100)
+        self.unsettled = pick(1 << 20, 1 << 20, 2000)
+        self.largest = pick(64 << 10, 64 << 10, 300)
+        self.batch = pick(1 << 20, 1 << 20, 1000)
         self.tracks: list[Track] = []
         self.alive: list[Track] = []  # those that go on when all has settled
         self.reset = False  # Redis has lost what it knew
@@ -125,6 +130,9 @@ class Shared:
             (chat.server.cluster.wire, "socket", self.lines),
             (chat.server.cluster.node, "os", self),
             (chat.server.cluster.links, "Link", Link),
+            (chat.server.cluster.links, "UNSETTLED", self.unsettled),
+            (chat.server.cluster.outgoing, "LARGEST", self.largest),
+            (chat.server.cluster.follow, "BATCH", self.batch),
         ]
 
     def join(self, node: Node, at_start: bool) -> None:
