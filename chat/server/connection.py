@@ -92,7 +92,7 @@ def reset_unless_complete(member: Member) -> None:
 
     After a FIN, what the peer has received would look complete.
     """
-    if member.outbox.lag or member.failure or (member.wire and member.wire.unsent):
+    if member.lag() or member.failure or (member.wire and member.wire.unsent):
         try:
             member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, BY_RESET)
         except OSError:

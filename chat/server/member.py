@@ -54,7 +54,7 @@ class Member(Receiver):
         self.task: Task  # runs its handler
         # The sending side.
         self.sending = NEW  # its state
-        self.outbox = Outbox(hub.nowhere.feed)
+        self.outbox = hub.nowhere.outbox
         self.drained: WaitQueue | None = None  # where its task waits for what is due to be sent
         # Its end.
         self.reason = ""  # why it ends, once that is certain
@@ -68,17 +68,14 @@ class Member(Receiver):
         A newline in it becomes a space.
         """
         text = one_line(line) + b"\n"
-        if self.outbox.feed is None:
-            return
-        if not (self.hub.cluster and self.hub.cluster.tell(self, text)):
+        if not (self.hub.cluster and self.outbox.feed and self.hub.cluster.tell(self, text)):
             self.queue(text)
 
     def queue(self, line: bytes) -> None:
         """A line for this member alone is due now."""
-        if self.outbox.feed is None:
+        if self.outbox.feed is None or (self.sending == TOGETHER and self.hears().pass_on(self, line)):
             return
-        if self.sending == TOGETHER:
-            self.become(APART)
+        self.stand_apart()
         self.outbox.tell(line)
         most = self.hub.options.max_lag
         if self.sending == BEHIND:
@@ -102,13 +99,20 @@ class Member(Receiver):
         """Hear that room from now on; None: hear only what tell() says. What was already due comes first."""
         if self.outbox.feed is None:
             return
-        self.stand_apart()
+        hears = room or self.hub.nowhere
+        if self.sending != NEW:
+            self.stand_apart()
+        elif not hears.quiet():
+            self.become(APART)
         before, self.room = self.room, room
         if before:
             del before.present[self]
-        self.outbox.enter((room or self.hub.nowhere).feed)
         if room:
             room.present[self] = None
+        if self.sending == NEW:
+            self.become(TOGETHER)
+        else:
+            self.outbox.enter(hears.feed)
         if self.hub.cluster:
             if room:
                 self.hub.cluster.enter(room, self)
@@ -120,21 +124,24 @@ class Member(Receiver):
     def become(self, state: str) -> None:
         """Change the state of the sending side: the one place that does."""
         room = self.hears()
-        assert state != TOGETHER or self.sending == APART, "only what spread() has sent all may share the room's outbox"
+        line = b""
         if self.sending == TOGETHER:
             del room.together[self]
+            line = room.told.pop(self, line)
         elif self.sending == APART:
             del self.hub.apart[self]
         elif self.sending == BEHIND:
             del self.hub.pace.behind[self]
         self.sending = state
         if state == TOGETHER:
-            assert not self.outbox.due and self.outbox.place is room.outbox.place and not self.writer
+            assert not self.outbox.due and not self.writer and room.outbox.place is room.feed.last
             self.outbox = room.outbox
             room.together[self] = self.wire or self.socket
         elif state == APART:
             if self.outbox is room.outbox:
                 self.outbox = room.outbox.fork()
+            if line:
+                self.outbox.tell(line)
             self.hub.apart[self] = None
             self.hub.news.wake()
         elif state == BEHIND:
@@ -145,6 +152,12 @@ class Member(Receiver):
                 self.writer.cancel()
         if self.drained:
             self.drained.wake_all()
+
+    def lag(self) -> int:
+        """How many bytes are due to it."""
+        if self.sending == TOGETHER and self in self.hears().told:
+            return len(self.hears().told[self])
+        return self.outbox.lag
 
     @property
     def overfed(self) -> bool:
@@ -169,6 +182,8 @@ class Member(Receiver):
         """Give it an outbox of its own, if it shares one."""
         if self.sending == TOGETHER:
             self.become(APART)
+        elif self.outbox is self.hub.nowhere.outbox:
+            self.outbox = self.outbox.fork()
 
     def dismiss(self, reason: str, keep: bool = False) -> None:
         """Note why the member ends. Its last line says so: instead of all that is due or, with `keep`, after it."""
@@ -186,7 +201,7 @@ class Member(Receiver):
     def leave(self) -> None:
         """Send what is due, and nothing after it."""
         self.depart()
-        if self.outbox.feed and not self.outbox.lag and not (self.wire and self.wire.unsent):
+        if self.outbox.feed and not self.lag() and not (self.wire and self.wire.unsent):
             self.become(OVER)
         elif self.outbox.feed:
             self.stand_apart()

@@ -96,6 +96,7 @@ class Room:
         self.present: dict[Any, None] = {}  # those in it whose handler runs, oldest first
         self.together: dict[Any, Wire | socket.socket] = {}  # members in that state, and what sends to them
         self.outbox = Outbox(self.feed)  # what is due to all of these: they share it
+        self.told: dict[Any, bytes] = {}  # a line for one of them alone; then that is all that is due to it
 
     # For handlers.
 
@@ -157,8 +158,24 @@ class Room:
         else:
             self.append(text, but)
 
+    def quiet(self) -> bool:
+        """Whether nothing that was said here is due to those that are together."""
+        return not self.feed.fresh and self.outbox.place is self.feed.last
+
+    def pass_on(self, member: Hearer, line: bytes) -> bool:
+        """Send a line to one of those that are together, if nothing else is due to it. Return whether that is so."""
+        if member in self.told or len(line) > LIMIT or not (self.told or self.quiet()):
+            return False
+        if not self.told:
+            self.hub.changed[self] = None
+            self.hub.news.wake()
+        self.told[member] = line
+        return True
+
     def append(self, text: bytes, but: Collection[Hearer] = ()) -> None:
         """Append whole messages, with their newlines, to the feed, for all members except `but`."""
+        for told in list(self.told) if self.told else ():
+            told.stand_apart()  # its line comes before this
         spared = [member for member in but if member in self.present] if but else ()
         for member in spared:
             member.stand_apart()
@@ -200,6 +217,8 @@ def one_line(text: Text) -> bytes:
 
 def encoded(text: Text) -> bytes:
     """A str as UTF-8; bytes as they are. Raises TypeError for anything else."""
+    if type(text) is bytes:
+        return text
     if isinstance(text, str):
         return text.encode("utf-8", "replace")
     if not isinstance(text, (bytes, bytearray)):

@@ -14,6 +14,10 @@ from loop import Coroutine, TimedOut, writable
 from .member import APART, BEHIND, OVER, TOGETHER, Member
 from .room import Hub, Room
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .outbox import Piece
+
 BATCH = 64 << 10  # bytes that are sent at once to a member that is behind
 LOOKS = 4  # how often, within --stall-timeout, we look whether it takes anything
 LAST_TRY = 0.5  # seconds between attempts to send its last bytes to a member that leaves
@@ -27,17 +31,25 @@ def spread(hub: Hub) -> Coroutine[None]:
     while True:
         while not (hub.changed or hub.apart):
             yield from hub.news.wait()
-        hub.pace.start_turn()
-        rooms = list(hub.changed)
-        hub.changed.clear()
-        for room in rooms:
-            send_to_all(room)
-        for member in list(hub.apart):
-            send_to_one(member)
+        send_news(hub)
+
+
+def send_news(hub: Hub) -> None:
+    """Send all that is due. Not in spread() itself, whose variables would keep a room alive until the next news."""
+    hub.pace.start_turn()
+    rooms = list(hub.changed)
+    hub.changed.clear()
+    for room in rooms:
+        send_to_all(room)
+    for member in list(hub.apart):
+        send_to_one(member)
 
 
 def send_to_all(room: Room) -> None:
     """Send what is new in a room to all members that are TOGETHER: the same bytes, in one call for each."""
+    if room.told:
+        send_told(room)
+        return
     room.feed.seal()
     if not room.together:
         room.outbox.skip()
@@ -52,12 +64,31 @@ def send_to_all(room: Room) -> None:
         except OSError as error:
             failed.append((member, error))
     for member, what in failed:
-        if isinstance(what, OSError) and not isinstance(what, BlockingIOError):
-            member.lose(what)
-        else:
-            member.stand_apart()
-            member.outbox.sent(data, what if isinstance(what, int) else taken(what))
-            fall_behind(member)
+        give_way(member, data, what)
+
+
+def send_told(room: Room) -> None:
+    """Send members that are TOGETHER what each was told alone. Nothing that was said in the room is due then."""
+    told, room.told = room.told, {}
+    failed: list[tuple[Member, bytes, OSError | int]] = []
+    for member, line in told.items():
+        try:
+            if (sent := room.together[member](line)) != len(line):
+                failed.append((member, line, sent))
+        except OSError as error:
+            failed.append((member, line, error))
+    for member, line, what in failed:
+        give_way(member, line, what)
+
+
+def give_way(member: Member, data: Piece, what: OSError | int) -> None:
+    """Of `data`, a member that was TOGETHER has taken only a part, or sending it has failed: `what` says."""
+    if isinstance(what, OSError) and not isinstance(what, BlockingIOError):
+        member.lose(what)
+    else:
+        member.stand_apart()
+        member.outbox.sent(data, what if isinstance(what, int) else taken(what))
+        fall_behind(member)
 
 
 def send_to_one(member: Member) -> None:

@@ -142,7 +142,7 @@ class Server:
             [f"chatsrv: {self.admission.members.all} members, {len(tasks)} tasks"],
             (explain(task) for task in tasks if task.outcome is None),
             self.hub.cluster.explain() if self.hub.cluster else (),
-            (f"{member.name}: {member.outbox.lag} bytes behind" for member in members if member in self.connections),
+            (f"{member.name}: {member.lag()} bytes behind" for member in members if member in self.connections),
         )
 
     # Admission.
@@ -219,9 +219,10 @@ class Server:
                 if not (yield from shake_hands(member, member.wire)):
                     return
                 self.admit_or_refuse(member)
-            member.become(APART)  # only now: so spread(), which is woken by that, runs after the handlers' greetings
             try:
-                if self.connections[member] and not member.kicked:
+                if member.reason:  # it was refused, or kicked in its handshake
+                    member.become(APART)
+                else:
                     member.enter(self.hub.first)
                     yield from self.handler(member, self.hub.first)
                     if self.hub.cluster and not member.reason:  # what the member said last is due to it, too

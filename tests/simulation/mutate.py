@@ -8,6 +8,7 @@ matter. Where it is not found, or oftener than once, the mutation no longer appl
 from __future__ import annotations
 
 import ast
+import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -38,7 +39,9 @@ class Mutation(NamedTuple):
 
     def apply(self, source: str) -> ast.Module:
         """The changed tree. Raises LookupError if it does not apply."""
+        gc.disable()  # generators that it ended meanwhile would confuse Python 3.11: "recursion depth mismatch"
         tree = ast.parse(source)
+        gc.enable()
         try:
             place = Place(tree, self.where.partition(":")[2])
             for verb in self.verbs:

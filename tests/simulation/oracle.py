@@ -184,7 +184,8 @@ class Oracle:
         if turns > 300 and turns % 10:  # long runs are much of the same
             return
         alone = not (self.was_held or self.model.shared)
-        if self.spread_in == turns and hub.changed and self.handler == "chat" and alone:
+        said = not all(room.quiet() for room in hub.changed)
+        if self.spread_in == turns and said and self.handler == "chat" and alone:
             raise Failure("spread() has run before one that readiness had woken: half of its work is left")
         rooms = [hub.first, hub.nowhere, *(hub.rooms.values() if hub.rooms else ())]
         everybody = self.server.connections
@@ -192,6 +193,8 @@ class Oracle:
             for member in room.together:
                 if member.sending != TOGETHER or member.hears() is not room or member not in everybody:
                     raise Failure(f"{member.name} is {member.sending} and yet together with others in {room.name!r}")
+            if room.told and not (room.quiet() and room.told.keys() <= room.together.keys()):
+                raise Failure(f"in {room.name!r}, more is due to {list(room.told)} than a line for each alone")
             if room.present or room is hub.first:
                 present = [member.name for member in room.members]
                 if present != (right := [ear.name for ear in room.order.present]):
@@ -205,7 +208,7 @@ class Oracle:
             state, writer, outbox = member.sending, member.writer, member.outbox
             hears = member.hears()
             right_place = {
-                NEW: outbox is not hears.outbox and writer is None and member.task in self.world.kernel.ready,
+                NEW: writer is None and member.task in self.world.kernel.ready,
                 TOGETHER: member in hears.together and outbox is hears.outbox and writer is None,
                 APART: member in hub.apart and outbox is not hears.outbox and writer is None,
                 BEHIND: member in hub.pace.behind
@@ -222,7 +225,7 @@ class Oracle:
             if ear.open != (outbox.feed is not None):
                 raise Failure(f"{member.name} {'is' if ear.open else 'is not'} to hear more; its outbox knows better")
             due = ear.due
-            lag = outbox.lag
+            lag = member.lag()
             if due or lag:
                 pieces = ear.should.count(b"\n", ear.link.out)
                 if not due <= lag <= due + OVERHEAD * (pieces + 1):
@@ -296,9 +299,9 @@ class Oracle:
             pieces, place = len(outbox.due), outbox.place
             while place is not outbox.feed.last:
                 pieces, place = pieces + 1, place.next
-            if outbox.lag < ear.due + pieces * OVERHEAD:
+            if member.lag() < ear.due + pieces * OVERHEAD:
                 raise Failure(
-                    f"{ear.due} bytes in {pieces} pieces are due to {member.name}; its lag is only {outbox.lag}"
+                    f"{ear.due} bytes in {pieces} pieces are due to {member.name}; its lag is only {member.lag()}"
                 )
 
     def check_limits(self, client: Client, link: Socket, member: Member) -> None:
