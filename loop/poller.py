@@ -78,8 +78,10 @@ class EpollPoller:
             pass  # it was never armed, or this poller is closed
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        found = [(fd, want) for fd, want in self.always.items() if want]
-        self.always.clear()
+        found: list[tuple[int, int]] = []
+        if self.always:
+            found = [(fd, want) for fd, want in self.always.items() if want]
+            self.always.clear()
         events = self.epoll.poll(0 if found else -1 if timeout is None else timeout, MOST)
         resting = self.resting
         for fd, mask in events:
