@@ -73,7 +73,7 @@ def send_told(room: Room) -> None:
     failed: list[tuple[Member, bytes, OSError | int]] = []
     for member, line in told.items():
         try:
-            if (sent := room.together[member](line)) != len(line):
+            if (sent := room.together[member].send(line)) != len(line):
                 failed.append((member, line, sent))
         except OSError as error:
             failed.append((member, line, error))

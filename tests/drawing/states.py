@@ -24,7 +24,7 @@ WORDS = {
 }
 # Where an arrow begins, bends, and ends, and where its words stand: at an x, and at the y of the first line.
 ARROWS = {
-    (NEW, APART): ("M152 134V188", "ink", 152, 163),
+    (NEW, APART): ("M152 134V188", "ink", 196, 158),
     (NEW, TOGETHER): ("M260 120H708V188", "green", 560, 141),
     (NEW, OVER): ("M260 95H838V497H824", "soft", 600, 99),  # a handshake that fails, which plain worlds don't have
     (APART, TOGETHER): ("M260 218H592", "green", 430, 202),
