@@ -202,7 +202,7 @@ def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes],
     except TypeError:  # there is a str among them
         start, lines = encoded(start), [encoded(line) for line in lines]
         text = start + (b"\n" + start).join(lines) + b"\n"
-    if too_long(text, len(start) + LIMIT):
+    if len(text) > LIMIT and too_long(text, len(start) + LIMIT):
         lines = [part for line in lines for part in split(line)]
         text = start + (b"\n" + start).join(lines) + b"\n"
     if NEWLINE in start + b"".join(lines):
