@@ -8,6 +8,7 @@ the handler notes which of the wanted signals have really come to this process.
 
 from __future__ import annotations
 
+import atexit
 import os
 
 from .bare import signal, socket
@@ -29,6 +30,7 @@ class Signals:
         self.writer.setblocking(False)
         self.wakeup_before = signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
         os.register_at_fork(before=self.hold, after_in_parent=self.release, after_in_child=self.let_go)
+        atexit.register(self.close)  # those registered above go so late that Python 3.9 crashes over a socket
         try:
             for number in numbers:
                 if signal.getsignal(number) is not signal.SIG_IGN:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from chatting import PATIENCE, ROOT
 
 from loop import Kernel, Signals, sleep
 
@@ -215,3 +218,9 @@ def test_close_puts_everything_back() -> None:
         signal.signal(signal.SIGUSR1, handler_before)
         left.close()
         right.close()
+
+
+def test_a_program_that_does_not_close_it_ends_well() -> None:
+    program = "import signal; from loop import Signals; signals = Signals(signal.SIGTERM)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, b"")
