@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import select
 import shutil
 
 import pytest
-from bench import plan
+from bench import loops, plan
 from bench.bounds import BOUNDS, Bound, judge
 from bench.measure import Case, Measure, carry_out, run
 from bench.oracle import CYCLE, Cycles, Oracle, Violation, Wire
@@ -178,3 +179,14 @@ def test_a_bound_is_judged_by_the_median_of_neighbours() -> None:
     assert verdict(Bound("x", "cost", 1.1, 1.0, at_most=True), [11, 11, 11], [10.5, 10.5, 10.5]) == "holds"
     assert verdict(Bound("x", "cost", 15, 10, beside="", at_most=True), [11, 16, 17], []) == "missed"
     assert verdict(Bound("x", "none", 15, 10), [11], [11]) == "?"
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="the memory of a process is not known here")
+@pytest.mark.parametrize("name", loops.LOOPS)
+def test_each_loop_is_measured(name: str) -> None:
+    if not importlib.util.find_spec(name):
+        pytest.skip(f"{name} is not installed")
+    loops.memory.clear()
+    *took, _ = loops.measure(name, times=20, parked=100).values()
+    assert len(took) == 4 and min(took) > 0
+    assert len(loops.memory) == 2, "all tasks of a round have waited at the same time"
