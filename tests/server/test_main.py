@@ -58,6 +58,15 @@ def test_a_copy_says_what_it_misses_and_a_link_works(tmp_path: Path, name: str) 
     assert run("--version", program=link) == (0, f"{name} 1.0\n", "")
 
 
+@pytest.mark.skipif(shutil.which("pypy3") is None, reason="PyPy is not installed")
+def test_both_programs_run_on_pypy(chatsrv: Start) -> None:
+    server = chatsrv(program=("pypy3", str(ROOT / "chatsrv")))
+    command = ["pypy3", str(ROOT / "chatclient"), HERE, str(server.port)]
+    done = subprocess.run(command, input=b"hi\n", capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, b"") and done.stdout.endswith(b"\n" + PREFIX + b"hi\n")
+    server.finish()
+
+
 @linux
 @pytest.mark.parametrize("limit", [5, 6])
 def test_too_few_descriptors_are_told_in_one_line(limit: int) -> None:
