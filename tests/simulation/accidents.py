@@ -49,6 +49,7 @@ class Accidents:
         """Redis is well and within everybody's reach."""
         self.lines.away.clear()
         self.lines.speed = 0
+        self.lines.latency = min(self.lines.latency, 0.02)
         self.shared.redis.refuse = ""
         if self.shared.sentinels:
             for number, sentinel in enumerate(self.shared.sentinels):

@@ -139,6 +139,7 @@ class Run:
                     one.check()
                 if self.shared:
                     self.shared.check_streams()
+                    self.shared.check_ends(self.nodes)
             except BaseException as error:
                 for task in list(world.kernel.tasks):  # quietly, now: not by the garbage collector in another run
                     try:
@@ -238,12 +239,13 @@ class Run:
             if self.finished and not any(node.busy for node in self.nodes):
                 break
         yield from sleep(shared.settled)
-        for node in self.nodes:
-            if node.oracle.stopped_at is None:
-                node.server.hub.first.announce(f"this was node {node.number}")
+        alive = [node for node in self.nodes if node.oracle.stopped_at is None]
+        shared.check_settled(alive)  # though nobody speaks
+        for node in alive:
+            node.server.hub.first.announce(f"this was node {node.number}")
         yield from sleep(shared.settled)
         world.count("a cluster settled")
-        shared.check_settled([node for node in self.nodes if node.oracle.stopped_at is None])
+        shared.check_settled(alive)
         self.check_clients()
         self.stop()
 

@@ -181,6 +181,13 @@ class Shared:
         self.check_streams()
         self.alive.clear()  # what is said at the end need not come to all
 
+    def check_ends(self, nodes: list[Node]) -> None:
+        """What has not come back when a node ends is counted."""
+        for node in nodes:
+            away = sum(len(order.away) for order in node.model.orders)
+            if away != node.server.unwritten:
+                raise Failure(f"node {node.number} says that {node.server.unwritten} messages are lost; it is {away}")
+
     def check_streams(self) -> None:
         """One order a room; where it breaks, a line says so."""
         for stream in {track.stream for track in self.tracks}:
