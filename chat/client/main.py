@@ -42,7 +42,7 @@ def find(host: str, port: int) -> list[Address]:
     try:
         return resolve(host, port)
     except OSError as error:
-        sys.exit(f"chatclient: cannot find {harmless(host)}: {why(error)}")
+        sys.exit(f"chatclient: cannot find {harmless(host) or repr('')}: {why(error)}")
 
 
 def host_and_port(text: str) -> tuple[str, int | None]:
