@@ -181,7 +181,7 @@ def test_the_journal_is_whole_when_the_end_is_at_once(stuck: Callable[..., Chats
 def test_a_handler_that_hangs_is_told_and_a_second_signal_ends_it(chatsrv: Start, tmp_path: Path) -> None:
     server = chatsrv("--handler", handler(tmp_path, "import time", "time.sleep(60)"))
     server.client().say("hang")
-    server.complaints.expect("nobody else can run")
+    server.complaints.expect("no other task can run")
     server.complaints.expect("handler.py:6")
     start = time.monotonic()
     server.process.send_signal(signal.SIGINT)

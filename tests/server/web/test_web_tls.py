@@ -85,14 +85,6 @@ def test_https(secure: Start, authority: Authority) -> None:
     server.terminated("answered GET /healthz with 200")
 
 
-def test_plain_http_is_told(secure: Start) -> None:
-    server = secure()
-    with socket.create_connection((HERE, port_of(server)), 10) as sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert b"TLS" in sock.recv(1000)
-    server.terminated("it does not speak TLS")
-
-
 def test_the_page(secure: Start) -> None:
     server = secure()
     with chromium() as browser:
