@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help:
 	@echo "make run        the server on port 3100 (FLAGS='--port 4000 ...' for more)"
 	@echo "make test       all tests: pytest, and test.py, which tries a server from outside"
-	@echo "                FAST=1 leaves out what takes long; JOBS=2 run at the same time"
+	@echo "                FAST=1 leaves out what takes long; JOBS=3 run at the same time: some only wait"
 	@echo "make check      ruff, mypy --strict, then make test"
 	@echo "make coverage   which lines and branches of loop/ and chat/ the tests reach"
 	@echo "make mutate     the server broken in many ways, and which simulated run notices: a table"
@@ -26,7 +26,7 @@ run:
 	./chatsrv $(FLAGS)
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist worksteal $(if $(FAST),--fast)
+	$(BIN)/python -m pytest -n $(or $(JOBS),3) --dist worksteal $(if $(FAST),--fast)
 	$(if $(FAST),,$(BIN)/python test.py)
 
 # Tests of what is imported and how long things take may fail while they are measured; the figures are right all the same.
