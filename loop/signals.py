@@ -62,14 +62,23 @@ class Signals:
             pass  # the socket is empty
 
     def close(self) -> None:
-        """Restore the handlers. No task may be waiting any more. Signals that were not returned stay in `caught`."""
+        """Restore the handlers. No task may be waiting any more. Signals that were not returned stay in `caught`.
+
+        The system's refusals do not matter any more, and a descriptor is closed all the same.
+        """
         for number, handler in self.before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+            try:
+                signal.signal(number, handler or signal.SIG_DFL)
+            except OSError:
+                pass
         self.before.clear()
         if self.reader.fileno() >= 0:
             signal.set_wakeup_fd(self.wakeup_before)
-        self.reader.close()
-        self.writer.close()
+        for sock in self.reader, self.writer:
+            try:
+                sock.close()
+            except OSError:
+                pass
 
     # In a forked child, signals do what they did before. A signal that comes during the fork has to wait for its end.
 
