@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .mutate import drop, mutation, put, replace, take
+from .run import CLUSTERS
 
 LOOP = [
     # stream
@@ -336,4 +337,46 @@ FRAMING = [
              put("room.announce('somebody comes')", before="member.tell(GREETING)")),
 ]  # fmt: skip
 
-MUTATIONS = [*LOOP, *OUTBOX, *MEMBER, *ROOM, *SENDING, *SERVER, *JOURNAL, *FRAMING]
+CLUSTER = [
+    # What is said here.
+    mutation("a private line overtakes what was published", "chat.server.cluster.node:Cluster.tell",
+             put("return False")),
+    mutation("a private line waits for the first room alone", "chat.server.cluster.links:Links.tell",
+             replace("waits_for", "waits_for = [(self.first, *at)] if (at := self.first.waits_for(member)) else []", 1)),
+    mutation("a private line does not wait for announcements", "chat.server.cluster.outgoing:Outgoing.last_said",
+             take("announced > at", False)),
+    mutation("a private line goes when the entry begins to come back", "chat.server.cluster.link:Link.append_own",
+             put("for _, note in entry.notes:\n    if not isinstance(note, tuple): note.go_on()", before="done, but = 0, ()")),
+    mutation("nobody is spared by what comes back", "chat.server.cluster.link:Link.append_own", drop("but = note")),
+    mutation("an entry takes more messages after it was sent", "chat.server.cluster.outgoing:Outgoing.take_due",
+             drop("self.sent = self.number")),
+    mutation("an entry that is too long loses its rest", "chat.server.cluster.outgoing:Outgoing.publish",
+             replace("at = end", "at = len(text)")),
+    mutation("a stream is left alone with something to be written", "chat.server.cluster.links:Links.tidy",
+             replace("not link.outgoing.entries", "True")),
+    mutation("the streams of rooms are not looked at", "chat.server.cluster.links:Links.link",
+             drop("self.unseen[link] = None")),
+    mutation("a room that comes back begins with number one", "chat.server.cluster.links:Links.link",
+             replace("self.number", "0")),
+    mutation("a member that leaves does not wait for its own words", "chat.server.cluster.node:Cluster.returned",
+             put("return")),
+    mutation("what has not come back at the end is not counted", "chat.server.cluster.node:Cluster.unwritten",
+             replace("return count", "return 0")),
+    # What comes from the stream.
+    mutation("no loss is told", "chat.server.cluster.incoming:Incoming.lose", put("return []")),
+    mutation("a mark tells of no loss", "chat.server.cluster.incoming:Incoming.take_mark",
+             replace("self.lose(history.missing(before, end))", "[]")),
+    mutation("ids that have fallen are waited for", "chat.server.cluster.incoming:Incoming.look",
+             drop("self.cursor = just_before(mark)")),
+    mutation("what lies between two epochs is not counted", "chat.server.cluster.incoming:History.missing",
+             replace("return end[1] - position[1] if position[1] <= offset else None", "return 0")),
+    mutation("silence is never looked into", "chat.server.cluster.follow:follow", drop("session.look")),
+    # Cuts.
+    mutation("a connection that was refused stays open", "chat.server.cluster.wire:reach", drop("kernel.close(sock)")),
+    mutation("the connections of a session stay open", "chat.server.cluster.session:Session.close",
+             drop("self.kernel.close")),
+    mutation("a node gives up after the first cut", "chat.server.cluster.node:Cluster.run",
+             replace("yield from sleep(pause)", "return")),
+]  # fmt: skip
+
+MUTATIONS = [*LOOP, *OUTBOX, *MEMBER, *ROOM, *SENDING, *SERVER, *JOURNAL, *FRAMING, *(CLUSTER if CLUSTERS else ())]
