@@ -155,3 +155,24 @@ def test_what_is_said_before_a_client_is_greeted_is_not_for_it(chatsrv: Start) -
             talker.say(b"message %d" % number)
             assert sock.recv(len(GREETING)) == GREETING[: len(GREETING)]
         talker.expect(PREFIX + b"message %d" % number)
+
+
+ORDERS = {
+    "tell, tell": "member.tell('a'); member.tell('b')",
+    "tell, publish": "member.tell('a'); room.announce('b')",
+    "publish, tell": "room.announce('a'); member.tell('b')",
+    "tell, the end": "member.tell('a'); member.tell('b'); member.kick('out', keep=True)",
+    "a long line": "member.tell('a'); member.tell('b' + 2000 * ' ')",
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_a_member_is_told_in_one_turn_comes_in_that_order(chatsrv: Start, tmp_path: Path, order: str) -> None:
+    """A line alone waits in the room's `told`, and anything after it in an outbox of the member's own."""
+    client = chatsrv("--handler", handler(tmp_path, ORDERS[order])).client()
+    for _ in range(2):
+        client.say("go")
+        client.expect(b"a")
+        client.expect(b"b", starts=True)
+        if order == "tell, the end":
+            return client.expect(b"* You are disconnected: out.")
