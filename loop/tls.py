@@ -86,7 +86,9 @@ class TLS:
     send().
     """
 
-    __slots__ = ("address", "cut", "ended", "failure", "gate", "heard", "incoming", "kept", "outgoing", "socket", "ssl")
+    __slots__ = (
+        "address", "cut", "ended", "failure", "gate", "heard", "incoming", "kept", "lost", "outgoing", "socket", "ssl",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -107,6 +109,7 @@ class TLS:
         self.ended = False  # the peer's stream
         self.cut = False  # it has ended without close_notify: an attacker may have ended it
         self.failure: Broken | None = None
+        self.lost: tuple[object, ...] = ()  # why a send has failed, if nobody was told
 
     def fileno(self) -> int:
         return self.socket.fileno()
@@ -180,6 +183,8 @@ class TLS:
 
     def flush(self, taken: int = 0) -> None:
         """Send what is unsent. Raises BlockingIOError if not all of it could be."""
+        if self.lost:
+            raise OSError(*self.lost)
         while data := self.kept or self.outgoing.read():
             self.kept = data
             try:
@@ -190,11 +195,13 @@ class TLS:
             self.kept = memoryview(data)[sent:] if sent < len(data) else b""
 
     def try_to_flush(self) -> None:
-        """Send what is unsent, as far as that is possible: why it is not, the next send() will learn."""
+        """Send what is unsent, as far as that is possible: why it is not, the next send() will say."""
         try:
             self.flush()
-        except OSError:
+        except BlockingIOError:
             pass
+        except OSError as error:  # which the system tells but once
+            self.lost = error.args
 
     def recv(self, most: int) -> bytes:
         """Take up to `most` bytes from the socket, and return all that is complete now; b"" at the end of the stream.

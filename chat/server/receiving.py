@@ -80,8 +80,9 @@ class Receiver:
         self.receiving = True
         try:
             while True:
+                last = False
                 if hub.timed or deadline is not None or self.failure or self.wire:
-                    yield from self.wait(deadline)
+                    last = yield from self.wait(deadline)
                 else:
                     yield from readable(self.socket)  # not recv(): how much may be read is decided only after the wait
                 if hub.pace.held or self.writer:
@@ -89,6 +90,8 @@ class Receiver:
                 try:
                     data = self.read(hub.pace.share())
                 except BlockingIOError:
+                    if last:
+                        raise ConnectionError(self.failure) from None
                     continue
                 if not data:
                     self.peer_ended = True
@@ -113,8 +116,10 @@ class Receiver:
 
     # What these are made of.
 
-    def wait(self, deadline: float | None) -> Coroutine[None]:
+    def wait(self, deadline: float | None) -> Coroutine[bool]:
         """COROUTINE. Returns when there may be something to read, and --max-rate allows it. Raises TimedOut.
+
+        True: if there is nothing now, nothing more will come, for the connection has failed.
 
         --max-rate is an average. After a silence, one second's worth is free, because a paste is no flood. A member
         that says nothing for --idle-timeout is kicked here.
@@ -127,7 +132,7 @@ class Receiver:
             yield from sleep(early)
         if self.wire and self.wire.pending:
             yield from sleep(0)
-            return
+            return False
         until = deadline
         if idle_timeout is not None and (until is None or self.heard_at + idle_timeout < until):
             until = self.heard_at + idle_timeout
@@ -137,11 +142,12 @@ class Receiver:
             yield from readable(self.socket, None if until is None else max(0.0, until - clock()))
         except TimedOut:
             if self.failure:
-                return
+                return True
             if until == deadline:
                 raise
             self.kick(f"silent for {idle_timeout:g} s")
             yield from sleep(0)  # here the handler ends
+        return False
 
     def be_held(self, deadline: float | None) -> Coroutine[None]:
         """COROUTINE. Returns when it may be read from. Raises TimedOut, and OSError if the connection has failed.
@@ -184,8 +190,7 @@ class Receiver:
             if data or self.failure in STILL_HEARD:
                 return data
         except BlockingIOError:
-            if not self.failure:
-                raise  # else nothing more will come
+            raise
         except OSError as error:
             self.failure = error.strerror or str(error)
         finally:

@@ -12,7 +12,7 @@ from .admission import Admission, Count
 from .connection import FAREWELL, LINGER, reset_unless_complete, see_off, shake_hands
 from .flags import Options
 from .journal import Journal
-from .member import APART, OVER, Member
+from .member import APART, NEW, OVER, Member
 from .overdue import Overdue
 from .room import Hub
 from .sending import spread
@@ -266,8 +266,10 @@ class Server:
         """End a member whose handler did not end when it was cancelled."""
         if not (member.handled or member.task.error):  # else Cancelled is still to be raised
             complain(f"chatsrv: the handler of {member.name} does not end; it was dropped")
-        member.handled = True
+        handled, member.handled = member.handled, True
         ended = "end of stream" if member.peer_ended else member.failure.lower()
         member.reason = member.reason or ended or "its handler does not end"
+        if member.wire and member.sending != NEW and not (handled or member.failure or member.outbox.lag):
+            member.wire.end(member.reason)  # it has got all that is due to it, and nobody else will see it off
         self.kernel.drop(member.task)
         self.close(member)

@@ -11,7 +11,7 @@ from chat.server.member import APART, BEHIND, NEW, OVER, TOGETHER, Member
 
 from .svg import Picture
 
-SEEDS = 30
+SEEDS = 60
 NUMBERS = {4: "four", 5: "five", 6: "six"}
 WIDTH, HEIGHT = 216, 78
 PLACES = {NEW: (44, 56), APART: (44, 196), TOGETHER: (600, 196), BEHIND: (44, 458), OVER: (600, 458)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import ssl
 from collections import deque
@@ -151,6 +152,20 @@ def test_an_end_that_tls_knows_nothing_of_is_a_cut(authority: Authority, version
     ends.near.ended = True
     assert ends.server.recv(1 << 14) == b"half a mess" and not ends.server.cut
     assert ends.server.recv(1 << 14) == b"" and ends.server.cut
+
+
+def test_why_an_end_could_not_be_sent_is_not_forgotten(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system says it once; then that the pipe is broken, which would be no reason not to trust the end."""
+    ends = Ends(authority, VERSIONS[1])
+    failures = [ConnectionResetError(errno.ECONNRESET, "reset"), BrokenPipeError(errno.EPIPE, "broken")]
+
+    def send(data: Any) -> int:
+        raise failures.pop(0)
+
+    monkeypatch.setattr(ends.near, "send", send)
+    ends.server.end()
+    with pytest.raises(ConnectionResetError):
+        ends.server.send(b"hello")
 
 
 @pytest.mark.parametrize("version", VERSIONS)

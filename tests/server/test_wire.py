@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from conftest import Build
 
+    from chat.server.member import Member
+    from chat.server.room import Room
+    from loop.traps import Coroutine
+
 
 def test_nothing_is_sent_before_the_handshake_and_others_talk_meanwhile(house: Build) -> None:
     here = house()
@@ -234,3 +238,29 @@ def test_a_goodbye_comes_before_the_wires_own(house: Build) -> None:
     here.server.stop()
     peer.until(lambda: peer.fin)
     assert peer.heard == b"* You are disconnected: the server is ending.\n" and peer.unpacker.ended
+
+
+def test_the_wires_own_end_comes_though_a_handler_does_not_end(house: Build) -> None:
+    def heedless(member: Member, room: Room) -> Coroutine[None]:
+        member.tell("Welcome to the chat: each line you send goes to everybody here.")
+        while True:
+            try:
+                yield from member.receive()
+            except BaseException as error:
+                if isinstance(error, GeneratorExit):
+                    raise
+
+    here = house(heedless)
+    peer = here.member()
+    here.of(peer).kick("go away")
+    peer.until(lambda: peer.fin)
+    assert peer.heard == b"* You are disconnected: go away.\n" and peer.unpacker.ended
+
+
+def test_what_was_said_is_heard_though_sending_has_failed_and_it_comes_in_parts(house: Build) -> None:
+    """A wire that has nothing to give out yet may leave something in the socket."""
+    here = house(max_rate=100)
+    peer, other = here.member(), here.member(boxed=False)
+    peer.sock.send(packed(b"x" * 500 + b"\n"))
+    here.of(peer).lose(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    other.until(lambda: other.heard == b"x" * 500 + b"\n")

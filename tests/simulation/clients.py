@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from .browsers import BrowserEnd
+from .ends import End, SecureEnd
 from .handlers import commands, mischief
-from .network import Socket, show
+from .network import Socket
 from .world import once
 
 if TYPE_CHECKING:
@@ -33,6 +35,11 @@ class Client:
         self.listener = listener
         self.address = (host, 40000 + number) if ":" not in host else (host, 40000 + number, 0, 0)
         self.link: Socket
+        self.end = End(self)
+        self.pushed = 0  # bytes of its connection that it has sent
+        self.cut_after = 1 << 40  # so many of them
+        self.wrong_after = -1  # so many pieces, it does what is not allowed
+        self.inclined = False  # to read, when the handshake is over
         self.connected = False
         number_of = 0 if chance() < 0.2 else 1 + world.below(talkative)
         self.messages = [self.text(number, 0.8 if fine and number_of > 3 else 1.0) for number in range(number_of)]
@@ -105,6 +112,20 @@ class Client:
         if chance() < world.mischief:
             self.messages.insert(world.below(len(self.messages) + 1), mischief(world, number) + b"\n")
 
+    def come_with(self, kind: str) -> None:
+        """Be a browser, or speak TLS, or both."""
+        world, chance = self.world, self.world.chance
+        world.count(f"a client with {kind}")
+        self.end = End(self) if kind == "a browser" else SecureEnd(self)
+        if kind != "TLS":
+            self.end = BrowserEnd(self, self.end)
+            self.messages = [message.decode("utf-8", "replace").encode() for message in self.messages]
+        if chance() < 0.1:
+            self.cut_after = 1 + world.below(1500)
+        if chance() < 0.15:
+            self.wrong_after = world.below(world.pick(1, 1 + len(self.messages)))
+        self.inclined, self.reading = self.reading, self.attentive or chance() < 0.95
+
     # Its life.
 
     def live(self) -> Iterator[float]:
@@ -123,20 +144,28 @@ class Client:
             self.abort()
             return
         yield pick(0, 0, 0.01, 1.0)
-        for piece in self.pieces():
+        end = self.end
+        end.begin()
+        wait = 0.01
+        while end.kind != "plain" and not end.ready and chance() < 0.98:
+            if self.eof or self.broken or self.closed or wait > 1000:
+                self.finished = True
+                return
+            wait = 0.01 if self.push() else wait * 2
+            yield wait
+        for number, piece in enumerate(self.pieces()):
             wait = 0.01
-            while piece:
-                if self.eof or self.broken or self.closed or wait > 10000:
+            if piece:
+                end.say(piece)
+            if number == self.wrong_after:
+                end.break_rules()
+            while end.waiting:
+                if self.eof or self.broken or self.closed or wait > 1000:
                     self.finished = True
                     return
-                sent = link.push(piece)
-                if sent:
-                    if world.history is not None:
-                        world.note(f"{self.name}: sends {show(piece[:sent])}")
-                    self.sent += piece[:sent]
-                    piece = piece[sent:]
+                if self.push():
                     wait = 0.01
-                    yield chance() * self.tempo
+                    yield chance() * self.tempo if end.ready else 0.001
                 else:
                     yield wait
                     wait *= 2
@@ -153,6 +182,12 @@ class Client:
             self.close()
         elif self.ending == "fin":
             self.fin = True
+            if chance() < 0.8:
+                end.end()
+                yield from self.push_all()
+            if end.ended and chance() < 0.6:
+                world.hit("waits for the server's own end")
+                return  # as browsers do
             link.end()
             world.hit("half-close")
             world.hit("FIN with a rest" if self.sent and self.sent[-1] != 10 else "FIN without a rest")
@@ -161,6 +196,61 @@ class Client:
             if not (self.reading or self.steady):
                 yield pick(0.1, 3.0, 20.0, 200.0)
                 self.turn_away(True)
+
+    def push(self) -> int:
+        """Send some of what is to be sent; returns how much the system has taken."""
+        queue, link = self.end.queue, self.link
+        if not queue or link.fin:
+            queue.clear()
+            return 0
+        data, text = queue[0]
+        sent = link.push(data if text is data else data[: self.most(len(data))])
+        if sent:
+            if self.world.history is not None:
+                self.world.note(f"{self.name}: sends {self.end.show(data[:sent])}")
+            self.pushed += sent
+            if text is data:
+                self.sent += data[:sent]
+                text = data = data[sent:]
+            else:
+                data = data[sent:]
+                self.sent += b"" if data else text
+            if data:
+                queue[0] = data, text
+            else:
+                queue.popleft()
+            if self.pushed >= self.cut_after:
+                self.break_off()
+        return sent
+
+    def most(self, size: int) -> int:
+        """How much of so many bytes it sends at once."""
+        if self.cut == "random" or (self.cut == "drip" and self.pushed > 60):
+            size = min(size, 1 + self.world.below(300))
+        elif self.cut == "drip":
+            size = min(size, 1 + self.world.below(3))
+        return min(size, self.cut_after - self.pushed)
+
+    def push_all(self) -> Iterator[float]:
+        """Steps: send all that is to be sent."""
+        wait = 0.01
+        while self.end.queue and wait < 1000 and not (self.eof or self.broken or self.closed):
+            wait = 0.01 if self.push() else wait * 2
+            yield wait if wait > 0.01 else 0
+
+    def break_off(self) -> None:
+        """End in whatever state it is."""
+        way = self.world.pick("fin", "close", "reset")
+        self.world.hit(f"broke off: {way}")
+        self.finished = True
+        self.end.queue.clear()
+        if way == "fin":
+            self.fin = True
+            self.link.end()
+        elif way == "close":
+            self.close()
+        else:
+            self.abort()
 
     def hear(self) -> None:
         """Something has come from the server."""
@@ -176,7 +266,7 @@ class Client:
 
     def pieces(self) -> Iterator[bytes]:
         stream = b"".join(self.messages) + self.rest
-        if self.cut == "lines":
+        if self.cut == "lines" or (self.cut == "drip" and self.end.kind != "plain"):
             yield from self.messages
             yield self.rest
         elif self.cut == "whole":
@@ -235,9 +325,14 @@ class Client:
         if link.outgoing:
             size = most or len(link.outgoing) if everything or most else self.world.part(len(link.outgoing))
             data = link.drain(size)
-            self.received += data
             if self.world.history is not None:
-                self.world.note(f"{self.name}: reads {show(data)}")
+                self.world.note(f"{self.name}: reads {self.end.show(data)}")
+            ready = self.end.ready
+            self.received += self.end.hear(data)
+            if self.end.ready and not ready:
+                self.reading = self.inclined
+            if self.end.queue:
+                self.world.at(self.world.pick(0, 0.001, 0.1), self.push_all())
             self.world.work += 1
         if not link.outgoing and not self.broken and (link.ended or link.closed) and not link.reset:
             self.eof = True

@@ -69,8 +69,9 @@ class Order:
 class Ear:
     """One member's book."""
 
-    def __init__(self, link: Socket, name: str) -> None:
+    def __init__(self, link: Socket, name: str, wire: Wire | None) -> None:
         self.link = link
+        self.wire = wire
         self.name = name
         self.should = bytearray()  # all that it is to hear
         self.open = True  # something may be added to that
@@ -225,7 +226,7 @@ class Member(chat.server.member.Member):
     def __init__(self, model: Model, sock: Any, host: str, port: int, hub: Hub, wire: Wire | None) -> None:
         self.model = model
         super().__init__(sock, host, port, hub, wire)
-        self.ear = model.ears[self.name] = Ear(sock, self.name)
+        self.ear = model.ears[self.name] = Ear(sock, self.name, wire)
 
     # What it hears.
 
@@ -326,7 +327,8 @@ class Member(chat.server.member.Member):
                 ) from None
             if self.unread and not (self.overfed or self.hub.pace.held):
                 raise Failure(f"{self.name} was to wait for a message, though it has {self.unread}") from None
-            if b"\n" in ear.link.incoming or ear.link.fin:
+            unread = ear.link.client.sent[len(ear.link.taken) :] if self.wire else ear.link.incoming
+            if b"\n" in unread or ear.link.fin:
                 self.check_overlooked(ear.link.arrived, "a message had come in time")
             world.count("received nothing in time")
             raise
@@ -366,7 +368,7 @@ class Member(chat.server.member.Member):
         if reason.startswith("silent for "):
             if options.idle_timeout is None or world.now < max(link.last_recv, link.accepted_at) + options.idle_timeout:
                 raise Failure(f"{self.name} is kicked, but it was silent only since {link.last_recv}")
-            if link.incoming or link.fin:
+            if (link.incoming and not self.wire) or link.fin:
                 self.check_overlooked(link.arrived, "it had spoken")
         elif reason.startswith("took nothing for "):
             if options.stall_timeout is None or world.now < link.last_drain + options.stall_timeout:

@@ -39,10 +39,11 @@ class Socket:
         self.room = room  # bytes that are on their way to the client, at most
         self.fd = -1
         self.blocking = True
+        self.wired = False  # what goes through it is not the member's text itself: see wires.py
         self.incoming = bytearray()
         self.outgoing = bytearray()
-        self.taken = bytearray()  # what the server has read
-        self.out = 0  # bytes it has sent
+        self.taken = bytearray()  # what the server has read of the client's text
+        self.out = 0  # bytes of its own text that it has sent
         self.drained = 0  # bytes of these that the client has read
         self.sends = self.sends_in = 0  # how often in which turn
         self.arrived = 0  # looks at readiness there had been when what is unread came
@@ -53,6 +54,7 @@ class Socket:
         self.last_drain = 0.0  # when the client read something
         self.flowing = True
         self.in_rate = 0  # bytes of it that count for --max-rate
+        self.largest = 0  # by how many of them, at most, a wire gave more than it was asked for
         self.first_read = 0.0
         self.last_read = 0.0
         self.fin = False  # the client has ended its stream
@@ -63,6 +65,8 @@ class Socket:
         self.refused = 0  # what a send has failed with, though the connection had not
         self.ended = False  # the server has ended its stream
         self.closed = False
+        self.shaken = False  # its wire's handshake is over
+        self.said_end = False  # its wire has said that nothing follows
         self.rude = False  # closing it resets the connection
 
     # What the client does.
@@ -170,17 +174,13 @@ class Socket:
                 world.count("short recv")
             data = bytes(self.incoming[:size])
             del self.incoming[:size]
-            self.last_recv = world.now
-            if most <= self.rated:
-                self.first_read = self.first_read or world.now
-                self.last_read = world.now
-                self.in_rate += size
-            self.taken += data
             world.work += 1
+            if not self.wired:
+                self.account(data, most)
             if self.failed_send:
                 world.hit("text read after a failed send")
             if world.history is not None:
-                world.note(f"{self.client.name}: the server reads {show(data)}")
+                world.note(f"{self.client.name}: the server reads {self.client.end.show(data)}")
             return data
         if self.fin:
             if world.meddling and world.chance() < 0.3:
@@ -195,12 +195,22 @@ class Socket:
             world.note(f"{self.client.name}: the server reads the end")
         return b""
 
+    def account(self, data: bytes, most: int) -> None:
+        """The server knows so much more of the client's text, having asked for `most` bytes at most."""
+        self.last_recv = self.world.now
+        if most <= self.rated:
+            self.first_read = self.first_read or self.world.now
+            self.last_read = self.world.now
+            self.in_rate += len(data)
+            self.largest = max(self.largest, len(data) - most)
+        self.taken += data
+
     def send(self, data: bytes | memoryview) -> int:
         self.enter("send")
         world = self.world
         self.sends = self.sends + 1 if self.sends_in == world.turns else 1
         self.sends_in = world.turns
-        if self.sends > 2:  # by its own writer, and by spread() that it then joins
+        if self.sends > 2 and not self.wired:  # by its own writer, and by spread() that it then joins
             raise Failure(f"{self.client.name} is sent something {self.sends} times in one turn")
         if self.error:
             number, self.error = self.error, 0
@@ -228,12 +238,15 @@ class Socket:
         if size < len(data):
             world.count("short send")
         self.outgoing += data[:size]
-        self.out += size
+        if not self.wired:
+            self.out += size
         self.flowing, self.last_send = True, world.now
         self.client.hear()
         world.work += 1
         if world.history is not None:
-            world.note(f"{self.client.name}: the server sends {show(data[:size])}, {len(data) - size} left")
+            world.note(
+                f"{self.client.name}: the server sends {self.client.end.show(data[:size])}, {len(data) - size} left"
+            )
         if self.client.closed:
             world.hit("sent to a peer that had closed")
             world.at(world.pick(0, 0, 0.01), once(self.abort))

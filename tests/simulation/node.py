@@ -15,6 +15,7 @@ from .model import Model
 from .network import Listener
 from .oracle import Oracle, Witness
 from .output import Output
+from .wires import Wires
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .world import World
 
 HANDLERS: dict[str, Any] = {"chat": chat_handler, "echo": echo, "nick": nick, "wanderer": wanderer}
+KINDS = "a browser", "TLS", "a browser over TLS"  # of wires: the cheapest first
 
 
 class Node:
@@ -40,6 +42,10 @@ class Node:
         self.model = Model(world, ears)
         self.output = Output(world, chance() < 0.2)
         self.listeners = [Listener(world, 3100) for _ in range(pick(1, 1, 2))]
+        kinds = pick(KINDS, KINDS[:1]) if chance() < 0.25 else ()
+        self.kinds = {Listener(world, 3101 + number): kind for number, kind in enumerate(kinds)}
+        self.listeners += self.kinds
+        wires = Wires()
         self.witness = Witness(self.model, self.output, pick(1 << 20, 100, 10), quiet)
         self.server = server = chat.server.server.Server(
             world.kernel,
@@ -47,6 +53,7 @@ class Node:
             self.witness,
             options,
             lambda member, room: self.oracle.watch(HANDLERS[handler])(member, room),
+            wires={listener: wires.make(kind) for listener, kind in self.kinds.items()},  # type: ignore[misc]
         )
         self.oracle = Oracle(world, self.model, server, self.witness, handler, options)
         self.ended_at: float | None = None

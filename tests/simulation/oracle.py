@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import chat.server.journal
 import chat.server.outbox
 from chat.escape import visible
-from chat.server.connection import FAREWELL, LINGER
+from chat.server.connection import FAREWELL, HANDSHAKE, LINGER
 from chat.server.journal import Journal
 from chat.server.member import APART, BEHIND, CLOSED, KICKED, LOST, NEW, OVER, TOGETHER
 from chat.server.outbox import OVERHEAD
 from chat.server.sending import LOOKS
 from loop import ReadWait, WriteWait
 
+from .browsers import NOT_UNDERSTOOD
 from .model import BROKEN, ENDING, Ear, Model
 from .network import Socket, show
 from .reference import frames, settled
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from chat.server.member import Member
     from chat.server.room import Room
     from chat.server.server import Server
+    from chat.server.wire import Wire
     from loop.traps import Coroutine
 
     from .clients import Client
@@ -96,12 +98,14 @@ class Witness(Journal):
             if who in self.accepted:
                 raise Failure(f"{who} was accepted twice")
             self.accepted.add(who)
-            self.inside.append((who, 1))
+            if not self.model.ears[who].link.wired:
+                self.inside.append((who, 1))
         elif what.startswith("connection terminated: "):
             if who not in self.accepted or who in self.terminated:
                 raise Failure(f"{who} was terminated, but it was not there")
             self.terminated[who] = what[23:]
-            self.inside.append((who, -1))
+            if (who, 1) in self.inside:
+                self.inside.append((who, -1))
             self.model.ears[who].close()
         super().say(who, what)
 
@@ -155,6 +159,8 @@ class Oracle:
             if ear.should or ear.link.out:
                 raise Failure(f"{member.name} has heard {show(ear.should)} before its handler begins")
             ear.began = True
+            if member.wire:
+                self.witness.inside.append((member.name, 1))
             yield from handler(member, room)
             ear.returned = True
             ear.returned_at = self.world.now
@@ -183,7 +189,7 @@ class Oracle:
         self.was_held |= hub.pace.held or stalled
         if turns > 300 and turns % 10:  # long runs are much of the same
             return
-        alone = not (self.was_held or self.model.shared)
+        alone = not (self.was_held or self.model.shared or self.server.wires)
         said = not all(room.quiet() for room in hub.changed)
         if self.spread_in == turns and said and self.handler == "chat" and alone:
             raise Failure("spread() has run before one that readiness had woken: half of its work is left")
@@ -208,7 +214,7 @@ class Oracle:
             state, writer, outbox = member.sending, member.writer, member.outbox
             hears = member.hears()
             right_place = {
-                NEW: writer is None and member.task in self.world.kernel.ready,
+                NEW: writer is None and (member.wire is not None or member.task in self.world.kernel.ready),
                 TOGETHER: member in hears.together and outbox is hears.outbox and writer is None,
                 APART: member in hub.apart and outbox is not hears.outbox and writer is None,
                 BEHIND: member in hub.pace.behind
@@ -276,8 +282,15 @@ class Oracle:
             if (link.incoming or member.unread) and not held:
                 raise Failure(f"idle, though {client.name} has sent what was not read: {show(link.incoming)}")
             self.check_limits(client, link, member)
-            if client.attentive and ear.open and len(client.received) != len(ear.should):
-                missing = len(ear.should) - len(client.received)
+            if member.sending == NEW:
+                continue
+            end = client.end
+            if member.wire and member.wire.pending and not held:
+                raise Failure(f"idle, though the wire of {client.name} has something to be received")
+            if client.attentive and ear.open and not held and (what := end.unanswered()):
+                raise Failure(f"idle, though {client.name} waits for an answer to {what}")
+            if client.attentive and ear.open and len(client.received) != len(end.text(bytes(ear.should))):
+                missing = len(end.text(bytes(ear.should))) - len(client.received)
                 raise Failure(f"idle, though {missing} bytes are due to {client.name}, which reads")
 
     def check_moments(self, member: Member) -> None:
@@ -285,6 +298,8 @@ class Oracle:
         ear, now = self.model.ears[member.name], self.world.now
         if ear.deadline is not None and now > ear.deadline + 0.001 and not self.world.stops:
             raise Failure(f"{member.name} was to receive until {ear.deadline}, and does it still")
+        if member.sending == NEW and now > ear.link.accepted_at + HANDSHAKE + LINGER + SLACK and self.timely:
+            raise Failure(f"{member.name} has been shaking hands since {ear.link.accepted_at}")
         for what, true in (
             ("it was kicked", member.kicked),
             ("it could not be sent to", member.failure and not self.options.max_rate),
@@ -293,7 +308,7 @@ class Oracle:
             if true and now > ear.moments.setdefault(what, now) + BOUNDS[what] and self.timely:
                 raise Failure(f"{member.name} is still there, {now - ear.moments[what]:g} s after {what}")
         outbox = member.outbox
-        if member.handled and not ear.due and member.sending != OVER:
+        if member.handled and not ear.due and member.sending not in (NEW, OVER) and not unsent(member.wire):
             raise Failure(f"{member.name} has got all that is due to it, and is waited for")
         if ear.open and outbox.feed:
             pieces, place = len(outbox.due), outbox.place
@@ -321,6 +336,7 @@ class Oracle:
             raise Failure(f"{client.name} has taken nothing for {now - taken:g} s, and is still there")
         if (
             isinstance(member.task.waits_for, ReadWait)
+            and member.sending != NEW
             and options.idle_timeout
             and not options.max_rate
             and now > max(link.last_recv, link.accepted_at) + options.idle_timeout + SLACK
@@ -330,7 +346,8 @@ class Oracle:
     def ended(self, link: Socket) -> None:
         """The server ends a stream, not by a reset. Then it must be whole."""
         ear = self.model.ears[name_of(link.client)]
-        if ear.due and not (link.reset or link.client.closed or link.client.meddled):
+        whole = not ear.wire or (link.said_end and not guilty(link.client))
+        if whole and (ear.due or unsent(ear.wire)) and not (link.reset or link.client.closed or link.client.meddled):
             raise Failure(f"{link.client.name}'s stream is ended as if it were whole, but {ear.due} bytes are missing")
 
     # Afterwards.
@@ -460,8 +477,10 @@ class Oracle:
         self.check_said(client, ear, reason)
 
     def check_reason(self, client: Client, ear: Ear, reason: str) -> None:
-        known = reason in FAILED or reason in ("end of stream", "left", ENDING) or SENT_AWAY.match(reason)
-        if not (known or REFUSED.match(reason) or client.meddled or (reason in (BROKEN, ON_PURPOSE) and ear.failed)):
+        known: Any = reason in FAILED or reason in ("end of stream", "left", ENDING) or SENT_AWAY.match(reason)
+        known = known or REFUSED.match(reason) or client.meddled or client.end.explains(reason)
+        known = known or (reason == f"no handshake within {HANDSHAKE:g} s" and not ear.began)
+        if not (known or (reason in (BROKEN, ON_PURPOSE) and ear.failed)):
             raise Failure(f"terminated, with no good reason: {reason!r}")
         if reason == "left" and not (ear.returned or client.meddled):
             raise Failure("it did not leave by itself, but the journal says so")
@@ -473,11 +492,14 @@ class Oracle:
     def excused(self, client: Client, ear: Ear) -> bool:
         """Whether something excuses a loss."""
         world = self.world
-        return client.meddled or ear.lost or ear.stubborn or bool(world.leaps or world.stops or world.unarmed)
+        by_wire = ear.wire and (not ear.link.shaken or ear.link.refused or guilty(client))
+        return bool(
+            client.meddled or ear.lost or ear.stubborn or world.leaps or world.stops or world.unarmed or by_wire
+        )
 
     def check_heard(self, client: Client, ear: Ear, reason: str) -> None:
         """What it has heard is what the books say; all of it, if it has read to the end."""
-        received, should = bytes(client.received), ear.should
+        received, should = bytes(client.received), client.end.text(bytes(ear.should))
         if not should.startswith(received):
             same = next((at for at, (a, b) in enumerate(zip(received, should)) if a != b), len(should))
             begin = received.rfind(b"\n", 0, same) + 1
@@ -486,6 +508,8 @@ class Oracle:
             )
         if ear.began and not should.startswith((b"Welcome", b"* You are disconnected: ")):
             raise Failure(f"the greeting is missing: {show(should)}")
+        if client.eof and not (client.broken or client.meddled) and ear.began:
+            client.end.check(ear, reason)
         if client.eof and not client.broken and not client.meddled and len(received) < len(should):
             raise Failure(
                 f"{len(should) - len(received)} bytes were due to it, when it ended ({reason}), and never came"
@@ -496,20 +520,29 @@ class Oracle:
         link = client.link
         sent, taken = bytes(client.sent), bytes(link.taken)
         assert sent.startswith(taken), "the world is broken"
-        failed = reason in FAILED and not client.meddled and not ear.kicked
+        failed = (reason in FAILED or reason.startswith(NOT_UNDERSTOOD)) and not client.meddled and not ear.kicked
         natural = ear.ends_told == 1 or failed
-        if (reason == "end of stream" and not link.fin_seen) or (
-            failed and not (client.reset or client.closed or link.refused or self.world.unarmed)
+        if (reason == "end of stream" and not (link.fin_seen or client.end.ended or client.end.fault)) or (
+            reason in FAILED and failed and not (client.reset or client.closed or link.refused or self.world.unarmed)
         ):
             raise Failure(f"terminated: {reason}; but that is not what happened")
-        if natural and taken != sent and not (client.lossy or link.refused or self.world.unarmed):
+        part_read = ear.wire and "readiness told later" in self.world.hits  # and so nothing more seemed to be there
+        if (
+            natural
+            and ear.began
+            and taken != sent
+            and not (part_read or client.lossy or link.refused or self.world.unarmed)
+        ):
             raise Failure(f"{len(sent) - len(taken)} bytes it had sent were never read")
         rate = self.options.max_rate
-        if rate and link.in_rate > rate * (link.last_read - link.first_read + 2) + 1:  # the first second is free
+        if (
+            rate and link.in_rate - link.largest > rate * (link.last_read - link.first_read + 2) + 1
+        ):  # the first second is free
             raise Failure(
                 f"{link.in_rate} bytes were read in {link.last_read - link.first_read:g} s, --max-rate is {rate}"
             )
-        said = settled(taken) if reason in FAILED and not link.fin_seen else frames(sent)
+        torn = client.end.cut or guilty(client) or (reason in FAILED and (ear.wire or not link.fin_seen))
+        said = settled(taken) if torn else frames(sent)
         compare("its handler was given", ear.got, said if natural else said[: len(ear.got)])
         published = self.witness.said_by.get(ear.name, [])
         compare("were published", published, ear.said)
@@ -542,6 +575,16 @@ def check_world(world: World, oracles: list[Oracle]) -> None:
         gc.collect()
     if Segment.living[0] != segments and not any(oracle.server.unwritten for oracle in oracles):
         raise Failure(f"{Segment.living[0] - segments} segments of the feeds are left")
+
+
+def guilty(client: Client) -> bool:
+    """Whether it has done what is not allowed, or perhaps not, so that its stream may end anywhere."""
+    return bool(client.end.fault or client.end.suspect)
+
+
+def unsent(wire: Wire | None) -> bool:
+    """Whether there is something in a wire that the system has not taken."""
+    return bool(wire and wire.unsent)
 
 
 def compare(what: str, these: list[bytes], right: list[bytes]) -> None:

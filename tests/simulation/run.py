@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import email.utils
 import signal
 from collections import Counter
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+import websockets.frames
+import websockets.utils
 
 import chat.server.journal
 import chat.server.outbox
@@ -15,6 +19,7 @@ import chat.server.receiving
 import chat.server.room
 import chat.server.sending
 import chat.server.server
+import chat.server.web.site
 import loop.diagnose
 import loop.poller
 from chat.server.connection import FAREWELL
@@ -48,6 +53,21 @@ CLUSTERS = find_spec("hiredis") is not None
 LONGEST = 100  # seconds that clients may take to say all, and members to receive it
 FEW = 5  # one seed of so many is that of a cluster
 PATIENCE = 3.0  # seconds of the processor's time that a run may take: it takes a few milliseconds
+
+
+def never(usegmt: bool) -> str:
+    """The date in each HTTP answer."""
+    return "Thu, 01 Jan 1970 00:00:00 GMT"
+
+
+class Dice:
+    """The `secrets` of websockets."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def token_bytes(self, size: int) -> bytes:
+        return self.world.random.getrandbits(8 * size).to_bytes(size, "big")
 
 
 @contextmanager
@@ -119,6 +139,10 @@ class Run:
             (chat.server.outbox, "Segment", oracle.Segment),
             (chat.server.room, "Room", lambda hub, name: hub.journal.model.room(hub, name)),
             (chat.server.server, "Member", lambda *about: about[3].journal.model.member(*about)),
+            (websockets.frames, "secrets", Dice(world)),
+            (websockets.utils, "secrets", Dice(world)),
+            (chat.server.web.site, "formatdate", never),
+            (email.utils, "formatdate", never),
             *self.constants,
             *(self.shared.installed() if self.shared else ()),
         ):
@@ -178,6 +202,8 @@ class Run:
             host = pick("10.0.0.1", "::ffff:10.0.0.2", "2001:db8::3") if serial % 2 else f"10.0.1.{serial}"
             home = pick(*self.nodes) if len(self.nodes) > 1 else self.nodes[0]
             client = Client(world, serial, pick(*home.listeners), host, talkative, fine)
+            if kind := home.kinds.get(client.listener):
+                client.come_with(kind)
             client.link = Socket(world, client, pick(*sizes), pick(*sizes), self.options.max_rate)
             if client.steady and self.options.max_lag < 10_000:  # just fast enough for --max-lag
                 client.gulp = self.options.max_lag * 4 // 10

@@ -42,7 +42,10 @@ class Door:
 class BrowserWire:
     """A Wire; see chat/server/wire.py for what its methods promise. `below` is the socket, or TLS over it."""
 
-    __slots__ = ("door", "outgoing", "socket", "tls", "below", "incoming", "inside", "rest", "pings", "ended", "closed")
+    __slots__ = (
+        "door", "outgoing", "socket", "tls", "below",
+        "incoming", "inside", "rest", "failure", "pings", "ended", "closed",
+    )  # fmt: skip
 
     def __init__(self, door: Door, sock: socket.socket, tls: Wire | None = None) -> None:
         self.door = door
@@ -53,6 +56,7 @@ class BrowserWire:
         self.incoming: Incoming | None = None  # from the handshake on
         self.inside = b""  # what was said and not given out yet
         self.rest: bytes | memoryview = b""  # what is to be sent before anything else
+        self.failure: tuple[object, ...] = ()  # of a send, if nobody was told
         self.pings = 0  # that were sent since something has come
         self.ended = False  # `rest` is the last
         self.closed = False  # and TLS was told so
@@ -113,10 +117,12 @@ class BrowserWire:
     # The conversation.
 
     def send(self, data: Piece) -> int:
-        if self.rest:
+        if self.rest or not data:
             self.flush()
-            if self.rest:
+            if self.unsent:
                 raise BlockingIOError(errno.EAGAIN, "", 0)
+            if not data:
+                return 0
         outgoing = self.outgoing
         frames = outgoing.frames if data is outgoing.text else outgoing.frame(data)
         try:
@@ -160,10 +166,12 @@ class BrowserWire:
 
     def flush(self) -> None:
         """Send what is unsent, as far as the socket takes it. Raises OSError if the connection has failed."""
+        if self.failure:
+            raise OSError(*self.failure)
         while True:
             if not self.rest and self.incoming and not self.ended:
                 self.rest, self.incoming.pong = self.incoming.pong, b""
-            if not self.rest:
+            if not (self.rest or (self.tls and self.tls.unsent)):
                 break
             try:
                 sent = self.below.send(self.rest)
@@ -177,11 +185,11 @@ class BrowserWire:
             self.tls.end("")
 
     def try_flush(self) -> None:
-        """The same, but a failure is kept for the next call that receives or sends."""
+        """The same, but a failure is kept for the next send: the system tells of it but once."""
         try:
             self.flush()
-        except OSError:
-            pass
+        except OSError as error:
+            self.failure = error.args
 
     def ping(self) -> None:
         """Ask the browser for a sign of life, if it is not behind."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -135,3 +136,56 @@ def test_it_counts_against_nobody_that_nobody_is_read_from(here: House) -> None:
     peer.sock.send(b"\x81\x82\0\0\0\0hi")
     peer.until(lambda: peer.raw.endswith(b"\x81\x03hi\n"))
     assert here.of(peer)
+
+
+class Keeper:
+    """A wire that takes all that it is sent, and lets go of one byte at each call."""
+
+    pending = False
+
+    def __init__(self) -> None:
+        self.kept, self.gone = b"", b""
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self.kept)
+
+    def send(self, data: bytes) -> int:
+        self.kept += data
+        self.gone, self.kept = self.gone + self.kept[:1], self.kept[1:]
+        if self.kept:
+            raise BlockingIOError(errno.EAGAIN, "", len(data))
+        return len(data)
+
+    def end(self, reason: str) -> None:
+        self.kept += b" the end"
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_the_wire_below_keeps_is_sent_too(ends: bool) -> None:
+    """Over TLS, the last bytes of an answer may be there: whoever waits until nothing is unsent would wait for ever."""
+    keeper = Keeper()
+    wire = BrowserWire(Door([]), None, keeper)  # type: ignore[arg-type]
+    wire.rest = b"an answer"
+    if ends:
+        wire.end("left")
+    calls = 0
+    while wire.unsent and calls < 100:
+        wire.try_flush()
+        calls += 1
+    assert keeper.gone == (b"an answer\x88\x06\x03\xe8left the end" if ends else b"an answer")
+
+
+def test_why_a_ping_could_not_be_sent_is_not_forgotten() -> None:
+    """The system says it once; then that the pipe is broken, which would be no reason not to trust the end."""
+
+    class Lost:
+        failures = [ConnectionResetError(errno.ECONNRESET, "reset"), BrokenPipeError(errno.EPIPE, "broken")]  # noqa: RUF012
+
+        def send(self, data: bytes) -> int:
+            raise self.failures.pop(0)
+
+    wire = BrowserWire(Door([]), Lost())  # type: ignore[arg-type]
+    wire.ping()
+    with pytest.raises(ConnectionResetError):
+        wire.send(b"hello\n")
