@@ -74,7 +74,7 @@ def running(
             process.wait()
 
 
-class Talk:
+class Manner:
     """How one talks to what is measured."""
 
     def __init__(self, pubsub: bool) -> None:
@@ -106,7 +106,7 @@ class Talk:
         return socket.create_connection((HERE, port), timeout=10) if self.pubsub else sock
 
 
-def deliveries(ports: list[int], wire: Talk, clients: int, seconds: float) -> float:
+def deliveries(ports: list[int], wire: Manner, clients: int, seconds: float) -> float:
     """Messages heard a second, by all clients together; the senders, spread over the nodes, go as fast as they hear."""
     socks = [wire.connect(ports[number % len(ports)]) for number in range(clients)]
     speakers = [wire.speaker(sock, ports[number % len(ports)]) for number, sock in enumerate(socks[:SENDERS])]
@@ -153,7 +153,7 @@ def deliveries(ports: list[int], wire: Talk, clients: int, seconds: float) -> fl
     return total / wire.heard / (time.perf_counter() - measured)
 
 
-def latency(ports: list[int], wire: Talk) -> tuple[float, float]:
+def latency(ports: list[int], wire: Manner) -> tuple[float, float]:
     """Seconds from saying something to hearing it on the last node: the median, and what one in a hundred takes."""
     ear = wire.connect(ports[-1])
     mouth = wire.speaker(wire.connect(ports[0]), ports[0])
@@ -187,7 +187,7 @@ def main() -> int:
     for name, nodes, cluster in cases:
         rates, medians, tails = [], [], []
         for _ in range(options.rounds):
-            wire = Talk(name == PUBSUB)
+            wire = Manner(name == PUBSUB)
             with running(nodes, cluster, cluster or wire.pubsub) as processes:
                 ports = [port for _, port in processes][-nodes:] if nodes else [processes[0][1]]
                 half, tail = latency(ports, wire)
