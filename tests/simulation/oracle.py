@@ -29,7 +29,7 @@ from chat.server.sending import LOOKS
 from loop import ReadWait, WriteWait
 
 from .browsers import NOT_UNDERSTOOD
-from .model import BROKEN, ENDING, Ear, Model
+from .model import BROKEN, ENDING, LARGEST, Ear, Model
 from .network import Socket, show
 from .reference import frames, settled
 from .world import Failure
@@ -327,7 +327,8 @@ class Oracle:
         options, now = self.options, self.world.now
         blocked = member.writer is not None and isinstance(member.writer.waits_for, WriteWait)
         most = options.max_lag * 17 // 16 + self.most_gathered + 4 * OVERHEAD
-        if blocked and not self.server.hub.pace.held and member.outbox.lag > most:
+        at_once = self.model.shared and options.max_lag < LARGEST  # an entry, and lines that waited for it
+        if blocked and not (self.server.hub.pace.held or at_once) and member.outbox.lag > most:
             raise Failure(f"{client.name} is {member.outbox.lag} bytes behind, --max-lag is {options.max_lag}")
         if not self.timely:
             return
