@@ -379,4 +379,40 @@ CLUSTER = [
              replace("yield from sleep(pause)", "return")),
 ]  # fmt: skip
 
-MUTATIONS = [*LOOP, *OUTBOX, *MEMBER, *ROOM, *SENDING, *SERVER, *JOURNAL, *FRAMING, *(CLUSTER if CLUSTERS else ())]
+WIRES = [
+    mutation("a frame is masked", "chat.server.web.frames:framed",
+             replace("bytes((0x80 | opcode, size)) + data", "bytes((0x80 | opcode, 0x80 | size)) + b'mask' + data")),
+    mutation("a frame is longer than it says", "chat.server.web.frames:framed",
+             replace("bytes((0x80 | opcode, size)) + data", "bytes((0x80 | opcode, max(0, size - 1))) + data")),
+    mutation("what is no UTF-8 is sent to browsers", "chat.server.web.frames:well_formed", take("text.isascii()", True)),
+    mutation("a ping is not answered", "chat.server.web.frames:Incoming.receive_data", drop("self.pong")),
+    mutation("a part of a message is taken for the whole", "chat.server.web.frames:Incoming.receive_data",
+             replace("bytes(frame.data) + b'\\n' if frame.fin else bytes(frame.data)", "bytes(frame.data) + b'\\n'")),
+    mutation("a close frame is not answered", "chat.server.web.wire:BrowserWire.end",
+             drop("self.rest = bytes(self.rest) + (last or goodbye(CODES.get(reason, SENT_AWAY), reason))")),
+    mutation("the rest of a frame is lost", "chat.server.web.wire:BrowserWire.send",
+             replace("frames.cut(sent)", "_, count = frames.cut(sent)")),
+    mutation("what TLS keeps is not sent with an answer", "chat.server.web.wire:BrowserWire.flush",
+             replace("self.rest or (self.tls and self.tls.unsent)", "self.rest")),
+    mutation("what has left the socket is not looked at", "loop.tls:TLS.pending",
+             replace("self.ended or self.failure is not None or self.incoming.pending > 0", "False")),
+    mutation("a part of a record is sent twice", "loop.tls:TLS.flush",
+             replace("memoryview(data)[sent:]", "self.kept = data if sent < len(data) else b''")),
+    mutation("no close_notify", "loop.tls:TLS.end", drop("self.ssl.unwrap()")),
+    mutation("a gate is not left", "loop.tls:TLS.begin", drop("self.gate.leave()")),
+    mutation("a part of a record ends the reading after a failed send", "chat.server.receiving:Receiver.receive",
+             replace("last", "self.failure", 3)),
+]  # fmt: skip
+
+MUTATIONS = [
+    *LOOP,
+    *OUTBOX,
+    *MEMBER,
+    *ROOM,
+    *SENDING,
+    *SERVER,
+    *JOURNAL,
+    *FRAMING,
+    *WIRES,
+    *(CLUSTER if CLUSTERS else ()),
+]
