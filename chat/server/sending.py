@@ -55,6 +55,8 @@ def send_to_all(room: Room) -> None:
         room.outbox.skip()
         return
     data = room.outbox.take(sys.maxsize)
+    if not data:
+        return  # a member was told something, and stands apart since
     size = len(data)
     failed: list[tuple[Member, OSError | int]] = []  # for later: the dict must not change meanwhile
     for member, wire in room.together.items():
@@ -129,7 +131,7 @@ def deliver(member: Member) -> Coroutine[None]:
     """COROUTINE. The writer of a member that is behind, until all is sent."""
     outbox, wire = member.outbox, member.wire
     stall_timeout = member.hub.options.stall_timeout
-    seen, looks = -1, 0  # what its peer had taken at the last look; for how many looks that has not changed
+    seen, looks = member.acknowledged(), 0  # what its peer had taken at the last look; for how many looks that has not changed
     try:
         while not outbox.empty or (wire and wire.unsent):
             pause = LAST_TRY if outbox.feed is None else stall_timeout and stall_timeout / LOOKS

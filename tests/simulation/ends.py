@@ -155,7 +155,10 @@ class SecureEnd(End):
             most = 1 + self.world.below(60) if self.chopped else RECORD
             part = data[start : start + most]
             start += len(part)
-            self.ssl.write(part)
+            try:
+                self.ssl.write(part)
+            except ssl.SSLZeroReturnError:  # the server has ended the conversation
+                return
             self.flush(part if text is data else text if start == len(data) else b"")
 
     def hear(self, data: bytes) -> bytes:

@@ -144,14 +144,13 @@ class BrowserWire:
                 return b""
             self.pings = 0
             self.inside = incoming.receive_data(data)
-        if incoming.failure and not self.ended:
-            self.end(incoming.failure)
-        elif incoming.pong:
+        if incoming.pong:
             self.try_flush()
         if self.inside:
             said, self.inside = self.inside, b""
             return said
         if incoming.failure:
+            self.end(incoming.failure)
             raise ConnectionError(errno.EPROTO, incoming.failure)
         if incoming.ended:
             return b""
@@ -160,7 +159,9 @@ class BrowserWire:
     def end(self, reason: str) -> None:
         if not self.ended:
             self.ended = True
-            last = self.incoming.farewell if self.incoming else b""
+            incoming, last = self.incoming, b""
+            if incoming and incoming.failure in ("", reason):
+                last = incoming.farewell
             self.rest = bytes(self.rest) + (last or goodbye(CODES.get(reason, SENT_AWAY), reason))
         self.try_flush()
 
