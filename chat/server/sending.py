@@ -131,7 +131,8 @@ def deliver(member: Member) -> Coroutine[None]:
     """COROUTINE. The writer of a member that is behind, until all is sent."""
     outbox, wire = member.outbox, member.wire
     stall_timeout = member.hub.options.stall_timeout
-    seen, looks = member.acknowledged(), 0  # what its peer had taken at the last look; for how many looks that has not changed
+    seen = member.acknowledged()  # what its peer had taken at the last look
+    looks = 0  # for how many looks that has not changed
     try:
         while not outbox.empty or (wire and wire.unsent):
             pause = LAST_TRY if outbox.feed is None else stall_timeout and stall_timeout / LOOKS
