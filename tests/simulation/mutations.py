@@ -297,7 +297,7 @@ SERVER = [
              drop("member.kick")),
     mutation("a member that can't be sent to is not read to its end", "chat.server.overdue:Overdue.see_handlers_end",
              take("member.receiving", False)),
-    mutation("a member is dropped without a reason", "chat.server.server:Server.drop", drop("member.reason")),
+    mutation("a member is dropped without a reason", "chat.server.server:Server.drop", drop("member.reason", 1)),
     mutation("members are left alone at the end", "chat.server.server:Server.run", drop("member.kick")),
     mutation("members lose what is due at the end", "chat.server.server:Server.run",
              replace("True", "False")),

@@ -527,7 +527,8 @@ class Oracle:
             reason in FAILED and failed and not (client.reset or client.closed or link.refused or self.world.unarmed)
         ):
             raise Failure(f"terminated: {reason}; but that is not what happened")
-        part_read = ear.wire and "readiness told later" in self.world.hits  # and so nothing more seemed to be there
+        later = "readiness told later" in self.world.hits  # and so nothing more seemed to be there
+        part_read = ear.wire and (later or reason.startswith(NOT_UNDERSTOOD))
         if (
             natural
             and ear.began
