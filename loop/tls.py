@@ -108,7 +108,7 @@ class TLS:
         self.heard = False  # something has come
         self.ended = False  # the peer's stream
         self.cut = False  # it has ended without close_notify: an attacker may have ended it
-        self.failure: Broken | None = None
+        self.failure = ""  # why what has come cannot be accepted: no exception, which would keep its frames alive
         self.lost: tuple[object, ...] = ()  # why a send has failed, if nobody was told
 
     def fileno(self) -> int:
@@ -126,7 +126,7 @@ class TLS:
     @property
     def pending(self) -> bool:
         """Whether recv() has something to return, though the socket may not be readable."""
-        return self.ended or self.failure is not None or self.incoming.pending > 0
+        return self.ended or bool(self.failure) or self.incoming.pending > 0
 
     def begin(self, left: Callable[[], float | None]) -> Coroutine[None]:
         """COROUTINE. The handshake. Raises Broken, or another OSError, or TimedOut.
@@ -214,7 +214,7 @@ class TLS:
             self.ended = self.cut = not data  # after a close_notify, it would be `pending`
         pieces = []
         try:
-            while not self.ended and self.failure is None:
+            while not (self.ended or self.failure):
                 if piece := self.ssl.read(RECORD):
                     pieces.append(piece)
                     if not self.incoming.pending:
@@ -226,16 +226,18 @@ class TLS:
         except ssl.SSLZeroReturnError:  # close_notify, too, when we have said ours before
             self.ended = True
         except ssl.SSLError as error:
-            self.failure = Broken(why(error))
-        if self.kept and self.outgoing.pending > RECORD and self.failure is None:
-            self.failure = Broken("it asks for new keys, and does not read")
+            self.failure = why(error)
+        if self.kept and self.outgoing.pending > RECORD and not self.failure:
+            self.failure = "it asks for new keys, and does not read"
         elif self.outgoing.pending:  # reading has made something to be written: an answer to a new key, or an alert
             self.try_to_flush()
         if pieces:  # before the end or a failure, which is `pending` then
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self.ended:
             return b""
-        raise self.failure or BlockingIOError(errno.EAGAIN, "no record is complete")
+        if self.failure:
+            raise Broken(self.failure)
+        raise BlockingIOError(errno.EAGAIN, "no record is complete")
 
     def end(self, reason: str = "") -> None:
         """Send close_notify: nothing follows. The peer may still send, and be read. close_notify may be left unsent."""

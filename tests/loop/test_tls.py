@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import ssl
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,20 @@ def test_what_was_changed_on_its_way_is_refused_behind_what_was_not(
             ends.server.recv(1 << 14)
     with pytest.raises(Broken, match="the other side complains: bad record mac"):
         ends.client.recv(1 << 14)
+
+
+def test_a_failure_keeps_nothing_alive(authority: Authority) -> None:
+    ends = Ends(authority, ssl.TLSVersion.TLSv1_3)
+    ends.client.send(b"evil")
+    ends.near.inbox[-1] ^= 1
+
+    def receive() -> weakref.ref[object]:
+        held = type("Held", (), {})()
+        with pytest.raises(Broken):
+            ends.server.recv(1 << 14)
+        return weakref.ref(held)
+
+    assert receive()() is None
 
 
 class Queue:

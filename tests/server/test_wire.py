@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from wires import END, GREETING, HELLO, PING, Peer, Toy, flood, packed
 
 import chat.server.admission
 from chat.server.admission import SPARE
-from chat.server.connection import HANDSHAKE
+from chat.server.connection import FAREWELL, HANDSHAKE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -264,3 +265,20 @@ def test_what_was_said_is_heard_though_sending_has_failed_and_it_comes_in_parts(
     peer.sock.send(packed(b"x" * 500 + b"\n"))
     here.of(peer).lose(BrokenPipeError(errno.EPIPE, "Broken pipe"))
     other.until(lambda: other.heard == b"x" * 500 + b"\n")
+
+
+def test_what_is_sent_in_the_turn_in_which_time_runs_out_is_followed_by_the_wires_own_end(house: Build) -> None:
+    here = house()
+    peer = here.member()
+    member, wire = here.of(peer), here.wire(peer)
+    while not wire.unsent:
+        member.tell("y" * 400)
+        here.kernel.turn()
+    member.kick("it is enough")
+    here.until(lambda: member.handled and not here.kernel.ready)
+    while select.select([peer.sock], [], [], 0.05)[0]:
+        peer.read()
+    here.world.now += 2 * FAREWELL  # the process stands still, or the last room comes at the last moment
+    peer.until(lambda: peer.fin or peer.reset)
+    assert peer.heard.endswith(b"* You are disconnected: it is enough.\n")
+    assert peer.unpacker.ended and peer.fin
