@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from loop import ReadWait, WaitQueue
 
+from .misuse import wrong
 from .outbox import Feed, Outbox
 from .peer import acknowledged
 from .receiving import Receiver
-from .room import one_line
+from .room import Room, encoded, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from loop import Task
     from loop.traps import Coroutine
 
-    from .room import Hub, Room, Text
+    from .room import Hub, Text
     from .wire import Wire
 
 KICKED = 1.0  # seconds for the handler of a member that was kicked to end
@@ -84,11 +85,13 @@ class Member(Receiver):
         if self.outbox.lag > most:
             self.kick(f"more than {self.hub.options.max_lag} bytes behind")
 
-    def kick(self, reason: str, keep: bool = False) -> None:
+    def kick(self, reason: Text, keep: bool = False) -> None:
         """Disconnect the member: cancel its handler, and tell it why, instead of all that was due to it.
 
         With `keep`, after all that was due.
         """
+        if not isinstance(reason, str):
+            reason = encoded(reason, "the reason of a kick").decode("utf-8", "replace")
         if not self.reason:
             self.kicked = True
             self.dismiss(reason, keep)
@@ -97,6 +100,9 @@ class Member(Receiver):
 
     def enter(self, room: Room | None) -> None:
         """Hear that room from now on; None: hear only what tell() says. What was already due comes first."""
+        if room is not None and not isinstance(room, Room):
+            hint = f"did you mean room.other({room!r})?" if isinstance(room, str) else ""
+            raise wrong("enter() takes a room or None", room, hint)
         if self.outbox.feed is None:
             return
         hears = room or self.hub.nowhere
@@ -118,6 +124,9 @@ class Member(Receiver):
                 self.hub.cluster.enter(room, self)
             if before:
                 self.hub.cluster.leave(before, self)
+
+    def __repr__(self) -> str:
+        return f"<member {self.name}>"
 
     # The sending side.
 

@@ -8,6 +8,7 @@ import os
 from loop import Cancelled, TimedOut, WaitQueue, readable, sleep
 
 from ..framing import Framer
+from .misuse import wrong
 from .peer import ENDED, HELLO, RESET, look_at, speaks_tls
 
 TYPE_CHECKING = False
@@ -62,13 +63,13 @@ class Receiver:
         """COROUTINE. Returns the messages that have arrived, without newlines, at least one.
 
         At the end of the stream, returns an empty list, once. Raises TimedOut if no message is complete after `timeout`
-        seconds (None: waits for ever), and OSError if the connection has failed, which a handler should let pass. If
-        it is called again after the end or a failure, it ends the handler.
+        seconds (None: waits for ever; less than 0 is 0), and OSError if the connection has failed, which a handler
+        should let pass. If it is called again after the end or a failure, it ends the handler.
         """
         if self.kicked or self.end_told:
             yield from self.refuse()
         hub = self.hub
-        deadline = None if timeout is None else hub.kernel.clock() + timeout
+        deadline = None if timeout is None else self.deadline(timeout)
         if self.unread:
             yield from sleep(0)
             if hub.pace.held or self.writer:
@@ -115,6 +116,14 @@ class Receiver:
             self.receiving = False
 
     # What these are made of.
+
+    def deadline(self, timeout: float) -> float:
+        """When so many seconds will have passed. Raises TypeError or ValueError if that is no number."""
+        if not isinstance(timeout, (int, float)):
+            raise wrong("receive() takes a number of seconds or None", timeout)
+        if timeout != timeout:
+            raise ValueError("receive() takes a number of seconds or None, not nan")
+        return self.hub.kernel.clock() + timeout
 
     def wait(self, deadline: float | None) -> Coroutine[bool]:
         """COROUTINE. Returns when there may be something to read, and --max-rate allows it. Raises TimedOut.
@@ -221,5 +230,5 @@ class Receiver:
     def stand_apart(self) -> None:
         raise NotImplementedError
 
-    def kick(self, reason: str) -> None:
+    def kick(self, reason: bytes | str) -> None:
         raise NotImplementedError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from loop import WaitQueue
 
 from ..framing import LIMIT, NEWLINE, split, too_long
+from .misuse import check_spawn, members, several, wrong
 from .outbox import Feed, Outbox
 from .pace import Pace
 
@@ -62,7 +63,7 @@ class Hub:
         self.first = Room(self, FIRST)
         self.nowhere = Room(self, "")  # for members that are in no room
         self.rooms: WeakValueDictionary[str, Room] | None = None  # the others, while anything refers to them
-        self.tasks: dict[Task, None] = {}  # those that handlers have spawned
+        self.tasks: dict[Coroutine[Any], Task] = {}  # those that handlers have spawned, by what they run
         self.insist: Callable[[Any, float], None]  # end a member's handler if it has not ended in so many seconds
         # What spread() has to do, and where it waits for it.
         self.changed: dict[Room, None] = {}  # rooms with something new in their feeds
@@ -111,9 +112,12 @@ class Room:
         They stay in this order, with no other messages in between. A message over 1024 bytes is split. Raises
         ValueError if there is a newline in a message.
         """
-        if member.kicked:
-            return
-        self.submit(member, member.name, member.prefix, messages, but)
+        try:
+            if member.kicked:
+                return
+        except AttributeError:
+            raise wrong("publish() takes a member first", member) from None
+        self.submit(member, member.name, member.prefix, messages, members(but) if but else ())
 
     def announce(self, line: Text) -> None:
         """Send a line to all in the room, without a prefix. A newline in it becomes a space."""
@@ -121,12 +125,16 @@ class Room:
 
     def other(self, name: str) -> Room:
         """Another room, with members and a feed of its own: made when first asked for, gone when empty."""
+        if not isinstance(name, str):
+            hint = "did you forget decode()?" if isinstance(name, bytes) else ""
+            raise wrong("other() takes the name of a room, a str", name, hint)
         return self.hub.room(name)
 
     def spawn(self, coroutine: Coroutine[Any], name: str = "") -> Task:
         """Run a coroutine as a task of its own, until it returns, is cancelled (`cancel()`), or the server ends.
 
-        Returns the task. If it fails, that is reported on stderr, and no other task is affected.
+        Returns the task. If it fails, that is reported on stderr, and no other task is affected. Raises TypeError if
+        that coroutine cannot be run, or runs already.
         """
         tasks = self.hub.tasks
 
@@ -134,13 +142,14 @@ class Room:
             try:
                 yield from coroutine
             finally:
-                del tasks[task]
+                del tasks[coroutine]
 
-        if not hasattr(coroutine, "gi_frame"):
-            raise TypeError(f"spawn() takes a generator, not {coroutine!r}; is there no `yield` in it?")
-        task = self.hub.kernel.spawn(run(), name or getattr(coroutine, "__name__", ""))
-        tasks[task] = None
+        check_spawn(coroutine, name, tasks)
+        task = tasks[coroutine] = self.hub.kernel.spawn(run(), name or getattr(coroutine, "__name__", ""))
         return task
+
+    def __repr__(self) -> str:
+        return f"<room {self.name}>"
 
     # What these are made of.
 
@@ -193,19 +202,27 @@ def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes],
 
     Raises ValueError if there is a newline in one of them.
     """
-    lines: list[Any] = [messages] if isinstance(messages, (bytes, str)) else list(messages)
+    lines: list[Any]
+    if isinstance(messages, (bytes, str)):
+        lines = [messages]
+    elif type(messages) is list:
+        lines = messages[:]
+    else:
+        lines = several(messages)
     if not lines:
         return [], b""
     start: Any = prefix
     try:
         text: bytes = start + (b"\n" + start).join(lines) + b"\n"
     except TypeError:  # there is a str among them
-        start, lines = encoded(start), [encoded(line) for line in lines]
+        start, lines = encoded(start, "a prefix"), [encoded(line) for line in lines]
         text = start + (b"\n" + start).join(lines) + b"\n"
     if len(text) > LIMIT and too_long(text, len(start) + LIMIT):
         lines = [part for line in lines for part in split(line)]
         text = start + (b"\n" + start).join(lines) + b"\n"
     if NEWLINE in start + b"".join(lines):
+        if NEWLINE in start:
+            raise ValueError(f"a prefix has no newline in it, but this one has: {start!r}")
         raise ValueError("a message is one line: publish a list of messages instead of one with a newline in it")
     return lines, text
 
@@ -215,12 +232,12 @@ def one_line(text: Text) -> bytes:
     return encoded(text).replace(b"\n", b" ")
 
 
-def encoded(text: Text) -> bytes:
-    """A str as UTF-8; bytes as they are. Raises TypeError for anything else."""
+def encoded(text: Text, what: str = "a message") -> bytes:
+    """A str as UTF-8; bytes as they are. Raises TypeError for anything else, which calls it `what`."""
     if type(text) is bytes:
         return text
     if isinstance(text, str):
         return text.encode("utf-8", "replace")
     if not isinstance(text, (bytes, bytearray)):
-        raise TypeError(f"a message is str or bytes, not {text!r}")
+        raise wrong(f"{what} is str or bytes", text)
     return bytes(text)

@@ -119,18 +119,18 @@ class Server:
 
     def end_tasks(self) -> Coroutine[None]:
         """COROUTINE. End the tasks that handlers have spawned, within LINGER."""
-        tasks = list(self.hub.tasks)
+        tasks = list(self.hub.tasks.items())
         end = self.kernel.clock() + LINGER
-        for task in tasks:
+        for _, task in tasks:
             task.cancel()
-        for task in tasks:
+        for coroutine, task in tasks:
             try:
                 yield from join(task, max(0.0, end - self.kernel.clock()))
             except TimedOut:
                 if not task.error:  # else Cancelled is still to be raised: the process stood still
                     complain(f"chatsrv: the task {task.name} does not end")
                 self.kernel.drop(task)
-                self.hub.tasks.pop(task, None)  # it may not have begun
+                self.hub.tasks.pop(coroutine, None)  # it may not have begun
 
     def explain(self) -> Iterator[str]:
         """What every task waits for, and how far behind each member is, line by line.

@@ -279,7 +279,7 @@ class Member(chat.server.member.Member):
             ear.should += f"* You are disconnected: {reason}.\n".encode()
         ear.close()
 
-    def kick(self, reason: str, keep: bool = False) -> None:
+    def kick(self, reason: Any, keep: bool = False) -> None:
         if not self.reason:
             self.ear.kicked = reason
             self.check_kick(reason)

@@ -1,0 +1,64 @@
+"""What is said to a handler that calls a member or a room with something wrong, before anything has changed by it."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any
+
+GENERATOR = 0x20  # in a function's flags: a call of it makes a generator
+ASYNC = 0x80  # ... or what `await` takes
+
+
+def wrong(takes: str, got: object, hint: str = "") -> TypeError:
+    """The error for an argument that is no such thing, with a question that may help."""
+    if not hint and hasattr(got, "gi_frame"):
+        hint = "did you forget `yield from`?"
+    return TypeError(f"{takes}, not {got!r}{hint and f': {hint}'}")
+
+
+def members(but: Any) -> tuple[Any, ...]:
+    """Those that publish() is to leave out."""
+    try:
+        several = tuple(but)
+    except TypeError:
+        raise wrong("publish() takes a list of members as `but`", but, "did you mean but=[...]?") from None
+    for one in several:
+        if not hasattr(one, "kicked"):
+            raise wrong("publish() takes members as `but`", one)
+    return several
+
+
+def several(messages: Any) -> list[Any]:
+    """The messages that publish() was given, if they are no list. A coroutine, which may not end, is no messages."""
+    try:
+        each = iter(messages)
+    except TypeError:
+        raise wrong("publish() takes a message or a list of them", messages) from None
+    found = []
+    for message in each:
+        if not isinstance(message, (bytes, str, bytearray)):
+            raise wrong("a message is str or bytes", messages if hasattr(messages, "gi_frame") else message)
+        found.append(message)
+    return found
+
+
+def check_spawn(coroutine: Any, name: Any, tasks: Collection[Any]) -> None:
+    """Raise TypeError unless it is a coroutine that has not begun and that is not one of `tasks`."""
+    takes = "spawn() takes a generator"
+    if not hasattr(coroutine, "gi_frame"):
+        flags = getattr(getattr(coroutine, "__code__", None), "co_flags", 0)
+        if flags & GENERATOR:
+            raise wrong(takes, coroutine, f"did you forget the () behind {coroutine.__name__}?")
+        if flags & ASYNC or hasattr(coroutine, "cr_frame"):
+            raise TypeError(f"{takes}, not {coroutine!r}: a coroutine is a plain `def` here, with `yield from` in it")
+        raise TypeError(f"{takes}, not {coroutine!r}; is there no `yield` in it?")
+    if coroutine in tasks:
+        raise TypeError(f"{coroutine!r} is a task already: call its function again for another one")
+    from inspect import GEN_CREATED, getgeneratorstate  # now, since a server whose handler spawns nothing needs it not
+
+    if getgeneratorstate(coroutine) != GEN_CREATED:
+        raise TypeError(f"{coroutine!r} has already begun, or ended: spawn() takes a new one")
+    if not isinstance(name, str):
+        raise wrong("spawn() takes a name, a str, for the task", name)
