@@ -50,9 +50,11 @@ class Admission:
 
     def crowd(self, host: str) -> str:
         """Why nobody from `host` can begin a handshake now; empty if somebody can."""
-        most, most_per_ip = self.options.max_clients or MOST, self.options.max_per_ip or MOST
-        if self.shaking.all >= min(MOST, max(SPARE, most - self.members.all)):
+        most, most_per_ip = self.options.max_clients, self.options.max_per_ip
+        room = MOST if most is None else max(SPARE, most - self.members.all)
+        if self.shaking.all >= min(MOST, room):
             return "too many handshakes"
-        if self.shaking.of.get(host, 0) >= min(MOST // 2, max(SPARE, most_per_ip - self.members.of.get(host, 0))):
+        room = max(SPARE, most_per_ip - self.members.of.get(host, 0)) if most_per_ip else MOST
+        if self.shaking.of.get(host, 0) >= min(MOST // 2, room):
             return f"too many handshakes from {host}"
         return ""

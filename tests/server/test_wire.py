@@ -122,6 +122,20 @@ def test_handshakes_have_a_bound_though_members_have_none(house: Build, monkeypa
     assert here.member(boxed=False).heard == b""
 
 
+def test_members_take_no_room_from_handshakes_if_there_may_be_any_number(
+    house: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a proxy, all may come from one address."""
+    monkeypatch.setattr(chat.server.admission, "MOST", 4 * SPARE)
+    here = house(max_clients=1000)
+    for _ in range(4 * SPARE):
+        here.member(boxed=False)
+    for _ in range(2 * SPARE):
+        here.peer()
+    here.until(lambda: here.server.admission.shaking.all == 2 * SPARE)
+    assert here.ended(here.peer()) == "too many handshakes from 127.0.0.1"
+
+
 @pytest.mark.parametrize(
     ("trouble", "why"), [(OSError(errno.ENOMEM, "No memory"), "no memory"), (ValueError("a bug"), "it has no wire")]
 )
