@@ -45,7 +45,7 @@ class Kernel:
             ReadWait: (self.wait_for, self.leave),
             WriteWait: (self.wait_for, self.leave),
             Sleep: (lambda task, trap: None, lambda task: None),  # its timer does all
-            Park: (lambda task, trap: trap.tasks.setdefault(task), lambda task: task.trap.tasks.pop(task)),
+            Park: (self.park, self.unpark),
         }
 
     # Plain calls: what cannot block.
@@ -124,10 +124,10 @@ class Kernel:
             if readiness & WRITE and fd in writers:
                 writers.pop(fd).make_ready()
             if fd in readers or fd in writers:
-                self.rearm(fd)
+                self.rearm(fd)  # one of two has its report; without this the other one would wait for ever
         if self.timers:
             self.expire(now)
-        ready.rotate(-ready_before)
+        ready.rotate(-ready_before)  # those that were ready before the poll go last
         for _ in range(len(ready)):
             self.step(ready.popleft())
 
@@ -137,7 +137,7 @@ class Kernel:
             return  # it was dropped while it was ready
         error = task.error
         try:
-            if error is None or task.trap is NOTHING_YET:  # thrown in before its `try`, it would run no `finally`
+            if error is None or task.trap is NOTHING_YET:  # an error before its `try` would skip its `finally`
                 trap = next(task.coroutine)
             else:
                 task.error = None
@@ -209,7 +209,15 @@ class Kernel:
             for waiting in (self.readers, self.writers):
                 if fd in waiting:
                     waiting[fd].error = error
-                    waiting.pop(fd).make_ready()  # not wake(): the undo would come back here
+                    waiting.pop(fd).make_ready()  # not wake(): its undo, leave(), would call rearm() again
+
+    # Other tasks.
+
+    def park(self, task: Task, trap: Park) -> None:
+        trap.tasks[task] = None
+
+    def unpark(self, task: Task) -> None:
+        del task.trap.tasks[task]
 
     # Time.
 
@@ -225,10 +233,11 @@ class Kernel:
         heappush(self.timers, task.timer)
 
     def expire(self, now: float) -> None:
-        """Wake the tasks whose time had run out by `now`, which was before the poll.
+        """Wake the tasks whose time had run out by `now`, the moment before the poll.
 
-        Because of their timers the poll did not wait, and it reported all that had come. So a task whose answer came
-        while this process was stopped, or in a long step, does not time out.
+        A time that ran out after that moment has to wait for the next turn, because an answer may have come meanwhile,
+        and only the next poll reports it. So a task whose answer came while this process was stopped, or during a long
+        step, does not time out.
         """
         if len(self.timers) > 2 * len(self.tasks) + 100:
             self.timers = [timer for timer in self.timers if timer[2].timer is timer]

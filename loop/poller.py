@@ -45,7 +45,10 @@ class Poller(Protocol):
 
 
 class EpollPoller:
-    """Linux. A report only disarms a registration: it is `resting` until it is armed again, or its file is closed."""
+    """Linux. After a report the system keeps the registration, but disarmed.
+
+    `resting` has the descriptors of such registrations. To arm one of them again is to modify it.
+    """
 
     def __init__(self) -> None:
         self.epoll = select.epoll()
@@ -61,10 +64,10 @@ class EpollPoller:
             else:
                 self.epoll.register(fd, mask)
         except FileExistsError:
-            self.epoll.modify(fd, mask)  # it is armed, for something else
+            self.epoll.modify(fd, mask)  # it is registered and still armed, for another direction
         except FileNotFoundError:
-            self.epoll.register(fd, mask)  # it was closed behind our back, and another one has its number now
-        except PermissionError:
+            self.epoll.register(fd, mask)  # closed without forget(): the number is another file's now
+        except PermissionError:  # a file, or a device, that is always ready
             self.always[fd] = want
 
     def forget(self, fd: int) -> None:
@@ -145,7 +148,7 @@ class SelectPoller:
         self.armed: dict[int, int] = {}
 
     def arm(self, fd: int, want: int) -> None:
-        os.fstat(fd)  # fails here if it is closed: select would fail for all
+        os.fstat(fd)  # raises OSError if `fd` is closed: select() would do so for all descriptors at once
         if fd >= 1024:
             raise OSError(errno.EMFILE, f"select can watch descriptors up to 1023, and not {fd}")
         self.armed[fd] = want

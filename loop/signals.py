@@ -30,7 +30,8 @@ class Signals:
         self.writer.setblocking(False)
         self.wakeup_before = signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
         os.register_at_fork(before=self.hold, after_in_parent=self.release, after_in_child=self.let_go)
-        atexit.register(self.close)  # those registered above go so late that Python 3.9 crashes over a socket
+        # The functions registered above keep this object until very late. Python 3.9 would then crash over its sockets.
+        atexit.register(self.close)
         try:
             for number in numbers:
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -43,7 +44,7 @@ class Signals:
         if number not in self.caught:
             self.caught[number] = None
             try:
-                self.writer.send(bytes([number]))  # the interpreter's own write may have failed
+                self.writer.send(bytes([number]))  # in case the interpreter's own write has failed
             except OSError:
                 pass  # the socket is full, which wakes the task as well
 

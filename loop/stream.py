@@ -4,7 +4,7 @@ Each reads like the blocking call of the same name; only `accept` returns all th
 is a hint: the data may be gone again. So each call waits again when the system says that it would block after all.
 
 `recv` and `accept` wait first. Otherwise a peer that always sends more would keep its task running for ever. `send`
-tries first, because there is nearly always room. So beware: a loop that only sends may never pause.
+tries first, because the system's buffer nearly always has space. So beware: a loop that only sends may never pause.
 
 Sockets must be non-blocking; send and recv also take a TLS. Timeouts are in seconds, None for none, and raise TimedOut.
 They hold for one wait: when the system said "ready" in error, the time begins anew. A call that fails raises OSError.
@@ -48,6 +48,8 @@ def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[sock
 
 def connect(sock: socket.socket, address: Any, timeout: float | None = None) -> Coroutine[None]:
     """COROUTINE. Returns once connected; raises OSError if it is refused or cannot be reached. For TCP."""
+    # The first call starts the attempt. When the attempt has ended, the socket is writable, and SO_ERROR says how it
+    # ended. If that was well, the next call answers EISCONN.
     while error := sock.connect_ex(address):
         if error == errno.EISCONN:
             break
@@ -79,7 +81,7 @@ def send(sock: Stream, data: bytes | memoryview, timeout: float | None = None) -
             if sent == len(rest):
                 return
         except BlockingIOError as wait:
-            sent = getattr(wait, "characters_written", 0)  # TLS takes more than goes out
+            sent = getattr(wait, "characters_written", 0)  # a TLS may have taken some; a socket, nothing
         rest = memoryview(rest)[sent:]
         yield WriteWait(sock, timeout)
 
@@ -95,7 +97,7 @@ def read(file: Source, most: int, timeout: float | None = None) -> Coroutine[byt
 
 
 def write(fd: int, data: bytes) -> Coroutine[None]:
-    """COROUTINE. Writes all of `data`, whenever there is room, as write_some does."""
+    """COROUTINE. Writes all of `data`, whenever there is space, as write_some does."""
     rest = memoryview(data)
     while rest:
         yield WriteWait(fd)
@@ -105,16 +107,16 @@ def write(fd: int, data: bytes) -> Coroutine[None]:
 def write_some(fd: int, data: bytes | memoryview) -> int:
     """os.write as much of `data` as surely does not block, even on a blocking descriptor; returns how much, perhaps 0.
 
-    For stdout and stderr: other processes share them, and would share O_NONBLOCK. A pipe with room takes PIPE_BUF
-    bytes. A terminal may have room for one, and then takes one character or, on Linux, a short text without control
-    characters.
+    For stdout and stderr: other processes share them, and would share O_NONBLOCK. A pipe that is writable takes
+    PIPE_BUF bytes. A terminal may have space for one, and then takes one character or, on Linux, a short text without
+    control characters.
     """
-    if not select.select([], [fd], [], 0)[1]:  # another task may have used the room meanwhile
+    if not select.select([], [fd], [], 0)[1]:  # another task may have filled it meanwhile
         return 0
     size = select.PIPE_BUF
     if os.isatty(fd):
         text = bytes(data[:64])
-        size = len(text) - len(text.lstrip(PLAIN)) or 1  # up to its first control character
+        size = len(text) - len(text.lstrip(PLAIN)) or 1  # up to a control character, or one alone
     try:
         return write_now(fd, data[:size])
     except BlockingIOError:
@@ -122,7 +124,7 @@ def write_some(fd: int, data: bytes | memoryview) -> int:
 
 
 def write_now(fd: int, data: bytes | memoryview) -> int:
-    """os.write. On Linux, except for terminals, raises BlockingIOError if another process has used the room."""
+    """os.write. On Linux, except for terminals, raises BlockingIOError if another process has filled the pipe."""
     try:
         return os.pwritev(fd, [data], -1, os.RWF_NOWAIT)
     except BlockingIOError:
@@ -137,13 +139,15 @@ def readable(file: Source, timeout: float | None = None) -> Coroutine[None]:
 
 
 def writable(file: Source, timeout: float | None = None) -> Coroutine[None]:
-    """COROUTINE. Returns when there is room to write, or an error."""
+    """COROUTINE. Returns when there is space to write, or an error."""
     yield WriteWait(file, timeout)
 
 
 def countdown(clock: Callable[[], float], seconds: float) -> Callable[[], float]:
-    """What tells how many of so many seconds are left, for the timeouts of several waits. It raises TimedOut when none
-    are: a wait would go on for as long as there is something to read.
+    """Return a function that says how many of the `seconds` are left, and raises TimedOut if none are.
+
+    For several waits that may take so long together: each has what is left as its timeout. The function itself raises
+    TimedOut because a wait for a socket that always has something to read never times out.
     """
     end = clock() + seconds
 

@@ -18,7 +18,7 @@ class Cancelled(BaseException):
     """Raised in a task that is to end. A BaseException, so that `except Exception` in a handler lets it through."""
 
 
-GROUP = getattr(builtins, "BaseExceptionGroup", ())  # from Python 3.11: `except*` puts what it raises into one
+GROUP = getattr(builtins, "BaseExceptionGroup", ())  # `except*` raises one; before Python 3.11, no error is a ()
 
 
 class Closed(OSError):
@@ -84,10 +84,14 @@ class Task:
             self.error = Cancelled()
 
     def abandon(self) -> None:
-        """Close the coroutine, whatever it raises and even if it tries to wait again. Only Kernel.drop calls this."""
-        hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None  # inner coroutines may raise
+        """Close the coroutine by force. What it raises is ignored. If it waits again, it is closed again.
+
+        Only Kernel.drop calls this.
+        """
+        hook = sys.unraisablehook
+        sys.unraisablehook = lambda unraisable: None  # errors of coroutines that it has called would go to stderr
         try:
-            for _ in range(10):  # an outer coroutine may catch what comes out of an inner one, and go on
+            for _ in range(10):  # one that answers close() with a `yield` is still open
                 try:
                     self.coroutine.close()
                     break

@@ -32,7 +32,7 @@ class ReadWait(Wait):
 
 
 class WriteWait(Wait):
-    """Until the descriptor may be written: there is room, or it has failed."""
+    """Until the descriptor may be written: there is space for more, or it has failed."""
 
     __slots__ = ()
 
@@ -47,14 +47,17 @@ class Sleep:
 
 
 class Park:
-    """Until another task wakes this one. It is in `tasks` meanwhile: those of a wait queue, or a task's joiners."""
+    """Until another task wakes this one.
+
+    Meanwhile this one is in `tasks`, so that the other can find it: in a wait queue's, or in a task's `joiners`.
+    """
 
     __slots__ = ("tasks", "timeout", "woken")
 
     def __init__(self, tasks: dict[Task, None], timeout: float | None = None) -> None:
         self.tasks = tasks
         self.timeout = timeout
-        self.woken = False  # by WaitQueue.wake
+        self.woken = False  # WaitQueue.wake sets this; it finds this trap as the `trap` of a task that waits
 
 
 def guess(trap: object) -> str:

@@ -31,14 +31,14 @@ class WaitQueue:
         try:
             yield park
         except BaseException:
-            if park.woken:
+            if park.woken:  # and was ended before its step
                 self.wake()
             raise
 
     def wake(self) -> None:
         """Wake the task that has waited longest, if there is one."""
         for task in self.tasks:
-            task.trap.woken = True
+            task.trap.woken = True  # its trap is the Park from wait()
             return task.wake()
 
     def wake_all(self) -> None:

@@ -38,9 +38,10 @@ class Watchdog:
         self.arm, self.forget, self.close = poller.arm, poller.forget, poller.close
         self.signals = signals
         self.turn = 0
-        self.seen = self.told = (0, 0)  # the steps of the last tick and of the last complaint: a task takes one a turn
-        self.asked = 0.0  # when the first of `ends` came
-        self.asked_in = 0, 0.0  # the turn in which the last one came, and when that turn's first one did
+        # A step is known by its turn and its task, because a task takes one step in a turn.
+        self.step_seen = self.step_reported = (0, 0)  # by the last tick; by the last report
+        self.first_end = 0.0  # when the first of `ends` came
+        self.turn_of_end = 0, 0.0  # the turn in which the last of them came, and when the first one in that turn came
         self.polling = False
         self.ticking = signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
         if not self.ticking:
@@ -67,21 +68,21 @@ class Watchdog:
         if self.polling:
             set_ticking(0)
             self.ticking = False
-        elif self.seen != step:
-            self.seen = step
-        elif self.told != step:
-            self.told = step
+        elif self.step_seen != step:
+            self.step_seen = step
+        elif self.step_reported != step:
+            self.step_reported = step
             complain(f"no other task can run while this takes its time:\n{where}")
 
     def end(self, number: int, frame: FrameType | None) -> None:
         """Quick, because signals interrupt this function, too: if it took long, many signals would make it recurse."""
         self.signals.catch(number, frame)
         now = time.monotonic()
-        self.asked = self.asked or now
-        if self.asked_in[0] != self.turn:
-            self.asked_in = self.turn, now
-        long = self.told[0] == self.turn or now > self.asked_in[1] + 1
-        if long and not self.polling and now > self.asked + 1:
+        self.first_end = self.first_end or now
+        if self.turn_of_end[0] != self.turn:
+            self.turn_of_end = self.turn, now
+        hangs = self.step_reported[0] == self.turn or now > self.turn_of_end[1] + 1
+        if hangs and not self.polling and now > self.first_end + 1:
             complain(f"ended by signal {number}, in the middle of this:\n{running(frame)[1]}")
             os._exit(1)
 

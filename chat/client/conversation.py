@@ -196,7 +196,7 @@ class Conversation:
         self.news.wake_all()
 
     def drain(self) -> Coroutine[None]:
-        """COROUTINE. Returns when there is room for more."""
+        """COROUTINE. Returns when there is space for more."""
         while len(self.outgoing.waiting) >= PIECE:
             yield from self.news.wait()
 

@@ -30,7 +30,7 @@ class Admission:
     """The connections that were let in. One with a wire counts as a member only after its handshake.
 
     A browser gets the page over one connection, chats over another, and opens some in advance. Connections in their
-    handshake keep no member out. But there may be no more of them than there is still room for members, or SPARE, and
+    handshake keep no member out. But there may be no more of them than members that could still come, or SPARE, and
     never more than MOST.
     """
 

@@ -57,7 +57,7 @@ def see_off(member: Member) -> Coroutine[None]:
         except Cancelled:
             pass
     member.leave()
-    if member.end_told and not member.peer_ended:  # the connection has failed, or what came made no sense
+    if member.end_known and not member.peer_ended:  # the connection has failed, or what came made no sense
         if member.wire:
             yield from linger(member)  # so that the peer gets the last line
         return

@@ -1,7 +1,7 @@
 """The log on stdout, as one more slow reader.
 
 A paused pager or a full pipe must not stop the chat. So lines are queued, and one task writes them as fast as stdout
-takes them. When too many wait, new ones are counted instead of kept, and as soon as there is room a line says how many.
+takes them. When too many wait, new ones are counted instead of kept, and a later line says how many.
 If stdout can no longer be written (`./chatsrv | head -1`, a full disk), the chat goes on without its journal.
 """
 

@@ -80,8 +80,8 @@ class Member(Receiver):
         self.outbox.tell(line)
         most = self.hub.options.max_lag
         if self.sending == BEHIND:
-            self.hub.pace.count(len(line))  # here it is kicked if it does not read
-            most *= 2  # it may be reading: the others stop after this step, but that may be a long one
+            self.hub.pace.count(len(line))  # this kicks it if it does not read
+            most *= 2  # it reads: then no member is read from, but only after this step, which may say much more
         if self.outbox.lag > most:
             self.kick(f"more than {self.hub.options.max_lag} bytes behind")
 
@@ -107,10 +107,10 @@ class Member(Receiver):
             return
         hears = room or self.hub.nowhere
         if self.sending != NEW:
-            self.stand_apart()
+            self.stand_apart()  # what is due from the old room comes first
         elif not hears.quiet():
-            self.become(APART)
-        before, self.room = self.room, room
+            self.become(APART)  # something is due to those that are together there, but not to this one
+        before, self.room = self.room, room  # after become(), which asks for the old room
         if before:
             del before.present[self]
         if room:
@@ -133,7 +133,7 @@ class Member(Receiver):
     def become(self, state: str) -> None:
         """Change the state of the sending side: the one place that does."""
         room = self.hears()
-        line = b""
+        line = b""  # that it was told, and that is not sent yet
         if self.sending == TOGETHER:
             del room.together[self]
             line = room.told.pop(self, line)
@@ -191,7 +191,7 @@ class Member(Receiver):
         """Give it an outbox of its own, if it shares one."""
         if self.sending == TOGETHER:
             self.become(APART)
-        elif self.outbox is self.hub.nowhere.outbox:
+        elif self.outbox is self.hub.nowhere.outbox:  # it is NEW
             self.outbox = self.outbox.fork()
 
     def dismiss(self, reason: str, keep: bool = False) -> None:

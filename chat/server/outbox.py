@@ -54,11 +54,11 @@ class Feed:
     def seal(self) -> Segment:
         """Complete the open segment, and return the place behind all that was appended."""
         if self.fresh:
-            sealed = self.last
-            sealed.data = self.fresh[0] if len(self.fresh) == 1 else b"".join(self.fresh)
+            self.last.data = self.fresh[0] if len(self.fresh) == 1 else b"".join(self.fresh)
             self.fresh = []
             self.size += OVERHEAD
-            sealed.next = self.last = Segment(self.size)
+            self.last.next = Segment(self.size)
+            self.last = self.last.next
         return self.last
 
 
@@ -86,7 +86,7 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is due, apart from what the feed has not sealed yet."""
+        """Whether take() would find nothing. What is in the feed's open segment is due, too, but not counted here."""
         return not self.due and (self.feed is None or self.place is self.feed.last)
 
     # What comes in.
@@ -123,7 +123,7 @@ class Outbox:
         if last is None:
             self.freeze()
         else:
-            rest = bytes(self.due[0]) if self.cut else b""  # begins in the middle of a message
+            rest = bytes(self.due[0]) if self.cut else b""  # sent() has put the rest of the message there
             self.due.clear()
             self.due_size = 0
             self.add(rest[: rest.find(b"\n") + 1] + last)

@@ -42,8 +42,8 @@ class Pace:
         self.gathered = 0  # bytes published since the last spreading
         self.talking: set[object] = set()  # members that have published since then
         self.unchecked = 0  # bytes counted since the last look at how far behind members are
-        # Members that are BEHIND: the time of the last look at which at most half of --max-lag was due, or enough was
-        # taken; and how many bytes the member had taken by then.
+        # For each member that is BEHIND, where its measuring begins: a time, and how many bytes it had taken by then.
+        # It begins anew at each look at which at most half of --max-lag is due, or enough was taken.
         self.behind: dict[Reader, tuple[float, int]] = {}
         self.overrun = False  # one of them is too far behind, and may be reading
         self.full = False  # the cluster takes no more

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns: so that no step of a handler takes long
 MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# Failures of a send, "" for none, after which b"" from recv() really means the end of the peer's stream. After any
-# other, it may mean that the connection has failed: the system reports that once, and the send got the report.
+# The system reports only once that a connection has failed. If a send has got that report, recv() returns b"" as at the
+# end of the peer's stream. Only after these failures of a send ("" is none) is b"" really the end.
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS))]
 
 NOTHING: list[bytes] = []
@@ -36,7 +36,7 @@ class Receiver:
 
     __slots__ = (
         "hub", "socket", "wire", "prefix",
-        "framer", "unread", "heard_at", "paid", "receiving", "peer_ended", "end_told", "refused",
+        "framer", "unread", "heard_at", "paid", "receiving", "peer_ended", "end_known", "refused",
         "kicked", "failure", "writer",
     )  # fmt: skip
 
@@ -51,7 +51,7 @@ class Receiver:
         self.paid = 0.0  # the time up to which it has used its --max-rate
         self.receiving = False  # its handler is in receive()
         self.peer_ended = False
-        self.end_told = False  # its handler knows that there is nothing to come
+        self.end_known = False  # its handler knows that there is nothing to come
         self.refused = False  # its handler has asked for messages after the end
         self.kicked = False
         self.failure = ""  # why its connection has failed
@@ -66,7 +66,7 @@ class Receiver:
         seconds (None: waits for ever; less than 0 is 0), and OSError if the connection has failed, which a handler
         should let pass. If it is called again after the end or a failure, it ends the handler.
         """
-        if self.kicked or self.end_told:
+        if self.kicked or self.end_known:
             yield from self.refuse()
         hub = self.hub
         deadline = None if timeout is None else self.deadline(timeout)
@@ -76,7 +76,7 @@ class Receiver:
                 yield from self.be_held(deadline)
             return self.portion(self.unread)
         if self.peer_ended:
-            self.end_told = True
+            self.end_known = True
             return []
         self.receiving = True
         try:
@@ -97,7 +97,7 @@ class Receiver:
                 if not data:
                     self.peer_ended = True
                     rest = self.framer.finish() if not (self.wire and self.wire.cut) else []
-                    self.end_told = not rest
+                    self.end_known = not rest
                     return rest
                 if data[0] == HELLO and speaks_tls(data):
                     self.kick("this port does not speak TLS")
@@ -110,7 +110,7 @@ class Receiver:
                     return messages if len(messages) < MOST and prefixes < MUCH else self.portion(messages)
         except OSError as error:  # the connection has failed, or the system had no memory for the wait
             self.failure = self.failure or error.strerror or str(error)
-            self.end_told = True
+            self.end_known = True
             raise
         finally:
             self.receiving = False
@@ -161,7 +161,8 @@ class Receiver:
     def be_held(self, deadline: float | None) -> Coroutine[None]:
         """COROUTINE. Returns when it may be read from. Raises TimedOut, and OSError if the connection has failed.
 
-        Meanwhile it notices a reset, and the end of the stream if nothing unread comes before it.
+        While it is held, it looks every second whether the peer has reset the connection. If the peer has ended its
+        stream, and nothing unread comes before that, it returns.
         """
         pace, clock = self.hub.pace, self.hub.kernel.clock
         while pace.held or self.overfed:
@@ -204,8 +205,8 @@ class Receiver:
             self.failure = error.strerror or str(error)
         finally:
             if self.wire and self.wire.unsent:
-                self.stand_apart()  # so that spread() sends it
-        raise ConnectionError(self.failure)
+                self.stand_apart()  # recv() has left an answer to the peer there; spread() sends it
+        raise ConnectionError(self.failure)  # of recv() just now, or of a send before
 
     def refuse(self) -> Coroutine[None]:
         """COROUTINE. Ends a handler that asks for messages after the end.

@@ -61,7 +61,7 @@ class Hub:
         self.journal = journal
         self.cluster: Cluster | None = None
         self.first = Room(self, FIRST)
-        self.nowhere = Room(self, "")  # for members that are in no room
+        self.nowhere = Room(self, "")  # for members that are in no room; new members share its outbox, always empty
         self.rooms: WeakValueDictionary[str, Room] | None = None  # the others, while anything refers to them
         self.tasks: dict[Coroutine[Any], Task] = {}  # those that handlers have spawned, by what they run
         self.insist: Callable[[Any, float], None]  # end a member's handler if it has not ended in so many seconds
@@ -172,8 +172,12 @@ class Room:
         return not self.feed.fresh and self.outbox.place is self.feed.last
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
-        """Send a line to one of those that are together, if nothing else is due to it. Return whether that is so."""
-        if member in self.told or len(line) > LIMIT or not (self.told or self.quiet()):
+        """Send a line to one of those that are together, without an outbox of its own. Return whether that can be.
+
+        It can if nothing else is due to that member.
+        """
+        nothing_said = self.told or self.quiet()  # append() empties `told`
+        if not nothing_said or member in self.told or len(line) > LIMIT:
             return False
         if not self.told:
             self.hub.changed[self] = None

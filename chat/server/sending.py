@@ -35,7 +35,7 @@ def spread(hub: Hub) -> Coroutine[None]:
 
 
 def send_news(hub: Hub) -> None:
-    """Send all that is due. Not in spread() itself, whose variables would keep a room alive until the next news."""
+    """Send all that is due. In spread() itself, a variable would keep a room alive while spread() waits."""
     hub.pace.start_turn()
     rooms = list(hub.changed)
     hub.changed.clear()
@@ -59,7 +59,7 @@ def send_to_all(room: Room) -> None:
         return  # a member was told something, and stands apart since
     size = len(data)
     failed: list[tuple[Member, OSError | int]] = []  # for later: the dict must not change meanwhile
-    for member, wire in room.together.items():
+    for member, wire in room.together.items():  # its wire or, if it has none, its socket
         try:
             if (sent := wire.send(data)) != size:
                 failed.append((member, sent))
@@ -96,7 +96,7 @@ def give_way(member: Member, data: Piece, what: OSError | int) -> None:
 def send_to_one(member: Member) -> None:
     """Send what is due to a member that is APART. If nothing is left, it is together with the others again."""
     try:
-        if send_due(member, sys.maxsize):  # all of it; else a member that is told much would fall behind
+        if send_due(member, sys.maxsize):  # all at once, so that one that is told much does not fall behind
             member.become(TOGETHER if member.outbox.feed else OVER)
         else:
             fall_behind(member)
@@ -131,28 +131,29 @@ def deliver(member: Member) -> Coroutine[None]:
     """COROUTINE. The writer of a member that is behind, until all is sent."""
     outbox, wire = member.outbox, member.wire
     stall_timeout = member.hub.options.stall_timeout
-    seen = member.acknowledged()  # what its peer had taken at the last look
-    looks = 0  # for how many looks that has not changed
+    taken_before = member.acknowledged()  # how much its peer had taken at the last look
+    unchanged = 0  # for how many looks that has not changed
     try:
         while not outbox.empty or (wire and wire.unsent):
             pause = LAST_TRY if outbox.feed is None else stall_timeout and stall_timeout / LOOKS
             try:
                 yield from writable(member.socket, pause)
-                looks = 0
-            except TimedOut:  # a socket with a little room is not writable, so the peer may have taken something
-                before, seen = seen, member.acknowledged()
-                looks = looks + 1 if seen == before else 0
-                if looks == LOOKS and outbox.feed:
+                unchanged = 0
+            except TimedOut:  # a socket with a little space is not writable, so the peer may have taken something
+                taken_now = member.acknowledged()
+                unchanged = unchanged + 1 if taken_now == taken_before else 0
+                taken_before = taken_now
+                if unchanged == LOOKS and outbox.feed:
                     member.kick(f"took nothing for {stall_timeout:g} s")  # now its last line is due
             send_due(member, BATCH)
             if member.drained and not member.overfed:
                 member.drained.wake_all()
         member.writer = None
-        member.become(APART if outbox.feed else OVER)  # spread() will see whether it has caught up
+        member.become(APART if outbox.feed else OVER)  # spread() sends what is due by now
     except OSError as error:
         member.writer = None
         member.lose(error)
     finally:
-        if member.writer:  # it was cancelled, or has failed
+        if member.writer:  # this task was cancelled, or its code has failed
             member.writer = None
             member.become(OVER)

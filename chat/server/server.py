@@ -234,11 +234,11 @@ class Server:
                     return  # it was dropped, and has answered that with an exception
                 if isinstance(error, GeneratorExit) and not self.kernel.running:
                     raise  # the kernel is being thrown away with members in it
-                if not (isinstance(error, OSError) and member.end_told):  # else the error is the connection's
+                if not (isinstance(error, OSError) and member.end_known):  # else the error is the connection's
                     report(f"the handler of {member.name} failed")
                     member.dismiss("its handler failed", keep=True)
             member.handled = True
-            if member.end_told and not member.reason:
+            if member.end_known and not member.reason:
                 member.reason = "end of stream" if member.peer_ended else member.failure.lower()
             member.reason = member.reason or "left"
             yield from see_off(member)

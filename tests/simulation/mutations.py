@@ -94,9 +94,9 @@ OUTBOX = [
 MEMBER = [
     # receive
     mutation("a member that was kicked goes on receiving", "chat.server.receiving:Receiver.receive",
-             replace("self.kicked or self.end_told", "self.end_told")),
+             replace("self.kicked or self.end_known", "self.end_known")),
     mutation("the end of the stream is told again and again", "chat.server.receiving:Receiver.receive",
-             replace("self.kicked or self.end_told", "self.kicked")),
+             replace("self.kicked or self.end_known", "self.kicked")),
     mutation("the second half of what was read is lost", "chat.server.receiving:Receiver.portion", drop("self.unread")),
     mutation("a handler is given everything at once", "chat.server.receiving:Receiver.receive", take("MOST", True)),
     mutation("the timeout of receive is ignored", "chat.server.receiving:Receiver.receive",
@@ -260,7 +260,7 @@ SERVER = [
     mutation("a dropped handler is said to have failed", "chat.server.server:Server.serve",
              take("member.handled", False)),
     mutation("the reason of a kick is lost if the stream has ended", "chat.server.server:Server.serve",
-             replace("member.end_told and not member.reason", "member.end_told")),
+             replace("member.end_known and not member.reason", "member.end_known")),
     mutation("a member that has ended is not known to have", "chat.server.server:Server.serve",
              drop("member.handled = True")),
     mutation("a member is not seen off", "chat.server.server:Server.serve", drop("see_off")),

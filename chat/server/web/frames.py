@@ -167,7 +167,7 @@ def framed(opcode: int, data: Piece) -> bytes:
 
 
 def goodbye(code: int, reason: str) -> bytes:
-    """A close frame. Of a long reason, as much as there is room for."""
+    """A close frame. Of a long reason, as much as fits."""
     if code == CloseCode.NO_STATUS_RCVD:
         return framed(Opcode.CLOSE, b"")
     text = reason.encode("utf-8", "replace")[:REASON].decode("utf-8", "ignore").encode()
