@@ -210,6 +210,8 @@ class TLS:
         """
         if not self.pending:
             data = self.socket.recv(most)
+            if not data and self.lost:  # no end of the stream: the connection has failed, and the send was told so
+                raise OSError(*self.lost)
             self.incoming.write(data)
             self.ended = self.cut = not data  # after a close_notify, it would be `pending`
         pieces = []

@@ -167,6 +167,9 @@ def test_why_an_end_could_not_be_sent_is_not_forgotten(authority: Authority, mon
     ends.server.end()
     with pytest.raises(ConnectionResetError):
         ends.server.send(b"hello")
+    ends.near.ended = True  # so it looks then
+    with pytest.raises(ConnectionResetError):
+        ends.server.recv(1 << 14)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

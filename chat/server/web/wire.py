@@ -141,6 +141,8 @@ class BrowserWire:
         if not (self.inside or incoming.ended):
             data = self.below.recv(min(most, READ))
             if not data:
+                if self.failure:  # no end of the stream: the connection has failed, and the send was told so
+                    raise OSError(*self.failure)
                 return b""
             self.pings = 0
             self.inside = incoming.receive_data(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -189,3 +190,14 @@ def test_why_a_ping_could_not_be_sent_is_not_forgotten() -> None:
     wire.ping()
     with pytest.raises(ConnectionResetError):
         wire.send(b"hello\n")
+
+
+def test_a_connection_that_fails_while_a_ping_is_sent_has_no_end_of_the_stream(here: House) -> None:
+    peer = guest(here)
+    wire = here.wire(peer)
+    here.until(lambda: not here.kernel.ready)
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.sock.close()
+    wire.ping()
+    assert wire.failure, "the ping was sent"
+    assert here.ended(peer) == "connection reset by peer"
