@@ -259,8 +259,8 @@ class Oracle:
             raise Failure(
                 f"idle, though {hub.pace.gathered} bytes are to be spread, or {list(hub.apart)} to be sent to"
             )
-        held = hub.pace.held and not hub.pace.full and self.stopped_at is None  # at the end nobody is read from anyway
-        if held and self.timely and world.now > self.held_since + 2:
+        asked = not hub.pace.full and self.stopped_at is None  # at the end nobody is read from anyway
+        if hub.pace.held and asked and self.timely and world.now > self.held_since + 2:
             raise Failure(f"nobody is read from since {self.held_since}")
         if len(server.connections) or self.stopped_at is None:
             self.empty_since = world.now
