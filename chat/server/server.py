@@ -165,6 +165,8 @@ class Server:
 
     def let_in(self, sock: socket.socket, address: Any, make_wire: MakeWire | None = None) -> None:
         """Make a member of a new connection, after its handshake if there is one, or refuse it."""
+        if address is None:  # macOS does not know it any more: the connection was reset before it was accepted
+            return self.kernel.close(sock)
         host, port = address[0], address[1]  # getpeername fails after an early reset
         if host.startswith("::ffff:"):
             host = host[7:]

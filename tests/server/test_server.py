@@ -446,3 +446,16 @@ def test_a_kernel_that_is_thrown_away_takes_its_members_along_without_a_word(hou
     task = here.of(here.member(boxed=False)).task
     task.coroutine.close()  # as the garbage collector does; RuntimeError if it goes on
     assert not here.server.connections
+
+
+def test_one_that_has_gone_before_it_was_accepted_may_have_no_address(house: Build) -> None:
+    """macOS does not have it any more then, and accept() returns None for it."""
+    here = house()
+    member = here.member(boxed=False)
+    gone, other = socket.socketpair()
+    with other:
+        here.server.let_in(gone, None)
+        assert gone.fileno() == -1 and other.recv(1) == b""
+    member.say(b"hello\n")
+    member.until(lambda: member.heard == b"hello\n")
+    assert here.path.read_text().count("accepted connection") == 1
