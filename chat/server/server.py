@@ -271,7 +271,7 @@ class Server:
         handled, member.handled = member.handled, True
         ended = "end of stream" if member.peer_ended else member.failure.lower()
         member.reason = member.reason or ended or "its handler does not end"
-        if member.wire and member.sending != NEW and not (handled or member.failure or member.outbox.lag):
+        if member.wire and member.sending != NEW and not (handled or member.failure or member.lag()):
             member.wire.end(member.reason)  # it has got all that is due to it, and nobody else will see it off
         self.kernel.drop(member.task)
         self.close(member)

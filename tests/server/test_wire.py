@@ -272,6 +272,15 @@ def test_the_wires_own_end_comes_though_a_handler_does_not_end(house: Build) -> 
     assert peer.heard == b"* You are disconnected: go away.\n" and peer.unpacker.ended
 
 
+def test_one_that_is_dropped_with_a_line_still_due_gets_no_orderly_end(house: Build) -> None:
+    here = house()
+    peer = here.member()
+    here.of(peer).tell("this was never sent")
+    here.server.drop(here.of(peer))
+    peer.until(lambda: peer.fin or peer.reset)
+    assert peer.heard == b"" and peer.reset and not peer.unpacker.ended
+
+
 def test_what_was_said_is_heard_though_sending_has_failed_and_it_comes_in_parts(house: Build) -> None:
     """A wire that has nothing to give out yet may leave something in the socket."""
     here = house(max_rate=100)
