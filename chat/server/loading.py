@@ -30,7 +30,7 @@ def load_handler(where: str) -> tuple[Handler, Start | None]:
     """Load the handler that `FILE_OR_MODULE:FUNCTION` names; returns it and the `start` of its module, or None.
 
     Reports mistakes in the module that Python would silently ignore. Raises ValueError, with a line for the
-    user, if what is named cannot be a handler.
+    user, if what is named cannot be a handler, or must not be one.
     """
     place, _, name = where.rpartition(":")
     if not place or not name:
@@ -45,8 +45,11 @@ def load_handler(where: str) -> tuple[Handler, Start | None]:
         start = None
     else:
         check(start, "start", "`start`", "room")
-    for mistake in lint.mistakes(module, name):
+    refused, reported = lint.mistakes(module, name)
+    for mistake in (*reported, *refused[1:]):
         complain(f"chatsrv: {shown(mistake)}")
+    if refused:
+        raise ValueError(shown(refused[0]))
     return handler, start
 
 

@@ -44,6 +44,15 @@ def several(messages: Any) -> list[Any]:
     return found
 
 
+def seconds(timeout: Any) -> float:
+    """A timeout that receive() was given."""
+    if not isinstance(timeout, (int, float)):
+        raise wrong("receive() takes a number of seconds or None", timeout)
+    if timeout != timeout:
+        raise ValueError("receive() takes a number of seconds or None, not nan")
+    return timeout
+
+
 def check_spawn(coroutine: Any, name: Any, tasks: Collection[Any]) -> None:
     """Raise TypeError unless it is a coroutine that has not begun and that is not one of `tasks`."""
     takes = "spawn() takes a generator"

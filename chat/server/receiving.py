@@ -8,7 +8,7 @@ import os
 from loop import Cancelled, TimedOut, WaitQueue, readable, sleep
 
 from ..framing import Framer
-from .misuse import wrong
+from .misuse import seconds
 from .peer import ENDED, HELLO, RESET, look_at, speaks_tls
 
 TYPE_CHECKING = False
@@ -69,7 +69,7 @@ class Receiver:
         if self.kicked or self.end_known:
             yield from self.refuse()
         hub = self.hub
-        deadline = None if timeout is None else self.deadline(timeout)
+        deadline = None if timeout is None else hub.kernel.clock() + seconds(timeout)
         if self.unread:
             yield from sleep(0)
             if hub.pace.held or self.writer:
@@ -116,14 +116,6 @@ class Receiver:
             self.receiving = False
 
     # What these are made of.
-
-    def deadline(self, timeout: float) -> float:
-        """When so many seconds will have passed. Raises TypeError or ValueError if that is no number."""
-        if not isinstance(timeout, (int, float)):
-            raise wrong("receive() takes a number of seconds or None", timeout)
-        if timeout != timeout:
-            raise ValueError("receive() takes a number of seconds or None, not nan")
-        return self.hub.kernel.clock() + timeout
 
     def wait(self, deadline: float | None) -> Coroutine[bool]:
         """COROUTINE. Returns when there may be something to read, and --max-rate allows it. Raises TimedOut.

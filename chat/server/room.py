@@ -90,6 +90,8 @@ class Hub:
 class Room:
     """What a handler can reach besides its own member. Handlers may set attributes of their own on it."""
 
+    __slots__ = "hub", "name", "feed", "present", "together", "outbox", "told", "__dict__", "__weakref__"
+
     def __init__(self, hub: Hub, name: str) -> None:
         self.hub = hub
         self.name = name
@@ -126,15 +128,14 @@ class Room:
     def other(self, name: str) -> Room:
         """Another room, with members and a feed of its own: made when first asked for, gone when empty."""
         if not isinstance(name, str):
-            hint = "did you forget decode()?" if isinstance(name, bytes) else ""
-            raise wrong("other() takes the name of a room, a str", name, hint)
+            raise wrong("other() takes the name of a room, a str", name)
         return self.hub.room(name)
 
     def spawn(self, coroutine: Coroutine[Any], name: str = "") -> Task:
         """Run a coroutine as a task of its own, until it returns, is cancelled (`cancel()`), or the server ends.
 
-        Returns the task. If it fails, that is reported on stderr, and no other task is affected. Raises TypeError if
-        that coroutine cannot be run, or runs already.
+        Returns the task. If it fails, that is reported, and no other task is affected. Raises TypeError for what is no
+        coroutine, or not a new one.
         """
         tasks = self.hub.tasks
 
@@ -150,6 +151,12 @@ class Room:
 
     def __repr__(self) -> str:
         return f"<room {self.name}>"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse to overwrite what is ours: it is set once, and all who are in the room depend on it."""
+        if hasattr(Room, name) and hasattr(self, name):
+            raise AttributeError(f"room.{name} is the server's: give an attribute of your own another name")
+        super().__setattr__(name, value)
 
     # What these are made of.
 
@@ -206,13 +213,9 @@ def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes],
 
     Raises ValueError if there is a newline in one of them.
     """
-    lines: list[Any]
-    if isinstance(messages, (bytes, str)):
-        lines = [messages]
-    elif type(messages) is list:
-        lines = messages[:]
-    else:
-        lines = several(messages)
+    lines: list[Any] = [messages]
+    if not isinstance(messages, (bytes, str)):
+        lines = messages[:] if type(messages) is list else several(messages)
     if not lines:
         return [], b""
     start: Any = prefix

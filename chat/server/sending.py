@@ -71,7 +71,8 @@ def send_to_all(room: Room) -> None:
 
 def send_told(room: Room) -> None:
     """Send members that are TOGETHER what each was told alone. Nothing that was said in the room is due then."""
-    told, room.told = room.told, {}
+    told = room.told.copy()
+    room.told.clear()
     failed: list[tuple[Member, bytes, OSError | int]] = []
     for member, line in told.items():
         try:

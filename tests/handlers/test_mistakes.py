@@ -36,7 +36,7 @@ MISTAKES = {
     "member.kick(5)": "the reason of a kick is str or bytes, not 5",
     "member.kick()": "missing 1 required positional argument: 'reason'",
     "room.other(5)": "other() takes the name of a room, a str, not 5",
-    "room.other(b'red')": "other() takes the name of a room, a str, not b'red': did you forget decode()?",
+    "room.other(b'red')": "other() takes the name of a room, a str, not b'red'",
     "room.other(room)": "other() takes the name of a room, a str, not <room lobby>",
     "yield from member.receive('5')": "receive() takes a number of seconds or None, not '5'",
     "yield from member.receive(float('nan'))": "receive() takes a number of seconds or None, not nan",
@@ -49,6 +49,10 @@ MISTAKES = {
     "twice = game(room); room.spawn(twice); room.spawn(twice)": "is a task already",
     "room.spawn(begun(game(room)))": "has already begun, or ended",
     "room.spawn(ended())": "has already begun, or ended",
+    "hide(room, 'feed')": "room.feed is the server's: give an attribute of your own another name",
+    "hide(room, 'told')": "room.told is the server's: give an attribute of your own another name",
+    "hide(room, 'quiet')": "room.quiet is the server's: give an attribute of your own another name",
+    "hide(room, 'members')": "room.members is the server's: give an attribute of your own another name",
     "member.prefix = 5; room.publish(member, 'x')": "a prefix is str or bytes, not 5",
     "member.prefix = 'ann\\n'; room.publish(member, 'x')": "a prefix has no newline in it, but this one has",
 }
@@ -71,6 +75,9 @@ async def foreign():
 def waiting(member):
     while True:
         yield from sleep(0)
+
+def hide(owner, name):
+    setattr(owner, name, True)
 
 def begun(game):
     next(game)

@@ -15,6 +15,7 @@ import pytest
 from chatting import PATIENCE, PREFIX, ROOT, Start
 
 from chat.server import lint
+from chat.server.lint.meaning import MEMBER, ROOM
 from chat.server.loading import load_handler
 
 LOUD = """
@@ -228,7 +229,8 @@ def warned(path: Path) -> set[int]:
     assert module_spec and module_spec.loader
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
-    lines = lint.mistakes(module, "handle")
+    refused, reported = lint.mistakes(module, "handle")
+    lines = refused + reported
     matches = [re.fullmatch(rf"{re.escape(str(path))}:(\d+): .+", line) for line in lines]
     assert all(matches), lines
     return {int(match[1]) for match in matches if match}
@@ -266,7 +268,6 @@ FORGOTTEN = {
     "no call": "def inner():\n    yield from sleep(1)\nyield from member.receive  #\nyield from inner  #",
     "an inner function": "def inner():\n    yield from sleep(1)\ninner()  #\nyield from inner()",
     "parallel branches": "x = 5 if room else 6\nmember.receive() if x else sleep(1)  #",
-    "the server's attributes": "member.task = 1  #\nroom.members = []  #\nmember.name += 'x'  #\ndel member.socket  #",
 }
 BEFORE = """
 import loop
@@ -414,7 +415,7 @@ def test_no_false_alarm_in_what_the_documents_show(write: Callable[..., Path], d
         path = write(block, f"block{number}.py")
         module = importlib.util.module_from_spec(importlib.util.spec_from_file_location(path.stem, path))  # type: ignore[arg-type]
         functions = [node.name for node in ast.parse(block).body if isinstance(node, ast.FunctionDef)]
-        assert [line for name in functions for line in lint.mistakes(module, name)] == []
+        assert {lint.mistakes(module, name) == ([], []) for name in functions} <= {True}
 
 
 def test_a_warning_comes_before_the_server_listens(chatsrv: Start, write: Callable[..., Path]) -> None:
@@ -426,6 +427,48 @@ def test_a_warning_comes_before_the_server_listens(chatsrv: Start, write: Callab
     assert server.complaints.expect("yield from") == [complaint]  # by another pipe than the journal's
     server.client()
     server.finish(complaint=complaint)
+
+
+# Attributes of the server's own.
+
+
+TAKEN = {
+    "set": "member.task = 1  #\nroom.members = []  #\nmember.name += 'x'  #\nmember.reason, room.told = 'afk', True  #",
+    "deleted": "del member.socket  #\ndel room.feed, member.nick  #\ndelattr(member, 'task')  #",
+    "by its name": "setattr(member, 'task', 1)  #\nsetattr(room, 'quiet', True)  #\nsetattr(member, 'nick', 'ann')",
+    "another member's": "for other in room.members:\n    other.reason = 'afk'  #\n    other.away = True",
+    "another room's": "room.other('red').present = []  #\nmember.room.feed = 'rss'  #",
+    "of a member that was kept": "game = Game(member)\ngame.player.writer = True  #\ngame.player.points = 1",
+    "in a function": "def mark(whom):\n    whom.kicked = True  #\nmark(member)",
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_handler_that_overwrites_what_is_the_servers_is_refused(write: Callable[..., Path], name: str) -> None:
+    path = write(BEFORE + "".join(f"    {line}\n" for line in TAKEN[name].splitlines()))
+    assert warned(path) == expected(path) != set()
+    first = min(expected(path))
+    assert refusal("mine.py:handle").startswith(f"mine.py:{first}: ")
+    assert refusal("mine.py:handle").endswith(" is the server's: give an attribute of your own another name")
+
+
+def test_it_does_not_start_and_says_all_that_is_wrong(write: Callable[..., Path]) -> None:
+    write(GOOD + "    member.reason = 'afk'\n    member.receive()\n    room.told = True\n")
+    command = [sys.executable, str(ROOT / "chatsrv"), "--port", "0", "--handler", "mine.py:handle"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "chatsrv: mine.py:4: member.receive() does not run without `yield from` in front of it\n"
+        "chatsrv: mine.py:5: room.told is the server's: give an attribute of your own another name\n"
+        "chatsrv: --handler: mine.py:3: member.reason is the server's: give an attribute of your own another name\n"
+    )
+
+
+def test_readme_lists_the_names_that_are_taken() -> None:
+    text = (ROOT / "README.md").read_text().partition("On a member these are ")[2].partition("\n\n")[0]
+    listed = [set(re.findall(r"`(\w+)`", part)) for part in text.split("; on a room ")]
+    taken = [{name for name in lint.TAKEN[of] if not name.startswith("__")} for of in (MEMBER, ROOM)]
+    assert listed == taken
 
 
 def test_what_is_nested_too_deep_is_not_looked_at(write: Callable[..., Path]) -> None:

@@ -1,7 +1,7 @@
 """Mistakes in a handler's source that Python passes over in silence, found before the server listens.
 
 The classic one is to call a coroutine without `yield from`: it does not run. The other is to overwrite an attribute of
-the server's own.
+the server's own. That could harm all members, so such a handler must not run.
 
 What becomes of the generator that such a call returns decides. To loop over it, to ask whether it is true, or to send
 it to a member is certainly a mistake. To keep it, to return it or to hand it on may be right, so nothing is said; nor
@@ -11,14 +11,13 @@ about anything else that is not certain.
 from __future__ import annotations
 
 import ast
-import dis
 from collections.abc import Iterator
 from types import FunctionType, ModuleType
 
 from .meaning import MEMBER, NOT_RUN, ROOM, Meanings, is_coroutine, is_spawn
 from .source import Scope, Source
 
-SETTABLE = {"prefix"}  # what handlers may set of the server's own attributes
+TAKEN = {of: set(dir(of.of)) - {"prefix"} for of in (MEMBER, ROOM)}  # attributes that handlers must not set
 CONSUMERS = (
     all, any, bool, bytes, dict, enumerate, filter, float, int, iter, len, list, map, max, min, print, reversed, set,
     sorted, str, sum, tuple, zip,
@@ -31,18 +30,25 @@ WASTE = (
 SEVERAL = (ast.List, ast.Tuple, ast.Set, ast.ListComp, ast.SetComp, ast.GeneratorExp)
 
 
-def mistakes(module: ModuleType, handler: str) -> list[str]:
-    """What is certainly wrong with a module whose function `handler` is the handler, each as "FILE:LINE: what"."""
+def mistakes(module: ModuleType, handler: str) -> tuple[list[str], list[str]]:
+    """What is certainly wrong with a module whose function `handler` is the handler, each as "FILE:LINE: what".
+
+    First that for which it must not run, then what only its author has to know.
+    """
     try:
         source = Source(module)
         meanings = Meanings(source, {handler: (MEMBER, ROOM), "start": (ROOM,)})
-        return [f"{file}:{line}: {what}" for file, line, what in sorted(set(find(source, meanings)))]
+        return listed(overwritten(source, meanings)), listed(not_run(source, meanings))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return []  # there is no source, or we cannot read it, or not to its depth
+        return [], []  # there is no source, or we cannot read it, or not to its depth
 
 
-def find(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, str]]:
-    """Go through the source; yields file, line, and what is wrong there."""
+def listed(found: Iterator[tuple[str, int, str]]) -> list[str]:
+    return [f"{file}:{line}: {what}" for file, line, what in sorted(set(found))]
+
+
+def not_run(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, str]]:
+    """Coroutines that do not run; yields file, line, and what is wrong there."""
     for node, scope in source.all(ast.Call):
         if meanings.of(node) == NOT_RUN and Use(source, meanings).is_wasted(node):
             what = f"{shown(node.func)}() does not run without `yield from` in front of it"
@@ -52,21 +58,19 @@ def find(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, str]]:
         if is_coroutine(meaning) or getattr(meaning, "scope", meaning) in meanings.coroutines:
             what = f"`yield from {shown(node.value)}` lacks the parentheses of a call"
             yield str(scope.module.__file__), node.lineno, what
-    for node, scope in source.all(ast.Attribute):
-        if not isinstance(node.ctx, ast.Load) and node.attr in own_attributes(meanings.of(node.value)):
-            what = f"{shown(node)} is the server's: give an attribute of your own another name"
+
+
+def overwritten(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, str]]:
+    """Attributes of the server's own that are set or deleted; yields file, line, and what is wrong there."""
+    for node, scope in [*source.all(ast.Attribute), *source.all(ast.Call)]:
+        owner = name = None
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            owner, name = node.value, node.attr
+        elif isinstance(node, ast.Call) and meanings.of(node.func) in (setattr, delattr) and len(node.args) > 1:
+            owner, name = node.args[0], getattr(node.args[1], "value", None)
+        if owner and name in TAKEN.get(meanings.of(owner), ()):
+            what = f"{shown(owner)}.{name} is the server's: give an attribute of your own another name"
             yield str(scope.module.__file__), node.lineno, what
-
-
-def own_attributes(meaning: object) -> set[str]:
-    """The attributes of a member or a room that handlers must leave alone."""
-    if meaning not in (MEMBER, ROOM):
-        return set()
-    of = MEMBER.of if meaning == MEMBER else ROOM.of
-    names = set(dir(of))
-    for base in of.__mro__[:-1]:
-        names |= {step.argval for step in dis.get_instructions(base.__init__) if step.opname == "STORE_ATTR"}
-    return names - SETTABLE
 
 
 def shown(node: ast.expr) -> str:
