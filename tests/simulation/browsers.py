@@ -224,7 +224,7 @@ class BrowserEnd(End):
 
     def check(self, ear: Ear, reason: str) -> None:
         self.below.check(ear, reason)
-        if not self.ready:
+        if not self.ready or (self.below.fault and not self.told_end):
             return
         close = self.protocol.close_rcvd
         if close is None:
@@ -232,7 +232,7 @@ class BrowserEnd(End):
         right = Close(CODES.get(reason, SENT_AWAY), reason)
         if reason.startswith(NOT_UNDERSTOOD) and reason.endswith(close.reason):
             right = close
-        fault = self.fault and close.code == FAULTS[self.fault][0]
+        fault = self.fault in FAULTS and close.code == FAULTS[self.fault][0]
         if close not in (right, self.closed_with) and not fault:
             raise Failure(f"it is told {close} instead of {right}")
 
