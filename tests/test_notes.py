@@ -133,7 +133,7 @@ def test_one_messages_way_is_the_order_of_the_calls() -> None:
         for client in (ann, ben):
             client.expect(b"127.0.0.1: hi")
 
-    way = re.findall(r"`((?:loop|chat)/[\w/.]*):(?:\w+\.)?(\w+)`", section("NOTES.md", "## 4. One message's way"))
+    way = re.findall(r"`((?:loop|chat)/[\w/.]*):(?:\w+\.)?(\w+)`", section("NOTES.md", "### One message's way"))
     assert len(way) > 15
     at = 0
     for path, name in way:
@@ -156,7 +156,8 @@ def test_a_members_states_are_those_of_the_code() -> None:
 def test_the_hazards_are_numbered_and_have_the_tests_that_are_named() -> None:
     tests = "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
     numbers = []
-    for number, text in re.findall(r"^\*\*(\d+)\. ((?:.+\n)*)", section("NOTES.md", "## 7. Hazards"), re.MULTILINE):
+    hazards = section("NOTES.md", "## 7. Hazards")
+    for number, text in re.findall(r"^- \*\*(\d+)\. ((?:(?!- ).+\n)*)", hazards, re.MULTILINE):
         numbers.append(int(number))
         names = re.findall(r"`(test_\w+)`", text)
         assert names, f"no test is named for hazard {number}"
