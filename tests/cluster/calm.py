@@ -95,6 +95,9 @@ class Ear:
         self.depart()
         self.outbox.close(f"* You are disconnected: {reason}.\n".encode())
 
+    def acknowledged(self) -> int:
+        return 0
+
     def say(self, *messages: str, but: tuple[Ear, ...] = ()) -> None:
         assert self.room
         self.room.publish(self, messages, but)

@@ -56,7 +56,7 @@ def follow(session: Session, connection: Connection) -> Coroutine[None]:
         session.waiting = set()
         got = {name.decode(): entries for name, entries in answer or ()}
         for link in asked:
-            if session.links.links.get(link.room.name) is not link:
+            if not session.links.follows(link):
                 continue  # no member is in this room any more
             if link.stream in got:
                 yield from append(session, connection, link, got[link.stream])
@@ -85,6 +85,8 @@ def append(session: Session, connection: Connection, link: Link, entries: list[A
             yield from sleep(0)  # let it be sent
             while hub.pace.overrun:  # while catching up, no member that reads is kicked
                 yield from sleep(PAUSE)
+            if not session.links.follows(link):
+                return  # a member that has come back since is to hear what comes from now on
 
 
 def adapted(most: int, count: int, got: dict[str, list[Any]]) -> int:

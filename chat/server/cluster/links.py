@@ -52,10 +52,14 @@ class Links:
             self.news.wake_all()
         return link
 
+    def follows(self, link: Link) -> bool:
+        """Whether this is the room's link. Once it was left alone, the room may have another one."""
+        return self.links.get(link.room.name) is link
+
     def tidy(self, link: Link) -> None:
-        """Stop following a stream that concerns no member here any more. The room may have another link by now."""
+        """Stop following a stream that concerns no member here any more."""
         if link is not self.first and not link.room.present and not link.outgoing.entries:
-            if self.links.get(link.room.name) is link:
+            if self.follows(link):
                 del self.links[link.room.name]
             self.unseen.pop(link, None)
 
@@ -112,5 +116,5 @@ class Links:
 
     def inform(self, line: str) -> None:
         """A line for all members of this node."""
-        for link in self.links.values():
+        for link in self.all():  # which may send the last member of a room away
             link.inform(line)

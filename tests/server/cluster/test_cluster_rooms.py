@@ -10,7 +10,7 @@ from cluster.calm import CalmWorld, Ear, Node
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat.server.cluster.follow import IMPATIENCE, SILENCE
+from chat.server.cluster.follow import COUNT, IMPATIENCE, SILENCE
 from chat.server.room import Hub
 
 
@@ -302,6 +302,48 @@ def test_a_stream_is_left_alone_while_what_was_said_comes_back() -> None:
     world.run(6)
     assert ann.kicked and carl.hears() == ["ann: one", "* ann has gone"]
     assert not node.cluster.links.unwritten and len(node.cluster.links.links) == 1
+
+
+def test_a_line_for_all_sends_the_last_member_of_a_room_away() -> None:
+    """That line costs, too. So it may be the one that shows that a member does not read."""
+    world, node, _ = two_nodes()
+    slow, ann = node.member("slow", "inn"), node.member("ann", "mill")
+    world.run(0.1)
+    pace = node.hub.pace
+    slow.outbox.tell(b"x" * (pace.max_lag + 1))
+    pace.behind[slow] = world.now - 1, 0
+    pace.unchecked = pace.max_lag
+    node.part()
+    world.run(2)
+    assert slow.kicked and len(ann.hears()) == 1
+    node.mend()
+    world.run(6)
+    ann.say("hello")
+    world.run(0.1)
+    assert ann.hears()[-1] == "ann: hello"
+
+
+def test_what_was_read_before_a_member_left_is_not_heard_when_it_is_back() -> None:
+    """It would be there without what was not read before: what is heard from now on is said from now on."""
+    world, node, other = two_nodes()
+    ann, bob = node.member("ann", "inn"), other.member("bob", "inn")
+    inn = ann.room
+    world.run(0.1)
+    node.part()
+    for number in range(2 * COUNT[0]):
+        bob.say(f"{number}")
+        world.run(0.01)
+    node.hub.pace.budget = 0  # a turn for each entry
+    node.mend()
+    while "bob: 0" not in ann.hears():
+        world.kernel.turn()
+    ann.enter(None)
+    ann.enter(inn)
+    heard = len(ann.hears())
+    world.run(6)
+    bob.say("last")
+    world.run(0.1)
+    assert ann.hears()[heard:] == ["bob: last"]
 
 
 def test_coming_back() -> None:
