@@ -128,7 +128,7 @@ class Server:
                 yield from join(task, max(0.0, end - self.kernel.clock()))
             except TimedOut:
                 if not task.error:  # else Cancelled is still to be raised: the process stood still
-                    complain(f"chatsrv: the task {task.name} does not end")
+                    complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{explain(task)}")
                 self.kernel.drop(task)
                 self.hub.tasks.pop(coroutine, None)  # it may not have begun
 
@@ -267,7 +267,7 @@ class Server:
     def drop(self, member: Member) -> None:
         """End a member whose handler did not end when it was cancelled."""
         if not (member.handled or member.task.error):  # else Cancelled is still to be raised
-            complain(f"chatsrv: the handler of {member.name} does not end; it was dropped")
+            complain(f"chatsrv: the handler of {member.name} does not end; it was dropped\n{explain(member.task)}")
         handled, member.handled = member.handled, True
         ended = "end of stream" if member.peer_ended else member.failure.lower()
         member.reason = member.reason or ended or "its handler does not end"

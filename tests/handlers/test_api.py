@@ -146,7 +146,9 @@ def test_a_bare_except_ends_by_force_and_is_reported(serve: Serve, end: str) -> 
     server.terminated("the server is ending")
     server.process.wait(PATIENCE)
     said = [f"chatsrv: the handler of {one.name} does not end; it was dropped" for one in (client, bystander)]
-    assert server.complaints.lines() == said
+    assert server.complaints.lines("chatsrv") == said
+    place = server.complaints.lines("    handle at ")
+    assert len(place) == 2 and place[0].endswith("handler.py:7"), "it is said where it hangs"
     server.finish(complaint=None)
 
 
@@ -490,6 +492,30 @@ def test_tasks_end_with_the_server_before_the_goodbyes(serve: Serve) -> None:
     client = server.client()
     server.process.send_signal(signal.SIGTERM)
     assert client.everything() == b"game over\n* You are disconnected: the server is ending.\n"
+
+
+def test_a_task_that_does_not_end_is_dropped_and_it_is_said_where_it_hangs(serve: Serve) -> None:
+    server = serve("""
+        def handle(member, room):
+            room.spawn(game(room), "game")
+            member.tell("Welcome")
+            yield from member.receive()
+
+        def game(room):
+            while True:
+                try:
+                    yield from sleep(1000)
+                except BaseException:
+                    pass
+    """)
+    client = server.client()
+    server.process.send_signal(signal.SIGTERM)
+    assert client.everything() == b"* You are disconnected: the server is ending.\n"
+    server.process.wait(PATIENCE)
+    server.complaints.expect("chatsrv: the task game does not end; it was dropped")
+    (place,) = server.complaints.lines("    game at ")
+    assert place.endswith("handler.py:12")
+    server.finish(complaint=None)
 
 
 def test_what_spawn_cannot_run_is_refused_in_words(serve: Serve) -> None:

@@ -193,7 +193,13 @@ def test_a_handler_that_does_not_end_does_not_keep_the_server(
     inside.server.stop()
     inside.kernel.run(until=inside.life)
     assert inside.life.outcome == "returned"
-    assert capfd.readouterr().err == "chatsrv: the handler of 10.0.0.1:40000 does not end; it was dropped\n"
+    said = capfd.readouterr().err.splitlines()
+    assert said[:2] == [
+        "chatsrv: the handler of 10.0.0.1:40000 does not end; it was dropped",
+        "10.0.0.1:40000: Sleep timeout 1000",
+    ]
+    first = stubborn.__code__.co_firstlineno
+    assert said[-2] == f"    stubborn at tests/handlers/test_handlers.py:{first + 4}"  # where it waits
     journal = (tmp_path / "journal").read_text()
     assert journal.endswith("10.0.0.1:40000 connection terminated: the server is ending\n")
     assert inside.ours.fileno() == -1
