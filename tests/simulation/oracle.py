@@ -306,7 +306,8 @@ class Oracle:
             ("it could not be sent to", member.failure and not self.options.max_rate),
             ("its handler ended", member.handled),
         ):
-            if true and now > ear.moments.setdefault(what, now) + BOUNDS[what] and self.timely:
+            bound = BOUNDS[what] + (LINGER if ear.wire else 0.0)  # for the wire's own end
+            if true and now > ear.moments.setdefault(what, now) + bound and self.timely:
                 raise Failure(f"{member.name} is still there, {now - ear.moments[what]:g} s after {what}")
         outbox = member.outbox
         if member.handled and not ear.due and member.sending not in (NEW, OVER) and not unsent(member.wire):

@@ -22,7 +22,7 @@ import chat.server.server
 import chat.server.web.site
 import loop.diagnose
 import loop.poller
-from chat.server.connection import FAREWELL
+from chat.server.connection import FAREWELL, LINGER
 from chat.server.flags import Options
 from loop import EpollPoller, Kernel, KqueuePoller, ReadWait, SelectPoller, WriteWait, join, recv, sleep
 
@@ -52,6 +52,7 @@ POLLERS: dict[str, tuple[Any, Any]] = {
 CLUSTERS = find_spec("hiredis") is not None
 LONGEST = 100  # seconds that clients may take to say all, and members to receive it
 FEW = 5  # one seed of so many is that of a cluster
+END = FAREWELL + 5 * LINGER + oracle.SLACK  # seconds: members go, then tasks are ended, and the journal is written
 PATIENCE = 3.0  # seconds of the processor's time that a run may take: it takes a few milliseconds
 
 
@@ -155,7 +156,7 @@ class Run:
                     if node.ended_at is None:
                         raise Failure(f"a server has failed: {world.stderr.text.decode()}")
                     took = node.ended_at - (node.oracle.stopped_at or 0)
-                    if took > (9 + FAREWELL if self.shared else 9) and node.oracle.timely:
+                    if took > END + node.oracle.return_time and node.oracle.timely:
                         raise Failure(f"the end took {took:g} seconds")
                 oracles = [node.oracle for node in self.nodes]
                 check_world(world, oracles)
