@@ -75,7 +75,7 @@ class Server:
         writers = [self.spawn("journal", self.journal.write), self.spawn("spread", spread, hub)]
         helpers = [self.spawn("accept", self.admit, listener) for listener in self.listeners]
         helpers += [self.spawn("pace", hub.pace.keep), self.spawn("overdue", self.overdue.see_handlers_end)]
-        membership = kernel.spawn(hub.cluster.run(), "cluster") if hub.cluster else None
+        membership = self.spawn("cluster", hub.cluster.run) if hub.cluster else None
         if self.start:
             hub.first.spawn(self.start(hub.first), "start")
         while not self.stopping:

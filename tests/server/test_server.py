@@ -30,9 +30,12 @@ from chatting import (
 
 from chat.server.flags import parse
 from chat.server.listen import BACKLOG, listen, prepare
+from loop import sleep
 
 if TYPE_CHECKING:
     from conftest import Build
+
+    from loop.traps import Coroutine
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no IPv6")
 
@@ -459,3 +462,19 @@ def test_one_that_has_gone_before_it_was_accepted_may_have_no_address(house: Bui
     member.say(b"hello\n")
     member.until(lambda: member.heard == b"hello\n")
     assert here.path.read_text().count("accepted connection") == 1
+
+
+def test_a_server_whose_cluster_fails_by_a_mistake_ends(house: Build, capfd: pytest.CaptureFixture[str]) -> None:
+    """What its members say would never be heard."""
+
+    class Mistaken:
+        def run(self) -> Coroutine[None]:
+            yield from sleep(0)
+            raise RuntimeError("dictionary changed size during iteration")
+
+    here = house()
+    here.server.hub.cluster = Mistaken()  # type: ignore[assignment]
+    with pytest.raises(SystemExit):
+        here.kernel.run()
+    here.server.hub.cluster = None
+    assert "cluster failed" in capfd.readouterr().err

@@ -5,7 +5,7 @@ One follows the streams, one writes, because a command behind a blocked XREAD wo
 
 from __future__ import annotations
 
-from loop import TimedOut, send, sleep
+from loop import TimedOut, send, sleep, vital
 
 from .follow import SILENCE, follow
 from .incoming import History, parse_id
@@ -71,7 +71,7 @@ class Session:
     def run(self) -> Coroutine[None]:
         """COROUTINE. Follows and writes until something fails; raises TROUBLE."""
         following, writing = self.connections
-        self.writer = self.kernel.spawn(self.write(writing), "cluster writer")
+        self.writer = self.kernel.spawn(vital(lambda: self.write(writing), "cluster writer"), "cluster writer")
         try:
             yield from follow(self, following)
         except TROUBLE as error:

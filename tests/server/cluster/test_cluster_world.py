@@ -400,6 +400,21 @@ def test_a_node_without_members_keeps_nothing() -> None:
     assert sum(map(len, feed.fresh)) <= nodes[1].hub.pace.budget + outgoing.LARGEST + 1
 
 
+def test_a_mistake_in_what_writes_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise nothing that is said would ever come back."""
+    world = CalmWorld()
+    node = world.node()
+    world.run(0.1)
+
+    def mistaken(self: outgoing.Outgoing) -> list[outgoing.Entry]:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    monkeypatch.setattr(outgoing.Outgoing, "take_due", mistaken)
+    node.say("x")
+    with pytest.raises(SystemExit):
+        world.run(1)
+
+
 def test_an_end_is_read_to_the_end() -> None:
     """finish() waits for what is on its way, and no longer than it is told."""
     world = CalmWorld()
