@@ -21,7 +21,7 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
     assert [block for block in BLOCKS if block.kind not in KINDS] == []
     assert RUNGS == ["rung1", "rung2", "rung3", "rung4", "rung5", "rung5half", "rung6", "rung7"]
     assert len(RUNGS) == len(re.findall(r"^### Rung \d", TEXT["NOTES.md"], re.MULTILINE))
-    assert len(HANDLERS) == 1
+    assert len(HANDLERS) == 2
 
 
 @pytest.mark.parametrize(

@@ -129,3 +129,18 @@ def test_the_nickname_handler(chatsrv: Start, tmp_path: Path) -> None:
     ben.expect(b"That did not work.", b"That did not work.", b"* Ben has left")
     assert ben.everything() == b""
     ann.expect(b"* 127.0.0.1 is now Ben", b"Ben: hello", b"* Ben has left")
+
+
+def test_the_handler_with_rooms(chatsrv: Start, tmp_path: Path) -> None:
+    (tmp_path / "places.py").write_text(HANDLERS[1])
+    server = chatsrv("--handler", "places.py:places", cwd=tmp_path)
+    ann, ben = server.client(), server.client()
+    ann.say("/where")
+    ann.expect(f"You are in lobby, with {ben.name}.".encode())
+    ann.say("/join red", "/where", "nobody hears this")
+    ben.expect(f"* {ann.name} goes to red".encode())
+    ann.expect(f"* {ann.name} goes to red".encode(), f"* {ann.name} has come".encode())
+    ann.expect(b"You are in red, with nobody.", b"127.0.0.1: nobody hears this")
+    ben.say("/join red", "hello")
+    ann.expect(f"* {ben.name} has come".encode(), b"127.0.0.1: hello")
+    ben.expect(f"* {ben.name} goes to red".encode(), f"* {ben.name} has come".encode(), b"127.0.0.1: hello")
