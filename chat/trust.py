@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from loop.tls import TLS, Broken, NotTLS
+from loop.tls import NO_RENEGOTIATION, TLS, Broken, NotTLS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Trust:
         except OSError as error:
             raise ValueError(f"cannot read {authorities}: {(error.strerror or str(error)).lower()}") from None
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.options |= ssl.OP_NO_RENEGOTIATION  # as OpenSSL 3 does: a write would have to read
+        self.context.options |= NO_RENEGOTIATION  # a write would have to read
         if authorities:  # or the server's own certificate, which then stands for itself
             self.context.verify_flags |= PARTIAL_CHAIN
         if blindly:

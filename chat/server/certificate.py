@@ -7,7 +7,7 @@ import socket
 import ssl
 
 from loop import TimedOut
-from loop.tls import TLS, Broken, Gate, NotTLS
+from loop.tls import NO_RENEGOTIATION, TLS, Broken, Gate, NotTLS
 
 from .listen import why
 
@@ -64,7 +64,7 @@ class Certificate:
         certificate, key = self.files
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.options |= ssl.OP_NO_RENEGOTIATION  # as OpenSSL 3 does: a write would have to read
+        context.options |= NO_RENEGOTIATION  # a write would have to read
         context.num_tickets = 0  # clients that only write, and never read them, would be reset in the end
         try:
             for file in filter(None, self.files):

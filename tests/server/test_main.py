@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from certificates import Authority
 from chatting import (
     HERE,
     PATIENCE,
@@ -59,9 +60,12 @@ def test_a_copy_says_what_it_misses_and_a_link_works(tmp_path: Path, name: str) 
 
 
 @pytest.mark.skipif(shutil.which("pypy3") is None, reason="PyPy is not installed")
-def test_both_programs_run_on_pypy(chatsrv: Start) -> None:
-    server = chatsrv(program=("pypy3", str(ROOT / "chatsrv")))
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_both_programs_run_on_pypy(chatsrv: Start, authority: Authority, secure: bool) -> None:
+    flags = ["--tls", authority.issue()] if secure else []
+    server = chatsrv(*flags, program=("pypy3", str(ROOT / "chatsrv")))
     command = ["pypy3", str(ROOT / "chatclient"), HERE, str(server.port)]
+    command += ["--tls", "--ca", authority.file] if secure else []
     done = subprocess.run(command, input=b"hi\n", capture_output=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, b"") and done.stdout.endswith(b"\n" + PREFIX + b"hi\n")
     server.finish()
