@@ -29,6 +29,7 @@ SENT_AWAY = 1008  # "policy violation": what a close frame says of all other end
 PAUSE = 20.0  # seconds between two pings: proxies end what is silent for a minute
 READ = 4096  # bytes that are read at once: a frame may have 6 bytes, and to parse it takes some 15 us
 UNANSWERED = 3  # pings, after which a browser is gone
+AT_ONCE = 100  # members that are looked at in a step
 
 
 class Door:
@@ -208,7 +209,9 @@ def keep_alive(connections: Iterable[Member], pace: Pace) -> Coroutine[None]:
         yield from sleep(PAUSE)
         if pace.held:
             continue
-        for member in list(connections):
+        for number, member in enumerate(list(connections), 1):
+            if number % AT_ONCE == 0:
+                yield from sleep(0)
             wire = member.wire
             if not isinstance(wire, BrowserWire) or member.sending in (NEW, OVER):
                 continue

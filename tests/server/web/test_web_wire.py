@@ -139,6 +139,19 @@ def test_it_counts_against_nobody_that_nobody_is_read_from(here: House) -> None:
     assert here.of(peer)
 
 
+def test_many_browsers_are_pinged_in_several_turns(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ping is a system call, and with TLS takes longer: thousands at once would keep all others waiting."""
+    monkeypatch.setattr("chat.server.web.wire.AT_ONCE", 2)
+    peers = [guest(here) for _ in range(5)]
+    until = here.world.now + PAUSE / 2
+    here.until(lambda: here.world.now > until)
+    pings = keep_alive(here.server.connections, here.server.hub.pace)
+    next(pings)
+    waits = [next(pings).timeout for _ in range(3)]  # type: ignore[union-attr]
+    assert waits == [0, 0, PAUSE]
+    assert sum(here.wire(peer).pings for peer in peers) == len(peers)
+
+
 class Keeper:
     """A wire that takes all that it is sent, and lets go of one byte at each call."""
 
