@@ -147,7 +147,7 @@ def test_many_browsers_are_pinged_in_several_turns(here: House, monkeypatch: pyt
     here.until(lambda: here.world.now > until)
     pings = keep_alive(here.server.connections, here.server.hub.pace)
     next(pings)
-    waits = [next(pings).timeout for _ in range(3)]  # type: ignore[union-attr]
+    waits = [next(pings).timeout for _ in range(3)]
     assert waits == [0, 0, PAUSE]
     assert sum(here.wire(peer).pings for peer in peers) == len(peers)
 
