@@ -20,10 +20,12 @@ def look_at(sock: socket.socket) -> str:
     try:
         if not sock.recv(1, socket.MSG_PEEK):
             return ENDED
+        if sys.platform != "linux":
+            return ""
         about = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
     except BlockingIOError:
         return ""
-    except (AttributeError, TypeError):  # another system; no plain socket
+    except TypeError:  # no plain socket
         return ""
     except OSError:
         return RESET
@@ -36,9 +38,11 @@ def acknowledged(sock: socket.socket) -> int | None:
     What was sent says less. Linux calls a socket writable only when a third of its buffer is free, perhaps a megabyte,
     and a slow reader may take minutes for that.
     """
+    if sys.platform != "linux":  # FreeBSD has a TCP_INFO with other fields
+        return None
     try:
         about = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TAKEN.stop)
-    except (AttributeError, OSError):
+    except OSError:
         return None
     return int.from_bytes(about[TAKEN], sys.byteorder) if len(about) == TAKEN.stop else None
 
