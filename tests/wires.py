@@ -77,6 +77,7 @@ class Toy:
         self.unpacker = Unpacker()
         self.early = b""  # what came with the handshake
         self.answered = 0
+        self.ended = False
 
     @property
     def unsent(self) -> bool:
@@ -135,7 +136,9 @@ class Toy:
         return found
 
     def end(self, reason: str) -> None:
-        self.kept += END
+        if not self.ended:
+            self.ended = True
+            self.kept += END
         try:
             self.flush()
         except BlockingIOError:

@@ -268,10 +268,10 @@ class Server:
         """End a member whose handler did not end when it was cancelled."""
         if not (member.handled or member.task.error):  # else Cancelled is still to be raised
             complain(f"chatsrv: the handler of {member.name} does not end; it was dropped\n{explain(member.task)}")
-        handled, member.handled = member.handled, True
+        member.handled = True
         ended = "end of stream" if member.peer_ended else member.failure.lower()
         member.reason = member.reason or ended or "its handler does not end"
-        if member.wire and member.sending != NEW and not (handled or member.failure or member.lag()):
-            member.wire.end(member.reason)  # it has got all that is due to it, and nobody else will see it off
+        if member.wire and member.sending != NEW and not (member.failure or member.lag()):
+            member.wire.end(member.reason)  # it has got all that is due to it, and see_off() may not have said so yet
         self.kernel.drop(member.task)
         self.close(member)

@@ -63,7 +63,7 @@ class Wire(Protocol):
         """
 
     def end(self, reason: str) -> None:
-        """Tell the peer that nothing follows, and why, or leave that unsent. Called once, and last."""
+        """Tell the peer that nothing follows, and why, or leave that unsent. Called last; again changes nothing."""
 
 
 def finish(wire: Wire, sock: socket.socket, reason: str, left: Callable[[], float]) -> Coroutine[None]:

@@ -143,6 +143,9 @@ def test_an_end_that_comes_with_the_last_words_is_pending(authority: Authority, 
     assert ends.server.recv(1 << 14) == b"" and not ends.server.cut
     assert ends.pass_on(ends.server, ends.client, b"what is still due") == b"what is still due"  # half closed
     ends.server.end()
+    said = len(ends.far.inbox)
+    ends.server.end()  # by one that does not know
+    assert len(ends.far.inbox) == said
     assert ends.client.recv(1 << 14) == b"" and not ends.client.cut
 
 

@@ -14,6 +14,7 @@ from wires import END, GREETING, HELLO, PING, Peer, Toy, flood, packed
 import chat.server.admission
 from chat.server.admission import SPARE
 from chat.server.connection import FAREWELL, HANDSHAKE
+from chat.server.member import OVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -302,6 +303,22 @@ def test_what_is_sent_in_the_turn_in_which_time_runs_out_is_followed_by_the_wire
     while select.select([peer.sock], [], [], 0.05)[0]:
         peer.read()
     here.world.now += 2 * FAREWELL  # the process stands still, or the last room comes at the last moment
+    peer.until(lambda: peer.fin or peer.reset)
+    assert peer.heard.endswith(b"* You are disconnected: it is enough.\n")
+    assert peer.unpacker.ended and peer.fin
+
+
+def test_the_wires_own_end_comes_though_the_servers_end_leaves_no_time_for_it(house: Build) -> None:
+    """The process stands still while it ends, and its time is up when the last lines have just been sent."""
+    here = house()
+    peer = here.member()
+    member, wire = here.of(peer), here.wire(peer)
+    while not wire.unsent:
+        member.tell("y" * 400)
+        here.kernel.turn()
+    member.kick("it is enough")
+    peer.until(lambda: member.sending == OVER)
+    here.server.drop(member)
     peer.until(lambda: peer.fin or peer.reset)
     assert peer.heard.endswith(b"* You are disconnected: it is enough.\n")
     assert peer.unpacker.ended and peer.fin
