@@ -78,7 +78,9 @@ class Node:
 
     @property
     def busy(self) -> bool:
-        """Whether a member has still something to do of its own: something to receive, or to end."""
+        """Whether somebody is at the door, or a member has still something of its own to receive, or to end."""
+        if any(listener.backlog for listener in self.listeners):
+            return True
         for member in self.server.connections:
             link = self.model.ears[member.name].link
             if link.incoming or member.unread or member.handled or member.kicked or member.failure:

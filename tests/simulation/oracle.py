@@ -138,8 +138,8 @@ class Oracle:
         self.stopped_at: float | None = None
         self.spread_in = -1  # the turn in which spread() was at it last
         self.most_gathered = 0  # bytes, in one turn
-        self.held_since = world.now
-        self.empty_since = world.now
+        self.held_since: float | None = None  # nobody is read from
+        self.empty_since: float | None = None  # told to stop, and without a connection
         self.was_held = False  # somebody had to wait with what it says, so that others have woken it
         self.start_turn = server.hub.pace.start_turn
         server.hub.pace.start_turn = self.note_turn  # type: ignore[method-assign]
@@ -184,6 +184,8 @@ class Oracle:
         """Each member is in exactly one place, and is due what it should be."""
         turns, hub = self.world.turns, self.server.hub
         if not hub.pace.held:
+            self.held_since = None
+        elif self.held_since is None:
             self.held_since = self.world.now
         stalled = any(member.unread or member.failure or member.drained for member in self.server.connections)
         self.was_held |= hub.pace.held or stalled
@@ -260,12 +262,13 @@ class Oracle:
                 f"idle, though {hub.pace.gathered} bytes are to be spread, or {list(hub.apart)} to be sent to"
             )
         asked = not hub.pace.full and self.stopped_at is None  # at the end nobody is read from anyway
-        if hub.pace.held and asked and self.timely and world.now > self.held_since + 2:
+        if self.held_since is not None and asked and self.timely and world.now > self.held_since + 2:
             raise Failure(f"nobody is read from since {self.held_since}")
-        if len(server.connections) or self.stopped_at is None:
+        if server.connections or self.stopped_at is None:
+            self.empty_since = None
+        elif self.empty_since is None:
             self.empty_since = world.now
-        self.empty_since = max(self.empty_since, self.stopped_at or 0.0)
-        if world.now > self.empty_since + 2 * LINGER + self.return_time + SLACK and self.timely:
+        elif world.now > self.empty_since + 2 * LINGER + self.return_time + SLACK and self.timely:
             raise Failure(f"all are gone since {self.empty_since}, and the server is still there")
         if self.stopped_at and self.timely and world.now > self.stopped_at + LINGER + self.return_time + SLACK:
             late = [member.name for member in self.server.connections if not member.reason]
