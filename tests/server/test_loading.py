@@ -418,6 +418,41 @@ def test_no_false_alarm_in_what_the_documents_show(write: Callable[..., Path], d
         assert {lint.mistakes(module, name) == ([], []) for name in functions} <= {True}
 
 
+# Mistakes because of which a handler does not end.
+
+LOOP = "while True:\n    try:\n        yield from sleep(1)\n    "
+UNENDING = {
+    "a bare except": LOOP + "except:  #\n        pass",
+    "BaseException": LOOP + "except BaseException as error:  #\n        print(error)",
+    "Cancelled": LOOP + "except (OSError, loop.Cancelled):  #\n        continue",
+    "in an inner block": LOOP.replace("yield", "if room: yield") + "except:  #\n        pass",
+    "in finally": "try:\n    yield from member.receive()\nfinally:\n    yield from sleep(1)  #",
+    "in a task": "def game():\n    try:\n        yield from sleep(1)\n    finally:\n        yield from sleep(1)  #\n"
+    "room.spawn(game())",
+}
+ENDING = {
+    "except Exception": LOOP + "except Exception:\n        pass",
+    "raised again": LOOP + "except BaseException:\n        raise",
+    "returns": LOOP + "except:\n        return",
+    "breaks": LOOP + "except:\n        break",
+    "returns in finally": LOOP + "except:\n        pass\n    finally:\n        return",
+    "Cancelled goes by": LOOP + "except Cancelled:\n        raise\n    except:\n        pass",
+    "no loop": "try:\n    yield from sleep(1)\nexcept:\n    pass",
+    "a loop that ends": LOOP.replace("True", "(yield from member.receive())") + "except:\n        pass",
+    "nothing waits in it": LOOP.replace("yield from sleep(1)", "print()") + "except:\n        yield from sleep(1)",
+    "the try is around the loop": "try:\n    while True:\n        yield from sleep(1)\nexcept:\n    pass",
+    "no task": "def numbers():\n    try:\n        yield 1\n    finally:\n        yield from [2]\nlist(numbers())",
+}
+
+
+@pytest.mark.parametrize("name", [*UNENDING, *ENDING])
+def test_a_handler_that_goes_on_after_its_end_is_reported(write: Callable[..., Path], name: str) -> None:
+    lines = {**UNENDING, **ENDING}[name].splitlines()
+    path = write("from loop import Cancelled\n" + BEFORE + "".join(f"    {line}\n" for line in lines))
+    assert warned(path) == expected(path)
+    assert bool(expected(path)) == (name in UNENDING)
+
+
 def test_a_warning_comes_before_the_server_listens(chatsrv: Start, write: Callable[..., Path]) -> None:
     write(
         "def handle(member, room):\n    member.tell('Welcome')\n    yield from member.receive()\n    member.receive()\n"

@@ -1,7 +1,8 @@
 """Mistakes in a handler's source that Python passes over in silence, found before the server listens.
 
-The classic one is to call a coroutine without `yield from`: it does not run. The other is to overwrite an attribute of
-the server's own. That could harm all members, so such a handler must not run.
+The classic one is to call a coroutine without `yield from`: it does not run. Another is to catch what ends a handler,
+and go on. The worst is to overwrite an attribute of the server's own. That could harm all members, so such a handler
+must not run.
 
 What becomes of the generator that such a call returns decides. To loop over it, to ask whether it is true, or to send
 it to a member is certainly a mistake. To keep it, to return it or to hand it on may be right, so nothing is said; nor
@@ -11,7 +12,8 @@ about anything else that is not certain.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from types import FunctionType, ModuleType
 
 from .meaning import MEMBER, NOT_RUN, ROOM, Meanings, is_coroutine, is_spawn
@@ -27,6 +29,8 @@ WASTE = (
     ast.Expr, ast.For, ast.comprehension, ast.While, ast.If, ast.Assert, ast.Await, ast.UnaryOp, ast.BinOp, ast.Compare,
     ast.AugAssign, ast.FormattedValue, ast.Starred, ast.withitem, ast.Raise, getattr(ast, "Match", ast.Expr),
 )  # fmt: skip
+TRIES = (ast.Try, getattr(ast, "TryStar", ast.Try))
+LEAVING = (ast.Raise, ast.Return, ast.Break)
 SEVERAL = (ast.List, ast.Tuple, ast.Set, ast.ListComp, ast.SetComp, ast.GeneratorExp)
 
 
@@ -38,12 +42,13 @@ def mistakes(module: ModuleType, handler: str) -> tuple[list[str], list[str]]:
     try:
         source = Source(module)
         meanings = Meanings(source, {handler: (MEMBER, ROOM), "start": (ROOM,)})
-        return listed(overwritten(source, meanings)), listed(not_run(source, meanings))
+        reported = chain(not_run(source, meanings), not_ended(source, meanings))
+        return listed(overwritten(source, meanings)), listed(reported)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return [], []  # there is no source, or we cannot read it, or not to its depth
 
 
-def listed(found: Iterator[tuple[str, int, str]]) -> list[str]:
+def listed(found: Iterable[tuple[str, int, str]]) -> list[str]:
     return [f"{file}:{line}: {what}" for file, line, what in sorted(set(found))]
 
 
@@ -58,6 +63,34 @@ def not_run(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, str]
         if is_coroutine(meaning) or getattr(meaning, "scope", meaning) in meanings.coroutines:
             what = f"`yield from {shown(node.value)}` lacks the parentheses of a call"
             yield str(scope.module.__file__), node.lineno, what
+
+
+def not_ended(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, str]]:
+    """Places where a handler goes on although it is ended; yields file, line, and what is wrong there."""
+    for node, scope in source.all(ast.YieldFrom):
+        child: ast.AST = node
+        catching = 0  # the line of an `except` around it that would catch Cancelled, and go on
+        while scope in meanings.driven and child is not scope.node:
+            inner, child = child, source.parents[child]
+            if isinstance(child, TRIES):
+                if inner in child.finalbody:
+                    what = "a `yield from` in `finally` waits when the handler is to end: make plain calls there"
+                    yield str(scope.module.__file__), node.lineno, what
+                elif inner in child.body:
+                    catching = catching or line_that_keeps_on(child)
+            elif catching and isinstance(child, ast.While) and isinstance(child.test, ast.Constant):
+                what = "this catches what ends the handler, too, and goes on: let it be `except Exception`"
+                yield str(scope.module.__file__), catching, what
+
+
+def line_that_keeps_on(node: ast.Try) -> int:
+    """The line of the first `except` that catches Cancelled, if what it does then is certainly to go on; or 0."""
+    for handler in node.handlers:
+        caught = ast.unparse(handler.type) if handler.type else "BaseException"
+        if "Cancelled" in caught or "BaseException" in caught:
+            leaves = any(isinstance(inner, LEAVING) for part in (handler, *node.finalbody) for inner in ast.walk(part))
+            return 0 if leaves else handler.lineno
+    return 0
 
 
 def overwritten(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, str]]:
