@@ -106,16 +106,16 @@ class Member(Receiver):
         if self.outbox.feed is None:
             return
         hears = room or self.hub.nowhere
-        if self.sending != NEW:
-            self.stand_apart()  # what is due from the old room comes first
-        elif not hears.quiet():
-            self.become(APART)  # something is due to those that are together there, but not to this one
-        before, self.room = self.room, room  # after become(), which asks for the old room
+        # A new member shares the room's outbox at once, unless something is due to the others that is not due to it.
+        at_once = self.sending == NEW and hears.quiet()
+        if not at_once and self.sending in (NEW, TOGETHER):
+            self.become(APART)  # before self.room changes: become() asks for it
+        before, self.room = self.room, room
         if before:
             del before.present[self]
         if room:
             room.present[self] = None
-        if self.sending == NEW:
+        if at_once:
             self.become(TOGETHER)
         else:
             self.outbox.enter(hears.feed)
