@@ -53,7 +53,7 @@ CLUSTERS = find_spec("hiredis") is not None
 LONGEST = 100  # seconds that clients may take to say all, and members to receive it
 FEW = 5  # one seed of so many is that of a cluster
 END = FAREWELL + 5 * LINGER + oracle.SLACK  # seconds: members go, then tasks are ended, and the journal is written
-PATIENCE = 3.0  # seconds of the processor's time that a run may take: it takes a few milliseconds
+PATIENCE = 10.0  # seconds of the processor's time that a run may take: most take milliseconds, a few take over a second
 
 
 def never(usegmt: bool) -> str:
