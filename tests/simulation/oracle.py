@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import chat.server.journal
 import chat.server.outbox
 from chat.escape import visible
+from chat.framing import LIMIT
 from chat.server.connection import FAREWELL, HANDSHAKE, LINGER
 from chat.server.journal import Journal
 from chat.server.member import APART, BEHIND, CLOSED, KICKED, LOST, NEW, OVER, TOGETHER
@@ -332,6 +333,7 @@ class Oracle:
         options, now = self.options, self.world.now
         blocked = member.writer is not None and isinstance(member.writer.waits_for, WriteWait)
         most = options.max_lag * 17 // 16 + self.most_gathered + 4 * OVERHEAD
+        most = max(most, LIMIT + 4 * OVERHEAD)  # a line that is all that is due to it is sent, and then looked at
         at_once = self.model.shared and options.max_lag < LARGEST  # an entry, and lines that waited for it
         if blocked and not (self.server.hub.pace.held or at_once) and member.outbox.lag > most:
             raise Failure(f"{client.name} is {member.outbox.lag} bytes behind, --max-lag is {options.max_lag}")
