@@ -341,6 +341,15 @@ RIGHT = {
     "a member that is none": "member = Inbox()\nmember.receive()\nfor m in member.receive():\n    pass",
     "attributes of one's own": "member.nick = 'ann'\nroom.topic = 'cats'\nmember.prefix = b'ann: '",
     "attributes of others": "inbox = Inbox()\ninbox.task = 1\ninbox.members = []",
+    "a dict of others": "jobs = {}\njobs['x'] = Inbox()\njobs['x'].task = 1\nfor job in jobs.values(): job.task = 2",
+    "a dict that is handed on": "all = {}\nall['who'] = member\nkeep(all)\nall['job'].task = 1",
+    "a dict that is updated": "all = {}\nall['who'] = member\nall.update(job=Inbox())\nall['job'].task = 1",
+    "a dict with defaults": "all = {}\nall['who'] = member\nall.get('job', Inbox()).task = 1\n"
+    "all.setdefault('job', Inbox()).task = 1",
+    "a dict under two names": "all = {}\nall['who'] = member\nroom.all = all\nall['job'].task = 1",
+    "a dict of all sorts": "state = {}\nstate['who'] = member\nstate['job'] = Inbox()\nstate['job'].task = 1",
+    "a dict that is not empty": "state = {'job': Inbox()}\nstate['who'] = member\nstate['job'].task = 1",
+    "a dict by members": "jobs = {}\njobs[member] = Inbox()\njobs[member].task = 1",
     "something with iter": "for line in Lines():\n    pass",
     "a decorated one": "managed(1)\nwith managed(1):\n    pass",
 }
@@ -474,6 +483,9 @@ TAKEN = {
     "another member's": "for other in room.members:\n    other.reason = 'afk'  #\n    other.away = True",
     "another room's": "room.other('red').present = []  #\nmember.room.feed = 'rss'  #",
     "of a member that was kept": "game = Game(member)\ngame.player.writer = True  #\ngame.player.points = 1",
+    "of one in a dict": "players = {}\nplayers[member.name] = member\nplayers['ann'].reason = 'afk'  #\n"
+    "players.get('ann').task = 1  #\nfor other in players.values():\n    other.writer = True  #\n    other.nick = 'x'",
+    "of one in a list": "room.queue_of = []\nroom.queue_of.append(member)\nroom.queue_of.pop(0).reason = 'afk'  #",
     "in a function": "def mark(whom):\n    whom.kicked = True  #\nmark(member)",
 }
 

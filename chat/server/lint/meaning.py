@@ -7,6 +7,7 @@ The meaning of an expression is one of these; that of any other is None.
     Method(scope)       a method of such an instance
     any other object    that object of loop, chat or builtins itself: a module, class or function
     MEMBERS             several members
+    BY_KEY              a dict whose values are members
     NOT_RUN             what the call of a coroutine returns: nothing in it has run yet
     NOTHING             None
 
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 
 from ..member import Member
 from ..room import Room
+from .kept import TAKING, Kept
 from .source import DEFINITION, IMPORT, ITEM, PARAMETER, VALUE, Scope, Source
 
 Meaning = Any
@@ -41,7 +43,7 @@ class Method(NamedTuple):
     scope: Scope
 
 
-MEMBERS, NOT_RUN, NOTHING = "members", "not run", "nothing"
+MEMBERS, BY_KEY, NOT_RUN, NOTHING = "members", "members by keys", "not run", "nothing"
 MEMBER, ROOM = Instance(Member), Instance(Room)
 STILL_MEMBERS = (list, tuple, set, sorted, reversed, iter)  # what these make of MEMBERS
 
@@ -55,6 +57,7 @@ class Meanings:
         self.driven: set[Scope] = set()  # and those whose yields go to it, although they do not ask as they should
         self.attributes: dict[tuple[Any, str], set[ast.expr]] = defaultdict(set)  # what is assigned to them
         self.found: dict[ast.AST, Meaning] = {}
+        self.kept = Kept(source, self)
         self.roles: set[Scope] = set()
         for scope in source.definitions.values():
             if scope.parent and scope.parent.is_class and "staticmethod" not in scope.decorators:
@@ -69,6 +72,7 @@ class Meanings:
                 pass_on(scope, arguments)
         while self.learn():
             self.found.clear()
+        self.found.clear()
 
     # Learning.
 
@@ -97,7 +101,8 @@ class Meanings:
     def knowledge(self) -> list[int]:
         arguments = sum(len(known) for scope in self.source.definitions.values() for known in scope.arguments.values())
         attributes = sum(map(len, self.attributes.values()))
-        return [len(self.source.scopes), arguments, attributes, len(self.coroutines), len(self.driven)]
+        kept = self.kept.learn()
+        return [len(self.source.scopes), arguments, attributes, kept, len(self.coroutines), len(self.driven)]
 
     def asks(self, node: ast.Yield | ast.YieldFrom) -> bool:
         """Whether the kernel is asked for something here."""
@@ -112,8 +117,12 @@ class Meanings:
         """What an expression stands for."""
         if node is not None and node not in self.found:
             self.found[node] = None  # should it depend on itself
-            self.found[node] = self.find_out(node)
+            self.found[node] = self.find_out(node) or self.members_in(node)
         return self.found.get(node) if node else None
+
+    def members_in(self, node: ast.AST) -> Meaning:
+        only, by_key = self.kept.has(node, MEMBER) if isinstance(node, (ast.Name, ast.Attribute)) else (False, False)
+        return (BY_KEY if by_key else MEMBERS) if only else None
 
     def find_out(self, node: Any) -> Meaning:
         if isinstance(node, ast.Name):
@@ -130,7 +139,7 @@ class Meanings:
         if isinstance(node, ast.IfExp):
             return one_of(map(self.of, (node.body, node.orelse)))
         if isinstance(node, ast.Subscript):
-            return MEMBER if self.of(node.value) == MEMBERS else None
+            return MEMBER if self.of(node.value) in (MEMBERS, BY_KEY) else None
         return NOTHING if isinstance(node, ast.Constant) and node.value is None else None
 
     def bound(self, scope: Scope, name: str) -> Meaning:
@@ -177,6 +186,9 @@ class Meanings:
         """What a call returns."""
         meaning = self.of(call.func)
         function, arguments = self.called(call)
+        if isinstance(call.func, ast.Attribute) and self.of(call.func.value) in (MEMBERS, BY_KEY):
+            takes = call.func.attr in TAKING and len(call.args) < 2
+            return MEMBER if takes else MEMBERS if call.func.attr == "values" else None
         if isinstance(meaning, Scope) and meaning.is_class:
             return Instance(meaning)
         if function:
