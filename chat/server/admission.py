@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .flags import Options
 
-MOST = 4096  # that may be in a handshake, half of them from one address: TLS needs some 60 KiB for each meanwhile
+MOST = 4096  # that may be in a handshake: TLS needs some 60 KiB for each meanwhile
 SPARE = 16  # that may be in a handshake however few members may come: a browser opens up to six connections at once
 
 
@@ -31,7 +31,7 @@ class Admission:
 
     A browser gets the page over one connection, chats over another, and opens some in advance. Connections in their
     handshake keep no member out. But there may be no more of them than members that could still come, or SPARE, and
-    never more than MOST.
+    never more than MOST. Half of these, or SPARE, may come from one address.
     """
 
     def __init__(self, options: Options) -> None:
@@ -51,10 +51,12 @@ class Admission:
     def crowd(self, host: str) -> str:
         """Why nobody from `host` can begin a handshake now; empty if somebody can."""
         most, most_per_ip = self.options.max_clients, self.options.max_per_ip
-        room = MOST if most is None else max(SPARE, most - self.members.all)
-        if self.shaking.all >= min(MOST, room):
+        total = MOST if most is None else min(MOST, max(SPARE, most - self.members.all))
+        if self.shaking.all >= total:
             return "too many handshakes"
-        room = max(SPARE, most_per_ip - self.members.of.get(host, 0)) if most_per_ip else MOST
-        if self.shaking.of.get(host, 0) >= min(MOST // 2, room):
+        share = max(SPARE, total // 2)
+        if most_per_ip:
+            share = min(share, max(SPARE, most_per_ip - self.members.of.get(host, 0)))
+        if self.shaking.of.get(host, 0) >= share:
             return f"too many handshakes from {host}"
         return ""

@@ -123,6 +123,15 @@ def test_handshakes_have_a_bound_though_members_have_none(house: Build, monkeypa
     assert here.member(boxed=False).heard == b""
 
 
+@linux
+def test_one_address_leaves_handshakes_to_others_however_few_there_may_be(house: Build) -> None:
+    here = house(max_clients=4 * SPARE)
+    for _ in range(2 * SPARE):
+        here.peer()
+    assert here.ended(here.peer()) == "too many handshakes from 127.0.0.1"
+    assert here.member(host="127.0.0.2").heard == b""
+
+
 def test_members_take_no_room_from_handshakes_if_there_may_be_any_number(
     house: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
