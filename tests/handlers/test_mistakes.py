@@ -1,4 +1,4 @@
-"""Handlers that call a member or a room with something wrong: only their own member pays, and words say what is wrong.
+"""Handlers with mistakes: only their own member pays, and words say what is wrong.
 
 One server meets all the mistakes. In its handler each has a number, which a client says to have it made.
 """
@@ -53,6 +53,13 @@ MISTAKES = {
     "hide(room, 'told')": "room.told is the server's: give an attribute of your own another name",
     "hide(room, 'quiet')": "room.quiet is the server's: give an attribute of your own another name",
     "hide(room, 'members')": "room.members is the server's: give an attribute of your own another name",
+    "votes = dict.fromkeys(room.members); [votes.pop(one) for one in votes]": "dictionary changed size",
+    "yield from sleep(-1)": "a timeout is a number of seconds, not -1",
+    "yield from room.spawn(game(room))": "'Task' object is not iterable",
+    "yield room.spawn(game(room))": "<task game> was yielded, which is no trap",
+    "room.spawn(waiting_for(member)); yield from sleep(0.05); yield from member.receive()": "already waits for",
+    "yield from deep()": "RecursionError",
+    "raise StopIteration": "generator raised StopIteration",
     "member.prefix = 5; room.publish(member, 'x')": "a prefix is str or bytes, not 5",
     "member.prefix = 'ann\\n'; room.publish(member, 'x')": "a prefix has no newline in it, but this one has",
 }
@@ -75,6 +82,12 @@ async def foreign():
 def waiting(member):
     while True:
         yield from sleep(0)
+
+def waiting_for(member):
+    yield from member.receive()
+
+def deep():
+    yield from deep()
 
 def hide(owner, name):
     setattr(owner, name, True)
@@ -116,7 +129,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chatsrv]:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_wrong_argument_costs_its_own_member_only_and_is_told_in_words(server: Chatsrv, mistake: str) -> None:
+def test_it_costs_its_own_member_only_and_is_told_in_words(server: Chatsrv, mistake: str) -> None:
     bystander, culprit = server.client(), server.client()
     culprit.say(f"{list(MISTAKES).index(mistake)}")
     assert culprit.everything() == b"* You are disconnected: its handler failed.\n"
