@@ -15,7 +15,6 @@ import pytest
 from chatting import PATIENCE, PREFIX, ROOT, Start
 
 from chat.server import lint
-from chat.server.lint.meaning import MEMBER, ROOM
 from chat.server.loading import load_handler
 
 LOUD = """
@@ -511,11 +510,9 @@ def test_it_does_not_start_and_says_all_that_is_wrong(write: Callable[..., Path]
     )
 
 
-def test_readme_lists_the_names_that_are_taken() -> None:
-    text = (ROOT / "README.md").read_text().partition("On a member these are ")[2].partition("\n\n")[0]
-    listed = [set(re.findall(r"`(\w+)`", part)) for part in text.split("; on a room ")]
-    taken = [{name for name in lint.TAKEN[of] if not name.startswith("__")} for of in (MEMBER, ROOM)]
-    assert listed == taken
+def test_readme_shows_the_line_that_refuses_a_name_that_is_taken(write: Callable[..., Path]) -> None:
+    write(GOOD + "    member.reason = 'afk'\n")
+    assert f"`{refusal('mine.py:handle')}`" in " ".join((ROOT / "README.md").read_text().split())
 
 
 def test_what_is_nested_too_deep_is_not_looked_at(write: Callable[..., Path]) -> None:
