@@ -150,7 +150,7 @@ class Kernel:
             task.trap = trap
             kind = type(trap)
             if task.error is not None or (kind is Sleep and trap.timeout == 0):
-                self.ready.append(task)  # Cancelled waits for this trap, or the next turn is all it asks for
+                self.ready.append(task)  # cancelled as it ran: this trap raises that; or it asks for the next turn only
                 return
             try:
                 if kind not in self.traps:

@@ -44,7 +44,7 @@ class WaitQueue:
     def wake_all(self) -> None:
         """Wake all tasks that wait here now."""
         for task in list(self.tasks):
-            task.wake()
+            task.wake()  # not `woken`: there is no other task to hand this wake-up on to
 
 
 def join(task: Task, timeout: float | None = None) -> Coroutine[str]:

@@ -80,8 +80,8 @@ class Member(Receiver):
         self.outbox.tell(line)
         most = self.hub.options.max_lag
         if self.sending == BEHIND:
-            self.hub.pace.count(len(line))  # this kicks it if it does not read
-            most *= 2  # it reads: then no member is read from, but only after this step, which may say much more
+            self.hub.pace.count(len(line))  # over --max-lag, this kicks a member that does not read
+            most *= 2  # one that reads gets time to catch up: until then, nothing is read from any member
         if self.outbox.lag > most:
             self.kick(f"more than {self.hub.options.max_lag} bytes behind")
 
@@ -229,4 +229,4 @@ class Member(Receiver):
         self.become(OVER)
         self.hub.insist(self, LOST)
         if self.receiving and isinstance(self.task.waits_for, ReadWait):
-            self.task.wake()
+            self.task.wake()  # the send may have used up the only report of the failure: receive() has to look now

@@ -54,7 +54,7 @@ def send_to_all(room: Room) -> None:
     if not room.together:
         room.outbox.skip()
         return
-    data = room.outbox.take(sys.maxsize)
+    data = room.outbox.take(sys.maxsize)  # no sent(): whoever takes less gets a fork, see give_way()
     if not data:
         return  # a member was told something, and stands apart since
     size = len(data)
@@ -90,6 +90,7 @@ def give_way(member: Member, data: Piece, what: OSError | int) -> None:
         member.lose(what)
     else:
         member.stand_apart()
+        # The outbox is a fork now, at the place after `data`: the rest of that comes before what follows.
         member.outbox.sent(data, what if isinstance(what, int) else taken(what))
         fall_behind(member)
 
@@ -149,7 +150,7 @@ def deliver(member: Member) -> Coroutine[None]:
             send_due(member, BATCH)
             if member.drained and not member.overfed:
                 member.drained.wake_all()
-        member.writer = None
+        member.writer = None  # else become(OVER) would cancel this very task
         member.become(APART if outbox.feed else OVER)  # spread() sends what is due by now
     except OSError as error:
         member.writer = None
