@@ -1,8 +1,8 @@
 """What is due to each member, and in which order. Plain objects: no sockets, no tasks.
 
 All that is said in a room is appended once, in one order, to the room's feed. The feed is a chain of segments, of which
-the last one is still open; *sealing* completes it. A place in the feed is a segment: the first one that was not read
-yet. So a place always lies between two messages. To get one for this moment, seal the feed.
+the last one is still open; *sealing* completes it. A place in the feed is the start of a segment: of the first one that
+was not read yet. So a place always lies between two messages. To get one for this moment, seal the feed.
 
 A segment refers only to the next one. So it is kept alive only by readers that have not passed it yet. Python frees
 what all have read, and readers that are far behind share what they have not read yet.
