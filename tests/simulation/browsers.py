@@ -72,7 +72,7 @@ class BrowserEnd(End):
 
     @property
     def cut(self) -> bool:
-        return self.inside
+        return self.client.sent[-1:] not in (b"", b"\n")  # what it wanted to say may not have been sent to its end
 
     def begin(self) -> None:
         self.below.begin()
