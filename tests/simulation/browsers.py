@@ -72,7 +72,8 @@ class BrowserEnd(End):
 
     @property
     def cut(self) -> bool:
-        return self.client.sent[-1:] not in (b"", b"\n")  # what it wanted to say may not have been sent to its end
+        sent = self.client.sent
+        return bool(sent) and sent[-1] != 10  # what it wanted to say may not have been sent to its end
 
     def begin(self) -> None:
         self.below.begin()
