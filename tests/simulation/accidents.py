@@ -13,7 +13,7 @@ from .world import once
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .redis import Id
+    from .redis import FakeRedis, Id
     from .run import Run
     from .shared import Shared
     from .world import World
@@ -54,7 +54,7 @@ class Accidents:
         if self.shared.sentinels:
             for number, sentinel in enumerate(self.shared.sentinels):
                 self.lines.hosts[f"sentinel{number}"] = sentinel
-                sentinel.master = next(name for name, redis in self.lines.hosts.items() if redis is self.shared.redis)
+                self.tell(sentinel)
         for line in self.lines.all:
             if line.silent:
                 line.cut()
@@ -238,12 +238,16 @@ class Accidents:
                 del self.lines.hosts[host]
         self.lines.cut_all()
         for sentinel in shared.sentinels:
-            world.at(world.pick(0, 0.01, 1.0, 8.0), once(partial(setattr, sentinel, "master", name)))
+            world.at(world.pick(0, 0.01, 1.0, 8.0), once(partial(self.tell, sentinel)))
         if world.chance() < 0.3:
             self.lines.hosts.pop("sentinel0", None)
         if behind:
             self.lose()
         return None
+
+    def tell(self, sentinel: FakeRedis) -> None:
+        """Which the master is by now: news that comes late never takes a Sentinel back to an earlier one."""
+        sentinel.master = next(name for name, redis in self.lines.hosts.items() if redis is self.shared.redis)
 
     def another_master_falls_back(self) -> object:
         """The copy was behind."""
