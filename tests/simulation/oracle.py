@@ -305,13 +305,16 @@ class Oracle:
             raise Failure(f"{member.name} was to receive until {ear.deadline}, and does it still")
         if member.sending == NEW and now > ear.link.accepted_at + HANDSHAKE + LINGER + SLACK and self.timely:
             raise Failure(f"{member.name} has been shaking hands since {ear.link.accepted_at}")
+        held = member.receiving and self.server.hub.pace.held  # what it has said is read when that is over
         for what, true in (
             ("it was kicked", member.kicked),
-            ("it could not be sent to", member.failure and not self.options.max_rate),
+            ("it could not be sent to", member.failure and not (self.options.max_rate or held)),
             ("its handler ended", member.handled),
         ):
             bound = BOUNDS[what] + (LINGER if ear.wire else 0.0)  # for the wire's own end
-            if true and now > ear.moments.setdefault(what, now) + bound and self.timely:
+            if not true:
+                ear.moments.pop(what, None)
+            elif now > ear.moments.setdefault(what, now) + bound and self.timely:
                 raise Failure(f"{member.name} is still there, {now - ear.moments[what]:g} s after {what}")
         outbox = member.outbox
         if member.handled and not ear.due and member.sending not in (NEW, OVER) and not unsent(member.wire):
