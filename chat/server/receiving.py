@@ -70,16 +70,16 @@ class Receiver:
             yield from self.refuse()
         hub = self.hub
         deadline = None if timeout is None else hub.kernel.clock() + seconds(timeout)
-        if self.unread:
-            yield from sleep(0)
-            if hub.pace.held or self.writer:
-                yield from self.be_held(deadline)
-            return self.portion(self.unread)
-        if self.peer_ended:
-            self.end_known = True
-            return []
         self.receiving = True
         try:
+            if self.unread:
+                yield from sleep(0)
+                if hub.pace.held or self.writer:
+                    yield from self.be_held(deadline)
+                return self.portion(self.unread)
+            if self.peer_ended:
+                self.end_known = True
+                return []
             while True:
                 last = False
                 if hub.timed or deadline is not None or self.failure or self.wire:

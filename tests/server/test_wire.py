@@ -14,7 +14,8 @@ from wires import END, GREETING, HELLO, PING, Peer, Toy, flood, packed
 import chat.server.admission
 from chat.server.admission import SPARE
 from chat.server.connection import FAREWELL, HANDSHAKE
-from chat.server.member import OVER
+from chat.server.member import LOST, OVER
+from chat.server.receiving import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -298,6 +299,24 @@ def test_what_was_said_is_heard_though_sending_has_failed_and_it_comes_in_parts(
     peer.sock.send(packed(b"x" * 500 + b"\n"))
     here.of(peer).lose(BrokenPipeError(errno.EPIPE, "Broken pipe"))
     other.until(lambda: other.heard == b"x" * 500 + b"\n")
+
+
+def test_what_was_said_is_heard_though_sending_has_failed_and_nobody_is_read_from(house: Build) -> None:
+    """Its handler has received the first of what came at once; the rest waits with the member."""
+    here = house()
+    peer, other = here.member(boxed=False), here.member(boxed=False)
+    member, pace = here.of(peer), here.server.hub.pace
+    peer.sock.send(b"x\n" * (MOST + 1))
+    here.until(lambda: bool(member.unread))
+    pace.full = True  # as while Redis is away
+    pace.hold()
+    member.lose(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    for _ in range(20):
+        here.kernel.turn()
+        here.world.now += LOST / 10
+    pace.full = False
+    pace.hold()
+    other.until(lambda: other.heard == b"x\n" * (MOST + 1))
 
 
 def test_what_is_sent_in_the_turn_in_which_time_runs_out_is_followed_by_the_wires_own_end(house: Build) -> None:
