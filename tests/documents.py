@@ -1,4 +1,4 @@
-"""README.md and NOTES.md as the tests see them: their fenced blocks, sections and programs."""
+"""README.md, NOTES.md and SOLUTIONS.md as the tests see them: their fenced blocks, sections and programs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from chatting import ROOT
 
-TEXT = {name: (ROOT / name).read_text() for name in ("README.md", "NOTES.md")}
+TEXT = {name: (ROOT / name).read_text() for name in ("README.md", "NOTES.md", "SOLUTIONS.md")}
 KINDS = ("python", "pycon", "sh", "console", "diff", "text", "ini")
 
 
@@ -48,7 +48,7 @@ def changed(block: Block) -> str:
 BLOCKS = list(blocks())
 PROGRAMS: dict[str, str] = {}  # by their name, which is in their first line
 for block in BLOCKS:
-    if block.document == "NOTES.md" and block.kind in ("python", "diff"):
+    if block.document != "README.md" and block.kind in ("python", "diff"):
         if block.kind == "python" and not block.source:
             PROGRAMS[re.findall(r"# (\w+\.py)\n", block.text)[0]] = block.text
         elif block.kind == "diff" and block.source:

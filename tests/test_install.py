@@ -95,7 +95,15 @@ def test_an_sdist_holds_the_project(dist: Path) -> None:
     with tarfile.open(dist / f"chatsrv-{VERSION}.tar.gz") as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     tests = {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")}
-    assert names >= sources() | tests | {*PROGRAMS, "test.py", "Makefile", "README.md", "NOTES.md", ".ci/run"}
+    assert names >= sources() | tests | {
+        *PROGRAMS,
+        "test.py",
+        "Makefile",
+        "README.md",
+        "NOTES.md",
+        "SOLUTIONS.md",
+        ".ci/run",
+    }
     assert not [name for name in names if ".venv" in name or name.endswith(".pyc")]
 
 
