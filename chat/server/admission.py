@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from loop.bare import socket
+
 from .flags import Options
 
 MOST = 4096  # that may be in a handshake: TLS needs some 60 KiB for each meanwhile
 SPARE = 16  # that may be in a handshake however few members may come: a browser opens up to six connections at once
 
 
+def network(host: str) -> str:
+    """What counts as one address: for IPv6 the first 64 bits, because a customer gets at least so many addresses."""
+    if ":" not in host:
+        return host
+    address, _, zone = host.partition("%")
+    try:
+        first = socket.inet_pton(socket.AF_INET6, address)[:8]
+    except OSError:
+        return host
+    return f"{socket.inet_ntop(socket.AF_INET6, first + bytes(8))}{zone and '%'}{zone}/64"
+
+
 class Count:
-    """How many there are: in all, and from each address."""
+    """How many there are: in all, and from each network."""
 
     def __init__(self) -> None:
         self.all = 0
@@ -17,13 +31,19 @@ class Count:
 
     def add(self, host: str) -> None:
         self.all += 1
-        self.of[host] = self.of.get(host, 0) + 1
+        place = network(host)
+        self.of[place] = self.of.get(place, 0) + 1
 
     def remove(self, host: str) -> None:
         self.all -= 1
-        self.of[host] -= 1
-        if not self.of[host]:
-            del self.of[host]
+        place = network(host)
+        self.of[place] -= 1
+        if not self.of[place]:
+            del self.of[place]
+
+    def near(self, host: str) -> int:
+        """How many there are from the network of this address."""
+        return self.of.get(network(host), 0)
 
 
 class Admission:
@@ -31,7 +51,7 @@ class Admission:
 
     A browser gets the page over one connection, chats over another, and opens some in advance. Connections in their
     handshake keep no member out. But there may be no more of them than members that could still come, or SPARE, and
-    never more than MOST. Half of these, or SPARE, may come from one address.
+    never more than MOST. Half of these, or SPARE, may come from one address or, with IPv6, from one network.
     """
 
     def __init__(self, options: Options) -> None:
@@ -44,8 +64,8 @@ class Admission:
         most, most_per_ip = self.options.max_clients, self.options.max_per_ip
         if most is not None and self.members.all >= most:
             return "the server is full"
-        if most_per_ip and self.members.of.get(host, 0) >= most_per_ip:
-            return f"too many connections from {host}"
+        if most_per_ip and self.members.near(host) >= most_per_ip:
+            return f"too many connections from {network(host)}"
         return ""
 
     def crowd(self, host: str) -> str:
@@ -56,7 +76,7 @@ class Admission:
             return "too many handshakes"
         share = max(SPARE, total // 2)
         if most_per_ip:
-            share = min(share, max(SPARE, most_per_ip - self.members.of.get(host, 0)))
-        if self.shaking.of.get(host, 0) >= share:
-            return f"too many handshakes from {host}"
+            share = min(share, max(SPARE, most_per_ip - self.members.near(host)))
+        if self.shaking.near(host) >= share:
+            return f"too many handshakes from {network(host)}"
         return ""

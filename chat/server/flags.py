@@ -58,7 +58,7 @@ def declare(flag: Callable[..., Any]) -> None:
     flag("--max-clients", metavar="N", type=whole(1, 1 << 20),
          help="accept at most N clients (default: as many as descriptors allow)")  # fmt: skip
     flag("--max-per-ip", metavar="N", type=whole(0, 1 << 20),
-         help="accept at most N clients from one address (default: any number)")  # fmt: skip
+         help="accept at most N clients from one address, or one /64 of IPv6 (default: any number)")  # fmt: skip
     flag("--max-rate", metavar="BYTES", type=whole(0, 1 << 40, "bytes"),
          help="read at most this much a second from each client, which slows a faster one down "
          "(default: any amount)")  # fmt: skip

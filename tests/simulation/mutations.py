@@ -250,7 +250,7 @@ SERVER = [
     mutation("--max-clients lets one more in", "chat.server.admission:Admission.refusal",
              replace("self.members.all >= most", "self.members.all > most")),
     mutation("--max-per-ip lets one more in", "chat.server.admission:Admission.refusal",
-             replace("self.members.of.get(host, 0) >= most_per_ip", "self.members.of.get(host, 0) > most_per_ip")),
+             replace("self.members.near(host) >= most_per_ip", "self.members.near(host) > most_per_ip")),
     # a connection
     mutation("a member hears its room before its handler begins", "chat.server.server:Server.let_in",
              put("if self.connections[member]: member.enter(self.hub.first)", after="self.admit_or_refuse")),
@@ -286,7 +286,7 @@ SERVER = [
     mutation("a member that has gone still counts for --max-clients", "chat.server.admission:Count.remove",
              drop("self.all -= 1")),
     mutation("a member that has gone still counts for --max-per-ip", "chat.server.admission:Count.remove",
-             drop("self.of[host] -= 1")),
+             drop("self.of[place] -= 1")),
     mutation("the server's end is not told that a member has gone", "chat.server.server:Server.close",
              drop("self.change.wake_all")),
     # handlers that do not end
