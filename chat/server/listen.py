@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 1024  # connections the system holds for us until we accept them
 FIRST = 3  # the first descriptor that is handed over
+MAPPED = "::ffff:"  # how an IPv4 address begins that is written as one of IPv6
 # How a call fails where there is no IPv6, or no socket for both IPv6 and IPv4
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENOPROTOOPT)
 IDLE, INTERVAL, PROBES = 60, 15, 4  # keepalive: seconds of silence before TCP probes, between probes, and how many
@@ -105,6 +106,9 @@ def resolve(host: str, port: int) -> tuple[int, Any]:
     if not found:
         raise OSError("this is no host name")
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    where = str(address[0])
+    if where.startswith(MAPPED):  # a socket of IPv6 alone cannot be bound to that
+        return socket.AF_INET, (where[len(MAPPED) :], port)
     return family, address
 
 

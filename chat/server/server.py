@@ -12,6 +12,7 @@ from .admission import Admission, Count
 from .connection import FAREWELL, LINGER, reset_unless_complete, see_off, shake_hands
 from .flags import Options
 from .journal import Journal
+from .listen import MAPPED
 from .member import APART, NEW, OVER, Member
 from .overdue import Overdue
 from .room import Hub
@@ -168,8 +169,8 @@ class Server:
         if address is None:  # macOS does not know it any more: the connection was reset before it was accepted
             return self.kernel.close(sock)
         host, port = address[0], address[1]  # getpeername fails after an early reset
-        if host.startswith("::ffff:"):
-            host = host[7:]
+        if host.startswith(MAPPED):
+            host = host[len(MAPPED) :]
         wire, why = self.wire(sock, host, make_wire) if make_wire else (None, "")
         member = Member(sock, host, port, self.hub, wire)
         self.journal.say(member.name, "accepted connection")

@@ -169,6 +169,11 @@ def test_the_units_in_the_readme_are_valid(tmp_path: Path) -> None:
         (HERE, "at 127.0.0.1, for this machine only, listens on port "),
         ("localhost", "at 127.0.0.1, for this machine only, listens on port "),
         ("127.1", "at 127.0.0.1, for this machine only, listens on port "),
+        pytest.param("::ffff:127.0.0.1", "at 127.0.0.1, for this machine only, listens on port ", marks=needs_ipv6),
+        pytest.param("[::ffff:7f00:1]", "at 127.0.0.1, for this machine only, listens on port ", marks=needs_ipv6),
+        pytest.param(
+            "::ffff:0.0.0.0", "at all IPv4 addresses, open to the network, listens on port ", marks=needs_ipv6
+        ),
     ],
 )
 def test_where_it_listens_is_told(host: str | None, words: str) -> None:
