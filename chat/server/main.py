@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..stdout import Output
     from .loading import Handler, Start
 
+PLENTY = 1 << 16  # descriptors that we take where there is no limit
 RESERVE = 32  # descriptors that are not for members: ours, and those of clients being refused
 
 
@@ -188,7 +189,9 @@ def raise_descriptor_limit() -> int:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = hard if hard != resource.RLIM_INFINITY else 1 << 16
+    if soft == resource.RLIM_INFINITY:
+        return PLENTY
+    most = hard if hard != resource.RLIM_INFINITY else max(soft, PLENTY)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     except (OSError, ValueError):

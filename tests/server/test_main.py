@@ -33,6 +33,7 @@ from chatting import (
     linux,
 )
 
+from chat.server.main import raise_descriptor_limit
 from chat.server.signals import explain
 
 TELLS = "another signal ends this at once"
@@ -81,6 +82,26 @@ def test_too_few_descriptors_are_told_in_one_line(limit: int) -> None:
 
 
 @linux
+@pytest.mark.parametrize(
+    ("before", "after", "counted"),
+    [
+        ((256, 4096), (4096, 4096), 4096),
+        ((256, resource.RLIM_INFINITY), (1 << 16, resource.RLIM_INFINITY), 1 << 16),
+        ((200_000, resource.RLIM_INFINITY), (200_000, resource.RLIM_INFINITY), 200_000),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), (resource.RLIM_INFINITY, resource.RLIM_INFINITY), 1 << 16),
+    ],
+)
+def test_the_limit_of_descriptors_is_never_lowered(
+    monkeypatch: pytest.MonkeyPatch, before: tuple[int, int], after: tuple[int, int], counted: int
+) -> None:
+    """Many a system says that there is no limit."""
+    limits = [before]
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda which, new: limits.append(new))
+    assert raise_descriptor_limit() == counted
+    assert limits[-1] == after
+
+
 @pytest.mark.parametrize("flag", ["--help", "--version"])
 def test_help_that_cannot_be_written_is_told_in_one_line(flag: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
