@@ -40,7 +40,7 @@ class Pace:
         self.budget = min(TURN, options.max_lag // 4)  # bytes for a turn
         self.most = self.ceiling  # bytes that one member may take in this turn
         self.gathered = 0  # bytes published since the last spreading
-        self.talking: set[object] = set()  # members that have published since then
+        self.talking: set[int] = set()  # the id() of members that have published since then: some of them may have gone
         self.unchecked = 0  # bytes counted since the last look at how far behind members are
         # For each member that is BEHIND, where its measuring begins: a time, and how many bytes it had taken by then.
         # It begins anew at each look at which at most half of --max-lag is due, or enough was taken.

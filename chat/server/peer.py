@@ -8,7 +8,6 @@ from loop.bare import socket
 
 RESET, ENDED = "reset", "ended"
 TAKEN = slice(120, 128)  # where tcp_info has tcpi_bytes_acked, since Linux 4.2
-HELLO = 22  # the first byte of a handshake of TLS
 TCP_CLOSE = 7  # the state of a connection that has ended, on Linux
 
 

@@ -9,7 +9,7 @@ from loop import Cancelled, TimedOut, WaitQueue, readable, sleep
 
 from ..framing import Framer
 from .misuse import seconds
-from .peer import ENDED, HELLO, RESET, look_at, speaks_tls
+from .peer import ENDED, RESET, look_at, speaks_tls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need
 HELD = 1.0  # seconds between two looks at a member that is not read from
 # The system reports only once that a connection has failed. If a send has got that report, recv() returns b"" as at the
 # end of the peer's stream. Only after these failures of a send ("" is none) is b"" really the end.
-STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS))]
+STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
 
@@ -45,7 +45,7 @@ class Receiver:
         self.socket = sock
         self.wire = wire  # what its bytes go through; None: the socket alone
         self.prefix = prefix  # put before what it says
-        self.framer = Framer()
+        self.framer: Framer | None = None  # made when the first bytes come
         self.unread = NOTHING  # messages that have arrived and were not returned yet
         self.heard_at = hub.kernel.clock() if hub.timed else 0.0  # for --idle-timeout
         self.paid = 0.0  # the time up to which it has used its --max-rate
@@ -65,6 +65,8 @@ class Receiver:
         At the end of the stream, returns an empty list, once. Raises TimedOut if no message is complete after `timeout`
         seconds (None: waits for ever; less than 0 is 0), and OSError if the connection has failed, which a handler
         should let pass. If it is called again after the end or a failure, it ends the handler.
+
+        If something has arrived in time, but may not be read yet, it waits for that, however long that takes.
         """
         if self.kicked or self.end_known:
             yield from self.refuse()
@@ -75,7 +77,7 @@ class Receiver:
             if self.unread:
                 yield from sleep(0)
                 if hub.pace.held or self.writer:
-                    yield from self.be_held(deadline)
+                    yield from self.be_held()
                 return self.portion(self.unread)
             if self.peer_ended:
                 self.end_known = True
@@ -87,7 +89,7 @@ class Receiver:
                 else:
                     yield from readable(self.socket)  # not recv(): how much may be read is decided only after the wait
                 if hub.pace.held or self.writer:
-                    yield from self.be_held(deadline)
+                    yield from self.be_held()
                 try:
                     data = self.read(hub.pace.share())
                 except BlockingIOError:
@@ -96,12 +98,14 @@ class Receiver:
                     continue
                 if not data:
                     self.peer_ended = True
-                    rest = self.framer.finish() if not (self.wire and self.wire.cut) else []
+                    rest = self.framer.finish() if self.framer and not (self.wire and self.wire.cut) else []
                     self.end_known = not rest
                     return rest
-                if data[0] == HELLO and speaks_tls(data):
-                    self.kick("this port does not speak TLS")
-                    yield from sleep(0)  # here the handler ends
+                if self.framer is None:
+                    if speaks_tls(data):
+                        self.kick("this port does not speak TLS")
+                        yield from sleep(0)  # here the handler ends
+                    self.framer = Framer()
                 messages = self.framer.receive_data(data)
                 prefixes = len(messages) * len(self.prefix)
                 if hub.timed:
@@ -127,10 +131,9 @@ class Receiver:
         """
         clock, idle_timeout = self.hub.kernel.clock, self.hub.options.idle_timeout
         if (early := self.paid - clock()) > 0:
-            if deadline is not None and clock() + early > deadline:
-                yield from sleep(max(0.0, deadline - clock()))
-                raise TimedOut("no message came in time")
-            yield from sleep(early)
+            if deadline is not None and clock() + early > deadline and not (self.wire and self.wire.pending):
+                yield from readable(self.socket, max(0.0, deadline - clock()))
+            yield from sleep(max(0.0, self.paid - clock()))
         if self.wire and self.wire.pending:
             yield from sleep(0)
             return False
@@ -150,24 +153,21 @@ class Receiver:
             yield from sleep(0)  # here the handler ends
         return False
 
-    def be_held(self, deadline: float | None) -> Coroutine[None]:
-        """COROUTINE. Returns when it may be read from. Raises TimedOut, and OSError if the connection has failed.
+    def be_held(self) -> Coroutine[None]:
+        """COROUTINE. Returns when it may be read from. Raises OSError if the connection has failed.
 
         While it is held, it looks every second whether the peer has reset the connection. If the peer has ended its
         stream, and nothing unread comes before that, it returns.
         """
-        pace, clock = self.hub.pace, self.hub.kernel.clock
+        pace = self.hub.pace
         while pace.held or self.overfed:
-            left = None if deadline is None else deadline - clock()
-            if left is not None and left <= 0:
-                raise TimedOut("no message came in time")
+            if self.overfed:
+                yield from self.drain(None)
+                continue
             try:
-                if self.overfed:
-                    yield from self.drain(left)
-                else:
-                    yield from pace.released.wait(HELD if left is None else min(HELD, left))
+                yield from pace.released.wait(HELD)
             except TimedOut:
-                state = "" if self.overfed or self.unread else look_at(self.socket)
+                state = "" if self.unread else look_at(self.socket)
                 if state == RESET:
                     raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
                 if state == ENDED:

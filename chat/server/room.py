@@ -167,7 +167,7 @@ class Room:
         if not lines:
             return
         if member:
-            self.hub.pace.talking.add(member)
+            self.hub.pace.talking.add(id(member))
         self.hub.journal.messages(who, lines)
         if self.hub.cluster:
             self.hub.cluster.publish(self, text, member, but)
