@@ -62,7 +62,8 @@ def see_off(member: Member) -> Coroutine[None]:
             yield from linger(member)  # so that the peer gets the last line
         return
     try:
-        left = countdown(member.hub.kernel.clock, FAREWELL)
+        if member.sending != OVER:
+            left = countdown(member.hub.kernel.clock, FAREWELL)
         while member.sending != OVER:
             try:
                 yield from member.drain(left())

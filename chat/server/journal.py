@@ -42,7 +42,8 @@ class Journal:
         self.most = most
         self.quiet = quiet
         self.timestamps = timestamps
-        self.waiting: list[tuple[bytes, int]] = []  # lines, or a line that says how many are missing, and how many
+        # What is written together, and how many lines it says are missing: then it is the line that says so, alone.
+        self.waiting: list[tuple[list[bytes], int]] = [([], 0)]
         self.rest = memoryview(b"")  # what is being written, and comes before `waiting`
         self.missing = 0  # how many lines it says are missing
         self.size = 0  # bytes in all that
@@ -78,10 +79,10 @@ class Journal:
             return
         if self.lost:
             left_out = f"{self.stamp()}({self.lost} lines were left out here: they could not be written in time)\n"
-            self.waiting.append((left_out.encode(), self.lost))
+            self.waiting += ([left_out.encode()], self.lost), ([], 0)
             self.size += len(left_out)
             self.lost = 0
-        self.waiting.append((lines, 0))
+        self.waiting[-1][0].append(lines)
         self.size += len(lines)
         self.news.wake()
 
@@ -118,14 +119,10 @@ class Journal:
                 self.size -= taken
 
     def next_text(self) -> bytes:
-        """Take what comes next: all lines up to one that says how many are missing, or that line alone."""
-        count = 0
-        while count < len(self.waiting) and not self.waiting[count][1]:
-            count += 1
-        count = count or 1
-        self.missing = self.waiting[0][1]
-        text = b"".join([lines for lines, _ in self.waiting[:count]])
-        del self.waiting[:count]
+        """Take what comes next."""
+        lines, self.missing = self.waiting.pop(0)
+        self.waiting = self.waiting or [([], 0)]
+        text = b"".join(lines)
         if self.torn:
             self.size += 1
             return b"\n" + text

@@ -164,4 +164,6 @@ class Node:
 
     def told(self) -> str:
         """What its journal says of the cluster."""
-        return "".join(line.decode() for line, _ in self.journal.waiting if line.startswith(b"cluster "))
+        return "".join(
+            line.decode() for lines, _ in self.journal.waiting for line in lines if line.startswith(b"cluster ")
+        )
