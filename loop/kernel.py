@@ -150,7 +150,7 @@ class Kernel:
             task.trap = trap
             kind = type(trap)
             if task.error is not None or (kind is Sleep and trap.timeout == 0):
-                self.ready.append(task)  # cancelled as it ran: this trap raises that; or it asks for the next turn only
+                self.ready.append(task)  # it was cancelled while it ran, or only asks for the next turn
                 return
             try:
                 if kind not in self.traps:
@@ -165,7 +165,7 @@ class Kernel:
                 task.timer = None
                 self.ready.append(task)
         finally:
-            error = None  # else the traceback and this frame keep each other alive, and the ended task's locals
+            error = None  # else this frame and the error's traceback keep each other alive, and the task's variables
 
     def fail(self, task: Task, error: BaseException) -> None:
         """End a task that has raised. An Exception is reported, Cancelled is not; anything else comes out of run()."""

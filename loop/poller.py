@@ -6,8 +6,8 @@ The other is a descriptor that was closed while a duplicate of it is still open,
 price is one system call for each wait.
 
 Ready means that a call will not wait. After an error or a hang-up, that is true of both directions: the next recv or
-send tells what has happened. Files and devices like /dev/null are always ready. select says so; the other two pollers
-keep in `always` what their system refuses or gets wrong.
+send tells what has happened. Files and devices like /dev/null are always ready. But epoll refuses them, and kqueue does
+not report a file's end. So these two pollers keep such descriptors in `always`.
 """
 
 from __future__ import annotations

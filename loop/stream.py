@@ -146,8 +146,8 @@ def writable(file: Source, timeout: float | None = None) -> Coroutine[None]:
 def countdown(clock: Callable[[], float], seconds: float) -> Callable[[], float]:
     """Return a function that says how many of the `seconds` are left, and raises TimedOut if none are.
 
-    For several waits that may take so long together: each has what is left as its timeout. The function itself raises
-    TimedOut because a wait for a socket that always has something to read never times out.
+    It limits several waits together: the timeout of each is what is left. The function itself raises TimedOut, because
+    a wait for a socket that always has something to read never times out.
     """
     end = clock() + seconds
 

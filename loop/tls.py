@@ -42,14 +42,14 @@ class NotTLS(Broken):
 
 
 class Gate:
-    """Lets tasks through one a turn: a step that takes a millisecond must not be taken by a thousand of them in one.
+    """Lets tasks through, one in each turn. If their steps take a millisecond, a thousand at once would take a second.
 
     They wait by address, and the addresses alternate, so one that sends a thousand does not keep the others waiting.
     """
 
     def __init__(self) -> None:
-        self.inside: WaitQueue | None = None  # where the task that is has waited
-        self.waiting: OrderedDict[str, OrderedDict[WaitQueue, None]] = OrderedDict()  # each alone, by address
+        self.inside: WaitQueue | None = None  # of the task that was let through: where it has waited
+        self.waiting: OrderedDict[str, OrderedDict[WaitQueue, None]] = OrderedDict()  # one for each task, by address
 
     def enter(self, address: str) -> Coroutine[None]:
         """COROUTINE. Returns when the task may go through. It has to leave() in any case, after a pause."""

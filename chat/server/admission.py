@@ -6,8 +6,8 @@ from loop.bare import socket
 
 from .flags import Options
 
-MOST = 4096  # that may be in a handshake: TLS needs some 60 KiB for each meanwhile
-SPARE = 16  # that may be in a handshake however few members may come: a browser opens up to six connections at once
+MOST = 4096  # connections that may be in a handshake: TLS needs some 60 KiB for each
+SPARE = 16  # that may be in a handshake in any case: a browser opens up to six connections at once
 
 
 def network(host: str) -> str:

@@ -24,7 +24,7 @@ LINGER = 1.0  # seconds for a peer to take our FIN and send its own
 
 
 def shake_hands(member: Member, wire: Wire) -> Coroutine[bool]:
-    """COROUTINE. Run the wire's handshake; returns whether the peer can be sent to now."""
+    """COROUTINE. Runs the wire's handshake. Returns whether it has succeeded, so that the peer can be greeted."""
     try:
         why = yield from wire.handshake(countdown(member.hub.kernel.clock, HANDSHAKE))
     except TimedOut:

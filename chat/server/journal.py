@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 WAITING = 8 << 20  # bytes of lines that may wait: minutes of a busy chat, and small beside the feed's own limit
-PAUSE = 0.1  # seconds before another attempt, when waiting for room has failed
+PAUSE = 0.1  # seconds before another attempt, when waiting for space has failed
 LAST_WAIT = 0.2  # seconds without progress after which finish() gives up
 
 
@@ -46,7 +46,7 @@ class Journal:
         self.waiting: list[tuple[list[bytes], int]] = [([], 0)]
         self.rest = memoryview(b"")  # what is being written, and comes before `waiting`
         self.missing = 0  # how many lines it says are missing
-        self.size = 0  # bytes in all that
+        self.size = 0  # bytes in `rest` and `waiting`
         self.lost = 0  # lines that were dropped and not reported yet
         self.torn = False  # what has been written ends within a line
         self.failed = False
@@ -146,7 +146,7 @@ class Journal:
         if not self.failed:
             complain(f"chatsrv: the journal on stdout cannot be written ({error.strerror}); the chat goes on")
         self.failed = True  # told once
-        ends_a_line = self.torn and self.rest[0] == ord("\n")  # one whose text is written, or was counted already
+        ends_a_line = self.torn and self.rest[0] == ord("\n")  # the end of a line whose text is written or counted
         self.lost += self.missing or bytes(self.rest).count(b"\n") - ends_a_line
         self.size -= len(self.rest)
         self.rest = memoryview(b"")

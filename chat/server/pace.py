@@ -1,4 +1,4 @@
-"""How much may be read from members, so that none that reads is overrun, and none waits for one that does not."""
+"""How much may be read from members, so that none that reads falls too far behind, and none waits for another."""
 
 from __future__ import annotations
 

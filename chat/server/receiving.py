@@ -124,7 +124,7 @@ class Receiver:
     def wait(self, deadline: float | None) -> Coroutine[bool]:
         """COROUTINE. Returns when there may be something to read, and --max-rate allows it. Raises TimedOut.
 
-        True: if there is nothing now, nothing more will come, for the connection has failed.
+        Returns True if the connection has failed: if there is nothing to read now, nothing more will come.
 
         --max-rate is an average. After a silence, one second's worth is free, because a paste is no flood. A member
         that says nothing for --idle-timeout is kicked here.

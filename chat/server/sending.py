@@ -1,4 +1,4 @@
-"""All that is due to members is sent here. Each socket has one writer, which sends at most once a turn.
+"""All that is due to members is sent here. Each socket has one *writer*: the task that sends to it.
 
 spread() is the writer of all members that keep up. A member that does not take all that it is sent has a writer of its
 own, deliver(), until it has caught up. (The member's own task sends what a wire itself has to say, such as its
@@ -35,7 +35,7 @@ def spread(hub: Hub) -> Coroutine[None]:
 
 
 def send_news(hub: Hub) -> None:
-    """Send all that is due. In spread() itself, a variable would keep a room alive while spread() waits."""
+    """Send all that is due. If this were in spread(), its variable `room` would keep a room alive while it waits."""
     hub.pace.start_turn()
     rooms = list(hub.changed)
     hub.changed.clear()
@@ -54,9 +54,9 @@ def send_to_all(room: Room) -> None:
     if not room.together:
         room.outbox.skip()
         return
-    data = room.outbox.take(sys.maxsize)  # no sent(): whoever takes less gets a fork, see give_way()
+    data = room.outbox.take(sys.maxsize)  # no sent() here: if a member takes less, give_way() calls it
     if not data:
-        return  # a member was told something, and stands apart since
+        return  # what was new is due to one member alone, which is APART by now
     size = len(data)
     failed: list[tuple[Member, OSError | int]] = []  # for later: the dict must not change meanwhile
     for member, wire in room.together.items():  # its wire or, if it has none, its socket
@@ -85,12 +85,12 @@ def send_told(room: Room) -> None:
 
 
 def give_way(member: Member, data: Piece, what: OSError | int) -> None:
-    """Of `data`, a member that was TOGETHER has taken only a part, or sending it has failed: `what` says."""
+    """A member that was TOGETHER has not taken all of `data`: `what` is how much it took, or the error of the send."""
     if isinstance(what, OSError) and not isinstance(what, BlockingIOError):
         member.lose(what)
     else:
         member.stand_apart()
-        # The outbox is a fork now, at the place after `data`: the rest of that comes before what follows.
+        # It has an outbox of its own now, at the place after `data`. sent() puts the rest of `data` before that.
         member.outbox.sent(data, what if isinstance(what, int) else taken(what))
         fall_behind(member)
 

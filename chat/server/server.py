@@ -63,7 +63,7 @@ class Server:
         self.wires = wires or {}
         self.hub = Hub(kernel, options, journal)
         self.admission = Admission(options)
-        self.connections: dict[Member, Count | None] = {}  # oldest first; as what it counts
+        self.connections: dict[Member, Count | None] = {}  # oldest first; each with the Count that it is in
         self.stopping = False
         self.unwritten = 0  # messages that have not come back from the cluster at the end
         self.change = WaitQueue()  # run() waits here: for stop(), then for members to go
@@ -177,7 +177,7 @@ class Server:
         self.connections[member] = None
         if why:
             member.reason = why
-            return self.close(member)  # at once: it cannot be told before its handshake
+            return self.close(member)  # before its handshake, it cannot be told why
         member.task = self.kernel.spawn(self.serve(member), member.name)
         if wire:
             self.count(member, self.admission.shaking)
@@ -206,7 +206,7 @@ class Server:
             self.count(member, self.admission.members)
 
     def count(self, member: Member, count: Count | None) -> None:
-        """Count a connection there, and no more where it has counted."""
+        """Count a connection in `count`, and no longer where it was counted before."""
         if before := self.connections[member]:
             before.remove(member.host)
         if count:
@@ -234,7 +234,7 @@ class Server:
                 pass  # it was kicked, or its handler went on after the end
             except BaseException as error:
                 if member.handled or member not in self.connections:
-                    return  # it was dropped, and has answered that with an exception
+                    return  # it was dropped, and raised an exception at that
                 if isinstance(error, GeneratorExit) and not self.kernel.running:
                     raise  # the kernel is being thrown away with members in it
                 if not (isinstance(error, OSError) and member.end_known):  # else the error is the connection's
