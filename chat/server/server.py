@@ -85,10 +85,10 @@ class Server:
             helper.cancel()
         for listener in self.listeners:
             kernel.close(listener)
-        end = kernel.clock() + FAREWELL + 3 * LINGER
         yield from self.end_tasks()
         if hub.cluster:
             yield from hub.cluster.finish(FAREWELL)
+        end = kernel.clock() + FAREWELL + 3 * LINGER
         for member in self.connections:
             member.kick("the server is ending", keep=True)
         try:

@@ -28,11 +28,14 @@ from chatting import (
     needs_strace,
 )
 
+from chat.server.connection import FAREWELL
 from chat.server.flags import parse
 from chat.server.listen import BACKLOG, listen, prepare
 from loop import sleep
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from conftest import Build
 
     from loop.traps import Coroutine
@@ -462,6 +465,36 @@ def test_one_that_has_gone_before_it_was_accepted_may_have_no_address(house: Bui
     member.say(b"hello\n")
     member.until(lambda: member.heard == b"hello\n")
     assert here.path.read_text().count("accepted connection") == 1
+
+
+def test_goodbyes_have_their_time_however_long_the_cluster_takes(house: Build) -> None:
+    """What comes back at the last moment is due to a slow reader, too."""
+    here = house()
+    slow = here.member(boxed=False, buffer=4096)
+    member, hub = here.of(slow), here.server.hub
+
+    class Late:
+        """All that was said comes back just before the wait for it ends."""
+
+        def finish(self, timeout: float) -> Coroutine[None]:
+            yield from sleep(timeout - 0.1)
+            hub.first.append(b"x" * 1000 + b"\n")
+            for _ in range(1000):
+                hub.first.append(b"y" * 1000 + b"\n")
+
+        def returned(self, timeout: float) -> Coroutine[None]:
+            yield from sleep(0)
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *arguments: False
+
+    hub.cluster = Late()
+    here.server.stop()
+    here.until(lambda: member.reason)
+    kicked = here.world.now
+    here.until(lambda: here.world.now > kicked + FAREWELL - 1)
+    slow.until(lambda: slow.fin or slow.reset)
+    assert slow.fin and slow.heard.endswith(b"y\n* You are disconnected: the server is ending.\n")
 
 
 def test_a_server_whose_cluster_fails_by_a_mistake_ends(house: Build, capfd: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ POLLERS: dict[str, tuple[Any, Any]] = {
 CLUSTERS = find_spec("hiredis") is not None
 LONGEST = 100  # seconds that clients may take to say all, and members to receive it
 FEW = 5  # one seed of so many is that of a cluster
-END = FAREWELL + 5 * LINGER + oracle.SLACK  # seconds: members go, then tasks are ended, and the journal is written
+END = FAREWELL + 6 * LINGER + oracle.SLACK  # seconds: tasks are ended, members go, and the journal is written
 PATIENCE = 10.0  # seconds of the processor's time that a run may take: most take milliseconds, a few take over a second
 
 

@@ -78,7 +78,8 @@ def dial(kernel: Kernel, address: Address) -> Coroutine[Stream]:
     """COROUTINE. Returns a new connection to Redis; raises one of TROUBLE.
 
     The Sentinels are asked each time, and a name is looked up each time, because a fail-over may move Redis to another
-    machine. That look-up blocks.
+    machine. That look-up blocks. A Sentinel that has not heard of a fail-over names what is no master any more: then
+    the next one is asked.
     """
     if address.path:
         return (yield from reach(kernel, [(socket.AF_UNIX, address.path)]))
@@ -88,10 +89,32 @@ def dial(kernel: Kernel, address: Address) -> Coroutine[Stream]:
     for host, port in address.hosts:
         try:
             found = yield from ask_sentinel(kernel, address, host, port)
-            return (yield from connect_to(kernel, address, *found))
+            return (yield from connect_to_master(kernel, address, *found))
         except TROUBLE as error:
             trouble = error
     raise trouble
+
+
+def connect_to_master(kernel: Kernel, address: Address, host: str, port: int) -> Coroutine[Stream]:
+    """COROUTINE. Returns a connection to the Redis there, which is a master."""
+    sock = yield from connect_to(kernel, address, host, port)
+    try:
+        check_role((yield from Connection(sock).ask_all(*log_in(address), ("ROLE",)))[-1])
+    except BaseException:
+        kernel.close(sock)
+        raise
+    return sock
+
+
+def log_in(address: Address) -> list[tuple[Any, ...]]:
+    """The commands that a connection begins with."""
+    credentials = address.credentials()
+    return [("AUTH", *credentials)] if credentials else []
+
+
+def check_role(role: list[Any]) -> None:
+    if role[0] != b"master":
+        raise Unready("is a read-only copy of another Redis")
 
 
 def connect_to(kernel: Kernel, address: Address, host: str, port: int) -> Coroutine[Stream]:
@@ -157,8 +180,7 @@ def introduce(connection: Connection, address: Address, name: str) -> Coroutine[
     Returns a name for this Redis: another one after a restart, and after it has become the master; and its own id for
     this connection, or 0 if that is not to be known.
     """
-    credentials = address.credentials()
-    before: list[tuple[Any, ...]] = [("AUTH", *credentials)] if credentials else []
+    before = log_in(address)
     before += [("SELECT", address.db)] if address.db else []
     commands = [*before, ("CLIENT", "SETNAME", name), ("INFO", "server"), ("ROLE",), ("INFO", "replication")]
     *_, server, role, replication = yield from connection.ask_all(*commands)
@@ -167,8 +189,7 @@ def introduce(connection: Connection, address: Address, name: str) -> Coroutine[
         raise Refused("is too old: Redis {}.{} or newer is needed".format(*OLDEST))
     if re.search(rb"(?:redis|server)_mode:cluster", server):
         raise Refused("is part of a Redis Cluster: a Redis of its own is needed")
-    if role[0] != b"master":
-        raise Unready("is a read-only copy of another Redis")
+    check_role(role)
     names = re.findall(rb"(?:run_id|master_replid):(\w{,12})", server + replication)
     try:
         client_id = yield from connection.ask("CLIENT", "ID")

@@ -7,7 +7,7 @@ import time
 
 from cluster.real import HERE, PATIENCE, Client, Stage
 
-UNIT = 10.0  # seconds: TimeoutStopSec in README's unit; after that, systemd kills
+UNIT = 10.0  # seconds: half of TimeoutStopSec in README's unit, after which systemd kills
 
 
 def away(stage: Stage, *flags: str) -> Client:

@@ -92,6 +92,47 @@ def test_a_unix_socket(stage: Stage, tmp_path: Path) -> None:
     stage.until(stage.all_heard)
 
 
+class StaleSentinel(Sentinel):
+    """One that names what it watches, whatever has become of that: alone it may not decide anything."""
+
+    def arguments(self) -> list[str]:
+        arguments = super().arguments()
+        config = self.directory / "sentinel.conf"
+        config.write_text(config.read_text().replace(f" {self.watched.port} 1", f" {self.watched.port} 2"))
+        return arguments
+
+
+def test_a_sentinel_that_has_not_heard_of_a_fail_over(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """It names what is a copy now, and answers. The next one knows better."""
+    others: list[Redis] = []
+    protected = "--requirepass", "secret", "--masterauth", "secret"
+    stage.redis.kill()
+    stage.redis.flags = protected
+    stage.redis.start()
+    stage.redis.ask("AUTH", "secret")
+    try:
+        copy = Redis(tmp_path_factory.mktemp("copy"), *protected, "--replicaof", HERE, str(stage.redis.port))
+        others.append(copy)
+        copy.ask("AUTH", "secret")
+        stage.until(lambda: b"master_link_status:up" in copy.ask("INFO", "replication"))
+        for watched in copy, stage.redis:
+            line = "sentinel auth-pass chat secret"
+            others.append(StaleSentinel(tmp_path_factory.mktemp("sentinel"), watched, line))
+        url = f"redis+sentinel://:secret@{HERE}:{others[1].port},{HERE}:{others[2].port}/chat"
+        for _ in range(2):
+            stage.client(stage.node(url))
+        talk(stage)
+        stage.redis.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        talk(stage)
+        assert check(stage.streams()) == 2 * 2 * 6
+        others[2].kill()
+        refused = run_chatsrv("--cluster", url)
+        assert refused.stderr.startswith("chatsrv: --cluster redis+sentinel://") and refused.returncode == 1
+    finally:
+        for other in others:
+            other.kill()
+
+
 def test_sentinel(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The master dies, its copy takes over, and nobody notices more than a pause. All of them ask for a password."""
     protected = "--requirepass", "secret", "--masterauth", "secret"
