@@ -70,7 +70,7 @@ def handler(directory: Path, *lines: str) -> str:
     return f"{path}:handle"
 
 
-class Output:
+class Printed:
     """Everything a process writes to a pipe, read by a thread of its own, so that the process never waits for us."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
@@ -149,8 +149,8 @@ class Chatsrv:
         )
         self.pid = self.process.pid
         assert self.process.stderr
-        self.complaints = Output(self.process.stderr)
-        self.journal: Output | None = Output(self.process.stdout) if self.process.stdout else None
+        self.complaints = Printed(self.process.stderr)
+        self.journal: Printed | None = Printed(self.process.stdout) if self.process.stdout else None
         self.port = port
         try:
             if self.journal is not None:

@@ -14,7 +14,7 @@ import pytest
 from certificates import Authority
 from chatting import Chatsrv, Crowd
 from pairs import Pair
-from timeless import World
+from timeless import Timeless
 from wires import House, Toy
 
 import chat.handlers.chat
@@ -88,9 +88,9 @@ def no_descriptor_is_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def world() -> Iterator[Timeless]:
     """A poller and a clock that never keep a test waiting."""
-    world = World()
+    world = Timeless()
     yield world
     world.close()
 
@@ -102,7 +102,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def kernel(request: pytest.FixtureRequest, world: World) -> Kernel:
+def kernel(request: pytest.FixtureRequest, world: Timeless) -> Kernel:
     kernel: Kernel = getattr(request, "param", Kernel)(world, world.clock)
     return kernel
 
@@ -205,7 +205,7 @@ def many_descriptors() -> Iterator[None]:
 
 
 @pytest.fixture
-def house(kernel: Kernel, world: World, tmp_path: Path) -> Iterator[Build]:
+def house(kernel: Kernel, world: Timeless, tmp_path: Path) -> Iterator[Build]:
     """Opens servers without waiting: house(handler, wire=Toy, stall_timeout=...); see wires.House."""
     houses: list[House] = []
 

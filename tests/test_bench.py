@@ -12,7 +12,7 @@ import pytest
 from bench import loops, plan
 from bench.bounds import BOUNDS, Bound, judge
 from bench.measure import Case, Measure, carry_out, run
-from bench.oracle import CYCLE, Cycles, Oracle, Violation, Wire
+from bench.oracle import CYCLE, Cycles, Verifier, Violation, Wire
 from bench.report import beside, ratio, report, short_table, table
 from bench.servers import PROJECT, chatsrv, find
 
@@ -23,9 +23,9 @@ def heard(cycles: Cycles, *lines: tuple[int, int]) -> bytes:
     return b"".join(cycles.heard[sender][number % CYCLE * size :][:size] for sender, number in lines)
 
 
-def check(cycles: Cycles, stream: bytes, piece: int = 1 << 17) -> Oracle:
+def check(cycles: Cycles, stream: bytes, piece: int = 1 << 17) -> Verifier:
     """An oracle that has got all of `stream`, in pieces."""
-    oracle = Oracle(cycles)
+    oracle = Verifier(cycles)
     for start in range(0, len(stream), piece):
         data = stream[start : start + piece]
         oracle.buffer[oracle.kept : oracle.kept + len(data)] = data

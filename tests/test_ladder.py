@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from chatting import PATIENCE, ROOT, Client, Output, asleep, cpu_seconds, eventually
+from chatting import PATIENCE, ROOT, Client, Printed, asleep, cpu_seconds, eventually
 from documents import RUNGS, save_programs
 
 STINGY = """
@@ -55,7 +55,7 @@ class Rung:
             )
         )
         assert self.process.stdout and self.process.stderr
-        self.output, self.errors = Output(self.process.stdout), Output(self.process.stderr)
+        self.output, self.errors = Printed(self.process.stdout), Printed(self.process.stderr)
         stack.callback(self.errors.close)
         stack.callback(self.output.close)
         stack.callback(self.process.kill)
@@ -148,11 +148,12 @@ def test_what_a_send_did_not_take_is_lost_by_rung_2_only(rung: Callable[..., Run
 @pytest.mark.parametrize("name", RUNGS)
 def test_a_false_alarm_ends_the_rungs_that_believe_it(rung: Callable[..., Rung], name: str) -> None:
     server = rung(name, FICKLE)
-    client = server.client()
     if name in ("rung1", "rung3", "rung5"):
+        with suppress(ConnectionError):  # rung 1 asks at once, and may be gone already
+            server.client()
         assert "BlockingIOError" in server.dying_words()
     else:
-        assert echoes(client, b"wait, try, and wait again")
+        assert echoes(server.client(), b"wait, try, and wait again")
 
 
 @pytest.mark.parametrize("name", RUNGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from loop.poller import default_poller
 
 
-class World:
+class Timeless:
     """A poller whose waiting takes no time: if nothing is ready, the clock jumps to the end of the timeout.
 
     It counts the calls it gets and the reports it makes. A wait that nothing can end fails instead of hanging.

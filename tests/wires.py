@@ -21,7 +21,7 @@ from loop import Kernel, readable
 if TYPE_CHECKING:
     from typing import Callable
 
-    from timeless import World
+    from timeless import Timeless
 
     from chat.server.loading import Handler
     from chat.server.member import Member
@@ -203,7 +203,7 @@ class House:
     """A server with a plain listener and one with a toy wire, on a kernel for which time does not pass."""
 
     def __init__(
-        self, kernel: Kernel, world: World, journal: Path, handler: Handler, options: Options, wire: Any
+        self, kernel: Kernel, world: Timeless, journal: Path, handler: Handler, options: Options, wire: Any
     ) -> None:
         self.kernel = kernel
         self.world = world

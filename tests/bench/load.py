@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 
-from .oracle import Cycles, Framed, Oracle, Receiver, Violation, Wire
+from .oracle import Cycles, Framed, Receiver, Verifier, Violation, Wire
 from .secure import Secured
 
 DISCARD = getattr(socket, "MSG_TRUNC", 0) if sys.platform == "linux" else 0
@@ -170,7 +170,7 @@ class Audience:
         top = max(sock.fileno() for sock in self.hearing + self.saying) + 1
         self.got = [1 << 62] * top  # bytes; those that don't count are always ahead
         self.recv: list[Any] = [None] * top
-        self.sampled: dict[int, tuple[Receiver, Oracle]] = {}
+        self.sampled: dict[int, tuple[Receiver, Verifier]] = {}
         self.poller = select.epoll()
         for sock in {*self.hearing, *self.saying}:
             self.recv[sock.fileno()] = wrapped.get(sock, sock).recv_into
@@ -180,7 +180,7 @@ class Audience:
         for room in range(rooms):
             members = self.hearing[room::rooms]
             for sock in members[0], members[len(members) // 2], members[-1]:
-                self.sampled[sock.fileno()] = wrapped.get(sock, sock), Oracle(self.cycles)
+                self.sampled[sock.fileno()] = wrapped.get(sock, sock), Verifier(self.cycles)
 
     def collect(self, timeout: float) -> tuple[int, int]:
         """Take what has arrived: how many had something, and how many bytes it was."""

@@ -107,7 +107,7 @@ class Receiver(Protocol):
     def recv_into(self, buffer: memoryview, /) -> int: ...
 
 
-class Oracle:
+class Verifier:
     """One receiver's check. What arrives goes into `buffer`, behind the `kept` bytes of a line that is not complete."""
 
     def __init__(self, cycles: Cycles) -> None:

@@ -20,7 +20,7 @@ def tagged(sender: str, number: int, padding: int = 0) -> str:
     return f"<{sender} {number}>{'.' * padding}"
 
 
-class Stream:
+class Hearing:
     """What one client has heard: slices of the order, and how many messages were lost between them, as far as known."""
 
     def __init__(self, heard: bytes | bytearray) -> None:
@@ -41,7 +41,7 @@ class Stream:
         return [message for slice in self.slices for message in slice]
 
 
-def check(streams: Mapping[str, Stream], reset: bool = False) -> int:
+def check(streams: Mapping[str, Hearing], reset: bool = False) -> int:
     """Compare the streams; returns how many messages they have together.
 
     With `reset`, Redis has lost its memory on the way. What had come back to some nodes only is then written again, and
@@ -91,7 +91,7 @@ def merge(slices: Iterable[list[Message]]) -> list[Message]:
     return order
 
 
-def check_losses(stream: Stream, order: list[Message]) -> None:
+def check_losses(stream: Hearing, order: list[Message]) -> None:
     """The stream's gaps are exactly as wide in `order`, that of a client that missed nothing, as the stream says."""
     place = {message: index for index, message in enumerate(order)}
     for before, lost, after in zip(stream.slices, stream.lost, stream.slices[1:]):
@@ -99,7 +99,7 @@ def check_losses(stream: Stream, order: list[Message]) -> None:
             assert lost == place[after[0]] - place[before[-1]] - 1
 
 
-def check_whole(stream: Stream, order: list[Message], to_the_end: bool) -> None:
+def check_whole(stream: Hearing, order: list[Message], to_the_end: bool) -> None:
     """It is a slice of `order`, and what is missing in it was told, with its number; `to_the_end`: up to the end."""
     assert all(stream.lost), "a loss without a number"
     heard = stream.messages()

@@ -14,34 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from chatting import HERE, PATIENCE, ROOT, cpu_seconds, eventually, free_port, memory
 
 from cluster import hiredis
-from cluster.oracle import Stream, tagged
+from cluster.oracle import Hearing, tagged
 from loop import Kernel, TimedOut, accept, connect, recv, send, sleep
 
 if TYPE_CHECKING:
     from loop import Task
     from loop.traps import Coroutine
 
-HERE = "127.0.0.1"
-ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 15.0  # seconds; nothing takes that long unless it is broken
 PROGRAM = shutil.which("redis-server")
 SS = shutil.which("ss")
-
-
-def eventually(condition: Callable[[], Any], what: str = "") -> Any:
-    """Wait until `condition()` is true, and return what it returned."""
-    deadline = time.monotonic() + PATIENCE
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"{what or 'it'} did not come true"
-        time.sleep(0.005)
-    return result
-
-
-def free_port() -> int:
-    with socket.create_server((HERE, 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 class Redis:
@@ -144,7 +128,7 @@ def kill_sockets(redis: Redis) -> int:
     return ended.stdout.count(b"ESTAB")
 
 
-class Chatsrv:
+class RunningNode:
     """A node of its own process. Its journal goes into a file."""
 
     def __init__(self, directory: Path, *flags: str, **environment: str) -> None:
@@ -180,12 +164,11 @@ class Chatsrv:
 
     def cpu(self) -> float:
         """Seconds of processor time so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.process.pid)
 
     def memory(self) -> int:
         """Bytes."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return memory(self.process.pid)
 
 
 def run_chatsrv(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -196,7 +179,7 @@ def run_chatsrv(*flags: str, **environment: str) -> subprocess.CompletedProcess[
     )  # fmt: skip
 
 
-class Client:
+class Talker:
     """A client that hears everything from the greeting on, and says things that can be told apart."""
 
     def __init__(self, kernel: Kernel, name: str, port: int) -> None:
@@ -259,10 +242,10 @@ class Client:
         """Say no more."""
         self.sock.shutdown(socket.SHUT_WR)
 
-    def stream(self) -> Stream:
+    def stream(self) -> Hearing:
         """What it has heard; a client that was cut off may end within a message."""
         heard = bytes(self.heard)
-        return Stream(heard[: heard.rfind(b"\n") + 1] if self.ended else heard)
+        return Hearing(heard[: heard.rfind(b"\n") + 1] if self.ended else heard)
 
 
 class Proxy:
@@ -360,23 +343,23 @@ class Stage:
         self.directory = directory
         self.redis = Redis(directory)
         self.kernel = Kernel()
-        self.nodes: list[Chatsrv] = []
-        self.clients: list[Client] = []
+        self.nodes: list[RunningNode] = []
+        self.clients: list[Talker] = []
         self.proxies: list[Proxy] = []
 
-    def node(self, url: str = "", *flags: str, **environment: str) -> Chatsrv:
+    def node(self, url: str = "", *flags: str, **environment: str) -> RunningNode:
         """A new node, which listens."""
         self.run(self.soon(url or self.redis.url(), *flags, **environment))
         return self.nodes[-1]
 
     def soon(self, url: str, *flags: str, **environment: str) -> Coroutine[None]:
         """COROUTINE. Start a node, the last one of `nodes` from now on."""
-        node = Chatsrv(self.directory, "--cluster", url, *flags, **environment)
+        node = RunningNode(self.directory, "--cluster", url, *flags, **environment)
         self.nodes.append(node)
         while not node.listens():
             yield from sleep(0.01)
 
-    def end(self, node: Chatsrv) -> None:
+    def end(self, node: RunningNode) -> None:
         """SIGTERM, while the clients go on."""
         node.process.terminate()
         self.until(lambda: node.process.poll() is not None)
@@ -386,14 +369,14 @@ class Stage:
         self.proxies.append(Proxy(self.kernel, self.redis.port))
         return self.proxies[-1]
 
-    def client(self, node: Chatsrv) -> Client:
+    def client(self, node: RunningNode) -> Talker:
         """A client that has been greeted, and so hears everything from now on."""
         client = self.enter(node)
         self.until(lambda: client.heard)
         return client
 
-    def enter(self, node: Chatsrv) -> Client:
-        self.clients.append(Client(self.kernel, f"client{len(self.clients)}", node.port))
+    def enter(self, node: RunningNode) -> Talker:
+        self.clients.append(Talker(self.kernel, f"client{len(self.clients)}", node.port))
         return self.clients[-1]
 
     def run(self, *coroutines: Coroutine[Any], timeout: float = 40) -> None:
@@ -422,7 +405,7 @@ class Stage:
         ends = [f"<{client.name} {client.said - 1}>".encode() for client in there if client.said]
         return all(end in client.heard for client in there for end in ends)
 
-    def streams(self) -> dict[str, Stream]:
+    def streams(self) -> dict[str, Hearing]:
         return {client.name: client.stream() for client in self.clients}
 
     def close(self) -> None:

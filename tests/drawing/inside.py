@@ -9,7 +9,7 @@ import socket
 from contextlib import AbstractContextManager
 from typing import Any, Callable
 
-from timeless import World
+from timeless import Timeless
 
 from chat.server.flags import Options
 from chat.server.journal import Journal
@@ -22,7 +22,7 @@ class Inside(AbstractContextManager["Inside"]):
     """`people` are the clients' sockets, by name."""
 
     def __init__(self, kernel: Callable[[Any, Callable[[], float]], Kernel] = Kernel, **options: Any) -> None:
-        self.world = World()
+        self.world = Timeless()
         self.kernel = kernel(self.world, self.world.clock)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)

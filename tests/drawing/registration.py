@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from timeless import World
+from timeless import Timeless
 
 from loop import Kernel, recv, send
 from loop.poller import READ, WRITE
@@ -24,7 +24,7 @@ ROWS = {READERS: "wants to read", WRITERS: "wants to write", READY: "can run", A
 class ArmedKernel(Kernel):
     """A kernel that notes who waits, and its own poller's face: what that is armed for."""
 
-    def __init__(self, world: World, fd: int) -> None:
+    def __init__(self, world: Timeless, fd: int) -> None:
         super().__init__(self, world.clock)  # type: ignore[arg-type]
         self.world, self.fd = world, fd
         self.armed = 0
@@ -67,7 +67,7 @@ def words(want: int) -> str:
 
 def run() -> list[Moment]:
     """Let one task read a socket and another write to it, whose buffer is full; then something arrives."""
-    world = World()
+    world = Timeless()
     near, far = socket.socketpair()
     near.setblocking(False)
     far.setblocking(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from timeless import World
+from timeless import Timeless
 
 from loop import Kernel, WaitQueue, recv, sleep
 from loop.traps import Park, Sleep
@@ -60,7 +60,7 @@ class PlacesKernel(Kernel):
 
 def run() -> list[Moment]:
     """Let four tasks come to their waits, let two messages arrive and time pass, and watch one turn."""
-    world = World()
+    world = Timeless()
     kernel = PlacesKernel(world, world.clock)
     kernel.moments = []
     news = WaitQueue()

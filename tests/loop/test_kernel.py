@@ -1,6 +1,6 @@
 """The kernel: one test for each scheduler hazard (16 is in test_poller.py), then what a task may count on.
 
-Sockets are real, time is not: see World.
+Sockets are real, time is not: see Timeless.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pairs import Pair, fill
-from timeless import World
+from timeless import Timeless
 
 import loop.poller
 from loop import (
@@ -110,7 +110,7 @@ def test_hazard_01_a_reused_descriptor_number_wakes_the_right_task(kernel: Kerne
 
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="only epoll keeps what its number no longer stands for")
 def test_hazard_02_a_registration_that_outlives_its_descriptor_costs_one_report(
-    kernel: Kernel, world: World, pair: Pair
+    kernel: Kernel, world: Timeless, pair: Pair
 ) -> None:
     near, far = pair
     with near.dup():
@@ -122,7 +122,7 @@ def test_hazard_02_a_registration_that_outlives_its_descriptor_costs_one_report(
         assert world.reports == 1
 
 
-def test_hazard_02_closing_leaves_no_registration_behind(kernel: Kernel, world: World, pair: Pair) -> None:
+def test_hazard_02_closing_leaves_no_registration_behind(kernel: Kernel, world: Timeless, pair: Pair) -> None:
     near, far = pair
     with near.dup():
         waiter = kernel.spawn(note([], recv(near, 100)))
@@ -657,7 +657,7 @@ def test_a_socket_is_closed_even_if_the_system_complains(kernel: Kernel) -> None
     assert (seen, sock.fileno()) == ([Closed], -1)
 
 
-class Refusing(World):
+class Refusing(Timeless):
     """Fails to arm `refused` times, for `trouble`."""
 
     refused = 0
@@ -719,7 +719,7 @@ def test_nobody_waits_on_unarmed(refusing: Refusing, pair: Pair, by: str, troubl
     assert not kernel.readers and not kernel.writers
 
 
-def test_time_that_the_program_stood_still_counts_against_nobody(kernel: Kernel, world: World, pair: Pair) -> None:
+def test_time_that_the_program_stood_still_counts_against_nobody(kernel: Kernel, world: Timeless, pair: Pair) -> None:
     """Stopped in a poll, the process finds its time over and says that nothing is ready. Something is."""
     near, far = pair
     seen: list[Any] = []
@@ -767,7 +767,7 @@ def test_a_stopped_process_takes_nobody_for_silent() -> None:
 
 
 def test_a_long_step_makes_nobody_silent_however_many_speak(
-    kernel: Kernel, world: World, monkeypatch: pytest.MonkeyPatch
+    kernel: Kernel, world: Timeless, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One call to the system reports so and so many, and time is over for the others, too."""
     monkeypatch.setattr(loop.poller, "MOST", 3)
@@ -968,7 +968,7 @@ def test_join_tells_how_a_task_ended(kernel: Kernel, capfd: pytest.CaptureFixtur
     assert late == ["returned", "failed", "cancelled"]
 
 
-def test_join_has_a_timeout_and_the_task_goes_on(kernel: Kernel, world: World) -> None:
+def test_join_has_a_timeout_and_the_task_goes_on(kernel: Kernel, world: Timeless) -> None:
     seen: list[Any] = []
     task = kernel.spawn(sleep(10))
     waiter = kernel.spawn(note(seen, join(task, timeout=3)))
@@ -1115,7 +1115,7 @@ def test_a_task_may_drop_others_of_its_turn_but_not_itself(kernel: Kernel) -> No
 # Time.
 
 
-def test_the_next_turn_costs_no_timer(kernel: Kernel, world: World) -> None:
+def test_the_next_turn_costs_no_timer(kernel: Kernel, world: Timeless) -> None:
     turns: list[int] = []
 
     def counter() -> Coroutine[None]:
@@ -1139,7 +1139,7 @@ def test_a_task_that_waits_for_the_next_turn_can_be_cancelled(kernel: Kernel) ->
     assert task.outcome == "cancelled"
 
 
-def test_timers_go_off_in_order_and_never_early(kernel: Kernel, world: World) -> None:
+def test_timers_go_off_in_order_and_never_early(kernel: Kernel, world: Timeless) -> None:
     woken: list[tuple[float, float]] = []
 
     def sleeper(seconds: float) -> Coroutine[None]:
@@ -1177,7 +1177,7 @@ def test_a_timeout_that_was_not_reached_does_not_go_off_later(kernel: Kernel, pa
     assert (seen[1], task.outcome) == (None, "returned")
 
 
-def test_a_timeout_that_was_not_reached_does_not_end_a_later_wait(kernel: Kernel, world: World) -> None:
+def test_a_timeout_that_was_not_reached_does_not_end_a_later_wait(kernel: Kernel, world: Timeless) -> None:
     """Also if somebody else keeps the kernel busy when it would have gone off."""
     queue = WaitQueue()
     seen: list[Any] = []
@@ -1200,7 +1200,7 @@ def test_a_timeout_that_was_not_reached_does_not_end_a_later_wait(kernel: Kernel
     assert seen == [TimedOut, 1008]
 
 
-def test_a_timeout_that_was_not_reached_wakes_no_idle_kernel(kernel: Kernel, world: World) -> None:
+def test_a_timeout_that_was_not_reached_wakes_no_idle_kernel(kernel: Kernel, world: Timeless) -> None:
     queue = WaitQueue()
     for seconds in (5, 7, 9):
         kernel.spawn(queue.wait(timeout=seconds))
@@ -1210,7 +1210,7 @@ def test_a_timeout_that_was_not_reached_wakes_no_idle_kernel(kernel: Kernel, wor
     assert world.calls == ["poll"] * 4  # for those that wait, for those that are woken, for 100 seconds, and to be sure
 
 
-def test_a_timeout_leaves_the_descriptor(kernel: Kernel, world: World, pair: Pair) -> None:
+def test_a_timeout_leaves_the_descriptor(kernel: Kernel, world: Timeless, pair: Pair) -> None:
     near, far = pair
     seen: list[Any] = []
 
@@ -1227,7 +1227,7 @@ def test_a_timeout_leaves_the_descriptor(kernel: Kernel, world: World, pair: Pai
     assert seen == [TimedOut, 1005, b"later"]
 
 
-def test_a_task_that_waits_again_and_again_does_not_pile_up_timers(kernel: Kernel, world: World) -> None:
+def test_a_task_that_waits_again_and_again_does_not_pile_up_timers(kernel: Kernel, world: Timeless) -> None:
     queue = WaitQueue()
     seen: list[Any] = []
 
@@ -1387,7 +1387,7 @@ def test_a_waiter_whose_time_runs_out_leaves_the_queue(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("by", ["readiness", "time"])
 def test_whom_the_world_wakes_runs_before_whom_a_task_has_woken(
-    kernel: Kernel, world: World, pair: Pair, another_pair: Pair, by: str
+    kernel: Kernel, world: Timeless, pair: Pair, another_pair: Pair, by: str
 ) -> None:
     """So the server's one writer finds all that a turn's readers have brought, and sends it in one piece."""
     near, far = pair
@@ -1419,7 +1419,7 @@ def test_whom_the_world_wakes_runs_before_whom_a_task_has_woken(
     assert steps == ["woken by the world", "woken by a task"]
 
 
-def test_an_idle_turn_makes_one_system_call(kernel: Kernel, world: World) -> None:
+def test_an_idle_turn_makes_one_system_call(kernel: Kernel, world: Timeless) -> None:
     pairs = [socket.socketpair() for _ in range(50)]
     for near, far in pairs:
         kernel.spawn(recv(near, 100, timeout=3600))
@@ -1435,7 +1435,7 @@ def test_an_idle_turn_makes_one_system_call(kernel: Kernel, world: World) -> Non
         kernel.close(far)
 
 
-def test_a_message_costs_one_call_to_wait_for_it(kernel: Kernel, world: World, pair: Pair) -> None:
+def test_a_message_costs_one_call_to_wait_for_it(kernel: Kernel, world: Timeless, pair: Pair) -> None:
     near, far = pair
 
     def reader() -> Coroutine[None]:
@@ -1489,7 +1489,7 @@ def test_stop_makes_run_return_after_the_turn(kernel: Kernel) -> None:
     assert steps == ["the turn is finished", "stops goes on"]
 
 
-def test_stop_before_run_makes_it_return_at_once(kernel: Kernel, world: World) -> None:
+def test_stop_before_run_makes_it_return_at_once(kernel: Kernel, world: Timeless) -> None:
     task = kernel.spawn(sleep(1))
     kernel.stop()
     kernel.run()
@@ -1498,7 +1498,7 @@ def test_stop_before_run_makes_it_return_at_once(kernel: Kernel, world: World) -
     assert task.outcome == "returned"
 
 
-def test_running_without_tasks_returns_at_once(kernel: Kernel, world: World) -> None:
+def test_running_without_tasks_returns_at_once(kernel: Kernel, world: Timeless) -> None:
     kernel.run()
     assert world.calls == []
 
@@ -1507,7 +1507,7 @@ def test_both_directions_may_be_reported_apart() -> None:
     """As kqueue does: for each direction one report, in one poll."""
     reports: list[list[tuple[int, int]]] = [[], [(5, READ), (5, WRITE)]]
 
-    class Scripted(World):
+    class Scripted(Timeless):
         def arm(self, fd: int, want: int) -> None:
             pass
 

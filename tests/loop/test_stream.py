@@ -1,4 +1,4 @@
-"""System calls as coroutines, on real sockets and pipes. Time is not real: see World."""
+"""System calls as coroutines, on real sockets and pipes. Time is not real: see Timeless."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from pairs import Pair, fill
-from timeless import World
+from timeless import Timeless
 
 import loop.stream
 from loop import (
@@ -167,7 +167,7 @@ def test_connect_refused(kernel: Kernel) -> None:
             result(kernel, connect(sock, nobody.getsockname(), timeout=5))
 
 
-def test_connect_has_a_timeout(kernel: Kernel, world: World, pair: Pair) -> None:
+def test_connect_has_a_timeout(kernel: Kernel, world: Timeless, pair: Pair) -> None:
     class Slow(socket.socket):
         def connect_ex(self, address: object) -> int:
             return errno.EINPROGRESS
@@ -251,7 +251,7 @@ def test_recv_raises_what_went_wrong(kernel: Kernel) -> None:
                 result(kernel, recv(near, 100, timeout=5))
 
 
-def test_recv_has_a_timeout(kernel: Kernel, world: World, pair: Pair) -> None:
+def test_recv_has_a_timeout(kernel: Kernel, world: Timeless, pair: Pair) -> None:
     with pytest.raises(TimedOut):
         result(kernel, recv(pair[0], 100, timeout=5))
     assert world.now == 1005
@@ -316,14 +316,16 @@ def test_send_raises_what_went_wrong(kernel: Kernel, pair: Pair) -> None:
         result(kernel, send(near, b"x"))
 
 
-def test_send_to_a_peer_that_takes_nothing_times_out(kernel: Kernel, world: World, pair: Pair) -> None:
+def test_send_to_a_peer_that_takes_nothing_times_out(kernel: Kernel, world: Timeless, pair: Pair) -> None:
     near, _ = pair
     with pytest.raises(TimedOut):
         result(kernel, send(near, bytes(2_000_000), timeout=5))
     assert world.now == 1005
 
 
-def test_the_timeout_of_send_runs_anew_when_the_peer_takes_something(kernel: Kernel, world: World, pair: Pair) -> None:
+def test_the_timeout_of_send_runs_anew_when_the_peer_takes_something(
+    kernel: Kernel, world: Timeless, pair: Pair
+) -> None:
     near, far = pair
     size = 2_000_000
 
@@ -503,7 +505,7 @@ def test_readable_takes_nothing(kernel: Kernel, pair: Pair) -> None:
 
 @pytest.mark.parametrize("wait", [readable, writable])
 def test_readable_and_writable_have_a_timeout(
-    kernel: Kernel, world: World, pair: Pair, wait: Callable[..., Coroutine[None]]
+    kernel: Kernel, world: Timeless, pair: Pair, wait: Callable[..., Coroutine[None]]
 ) -> None:
     fill(pair[0])
     with pytest.raises(TimedOut):
@@ -511,7 +513,7 @@ def test_readable_and_writable_have_a_timeout(
     assert world.now == 1005
 
 
-def test_sleep_takes_its_time_and_no_more(kernel: Kernel, world: World) -> None:
+def test_sleep_takes_its_time_and_no_more(kernel: Kernel, world: Timeless) -> None:
     result(kernel, sleep(2.5))
     assert world.now == 1002.5
     result(kernel, sleep(0))

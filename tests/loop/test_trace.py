@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from chatting import PATIENCE, ROOT, Start, eventually
 from pairs import Pair
-from timeless import World
+from timeless import Timeless
 
 from loop import WaitQueue, recv, send, sleep
 from loop.trace import TracedKernel
@@ -80,11 +80,11 @@ def arrows(events: list[Event]) -> list[tuple[str, str, str]]:
 
 
 @pytest.fixture
-def traced(world: World) -> TracedKernel:
+def traced(world: Timeless) -> TracedKernel:
     return TracedKernel(world, world.clock)
 
 
-def test_steps_waits_and_what_woke_whom(traced: TracedKernel, world: World, pair: Pair) -> None:
+def test_steps_waits_and_what_woke_whom(traced: TracedKernel, world: Timeless, pair: Pair) -> None:
     near, far = pair
     queue = WaitQueue()
 
@@ -128,7 +128,7 @@ def test_steps_waits_and_what_woke_whom(traced: TracedKernel, world: World, pair
     assert read["stack"].count(" > ") == 1 and "stream.py:" in read["at"]
 
 
-def test_what_has_not_ended_is_drawn_up_to_now(traced: TracedKernel, world: World) -> None:
+def test_what_has_not_ended_is_drawn_up_to_now(traced: TracedKernel, world: Timeless) -> None:
     def coroutine() -> Coroutine[None]:
         yield from sleep(10)
 
@@ -153,7 +153,7 @@ def test_counters(traced: TracedKernel) -> None:
     assert drawn == [("ready tasks", 2), ("members", 0), ("members", 1), ("members", 2)]
 
 
-def test_the_last_steps_are_kept_and_the_last_seconds_written(world: World, tmp_path: Path) -> None:
+def test_the_last_steps_are_kept_and_the_last_seconds_written(world: Timeless, tmp_path: Path) -> None:
     traced = TracedKernel(world, world.clock, most=100)
 
     def ticker() -> Coroutine[None]:

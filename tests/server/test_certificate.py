@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from certificates import Authority, SecureClient
 from chatting import GREETING, HERE, PREFIX, ROOT, SMALL, Chatsrv, Client, Start, eventually
-from timeless import World
+from timeless import Timeless
 from wires import House
 
 from chat.handlers.chat import chat
@@ -379,7 +379,7 @@ def test_one_that_asks_for_new_keys_and_does_not_read_is_sent_away(
         while True:
             yield from sleep(0.001)
 
-    here = House(Kernel(), World(), tmp_path / "journal", chat, Options(), Certificate(authority.issue()).wire)
+    here = House(Kernel(), Timeless(), tmp_path / "journal", chat, Options(), Certificate(authority.issue()).wire)
     here.kernel.spawn(tick())
     between = OneWay(here.boxed.getsockname()[1])
     client = s_client("-tls1_3", "-CAfile", authority.file, "-connect", f"{HERE}:{between.port}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from chatting import Start
-from timeless import World
+from timeless import Timeless
 
 import chat.server.journal
 from chat.server.journal import Journal
@@ -95,7 +95,7 @@ def test_lines_that_are_left_out_are_counted_however_often_writing_fails(kernel:
 
 @pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOSPC])
 def test_a_system_that_cannot_tell_when_there_is_room_costs_no_line(
-    kernel: Kernel, world: World, output: Sink, monkeypatch: pytest.MonkeyPatch, number: int
+    kernel: Kernel, world: Timeless, output: Sink, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     arm = world.arm
     failures = [OSError(number, os.strerror(number)) for _ in range(3)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cluster.oracle import Message, Stream, check_together, check_whole
+from cluster.oracle import Hearing, Message, check_together, check_whole
 
 import chat.server.cluster.follow
 import chat.server.cluster.link
@@ -29,7 +29,7 @@ YEAR_2025 = 1735689600.0  # Redis's ids have the time in them
 SETTLED = 2 * SILENCE + PAUSES[1] + 3  # seconds after which everybody knows everything
 
 
-class Track(Stream):
+class Track(Hearing):
     """What one node has read of one stream, from when it began to follow it to when it left it alone."""
 
     def __init__(self, shared: Shared, node: str, stream: str) -> None:

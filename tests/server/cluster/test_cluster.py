@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from chatting import HERE, PATIENCE, ROOT
 from cluster import real
 from cluster.oracle import check, check_losses
 from cluster.real import Redis, Stage, run_chatsrv
@@ -86,7 +87,7 @@ def test_whatever_happens(stage: Stage) -> None:
     stage.until(lambda: all(client.heard for client in stage.clients))
     talking = True
 
-    def talk(client: real.Client) -> Coroutine[None]:
+    def talk(client: real.Talker) -> Coroutine[None]:
         while talking and not client.ended:
             yield from client.say(chance.choice([1, 1, 1, 20]), chance.choice([0, 0, 100]))
             yield from sleep(chance.uniform(0, 0.2))
@@ -202,7 +203,7 @@ def test_deleted(stage: Stage) -> None:
     clients = [stage.client(stage.node()) for _ in range(3)]
     flushed = 0
 
-    def talk(client: real.Client) -> Coroutine[None]:
+    def talk(client: real.Talker) -> Coroutine[None]:
         while flushed < 2:
             yield from client.say()
             yield from sleep(0.01)
@@ -255,7 +256,7 @@ def test_flood_while_redis_is_away(stage: Stage) -> None:
     [
         ("CONFIG SET requirepass secret", "NOAUTH Authentication required.", "CONFIG SET requirepass"),
         ("CONFIG SET maxmemory 1", "OOM command not allowed", "CONFIG SET maxmemory 0"),
-        (f"REPLICAOF {real.HERE} 1", "is a read-only copy of another Redis", "REPLICAOF NO ONE"),
+        (f"REPLICAOF {HERE} 1", "is a read-only copy of another Redis", "REPLICAOF NO ONE"),
         ("SET chat text", "WRONGTYPE Operation against a key holding the wrong kind of value", "DEL chat"),
     ],
 )
@@ -288,7 +289,7 @@ def test_sockets_killed(stage: Stage) -> None:
 def test_password_and_database(stage: Stage) -> None:
     stage.redis.ask("CONFIG", "SET", "requirepass", "p@ss")
     stage.redis.hang_up()
-    url = f"redis://:p%40ss@{real.HERE}:{stage.redis.port}/5?stream=talk"
+    url = f"redis://:p%40ss@{HERE}:{stage.redis.port}/5?stream=talk"
     node = stage.node(url)
     client = stage.client(node)
     stage.run(client.say())
@@ -316,7 +317,7 @@ def test_a_redis_that_will_not_do(tmp_path: Path) -> None:
         redis.ask("SET", "chat", "text")
         refused = run_chatsrv("--cluster", redis.url())
         assert (refused.returncode, refused.stderr.count("\n")) == (1, 1) and "WRONGTYPE" in refused.stderr
-        redis.ask("REPLICAOF", real.HERE, 1)
+        redis.ask("REPLICAOF", HERE, 1)
         refused = run_chatsrv("--cluster", redis.url())
         assert (refused.returncode, refused.stderr.count("\n")) == (1, 1) and "read-only" in refused.stderr
     finally:
@@ -340,7 +341,7 @@ def test_without_hiredis(tmp_path: Path, found: str) -> None:
     assert refused.returncode == 1
     assert refused.stderr == "chatsrv: --cluster needs hiredis: pip install 'hiredis>=3'\n"
     code = "import sys; import chat.server.main; assert not {'hiredis', 'chat.server.cluster.node'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=real.ROOT, timeout=real.PATIENCE)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=PATIENCE)
 
 
 def test_share_port(stage: Stage) -> None:
@@ -364,7 +365,7 @@ def test_the_dead_do_not_stay_while_nobody_is_read(stage: Stage) -> None:
         stage.client(node)
     stage.redis.kill()
     stage.until(lambda: all(b"out of reach" in client.heard for client in stage.clients))
-    guests = [socket.create_connection((real.HERE, node.port), timeout=real.PATIENCE) for _ in range(50)]
+    guests = [socket.create_connection((HERE, node.port), timeout=PATIENCE) for _ in range(50)]
     floods = [stage.kernel.spawn(client.chatter(20, 0, 200, 500)) for client in stage.clients]
     used = -1.0
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 import time
 
-from cluster.real import HERE, PATIENCE, Client, Stage
+from chatting import HERE, PATIENCE
+from cluster.real import Stage, Talker
 
 UNIT = 10.0  # seconds: half of TimeoutStopSec in README's unit, after which systemd kills
 
 
-def away(stage: Stage, *flags: str) -> Client:
+def away(stage: Stage, *flags: str) -> Talker:
     """Redis has gone, and the only client of the only node has said something since."""
     node = stage.node("", *flags)
     client = stage.client(node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.real import Client, Stage
+from cluster.real import Stage, Talker
 
 from loop import sleep
 
@@ -43,11 +43,11 @@ def test_publish_then_tell(stage: Stage, tmp_path: Path) -> None:
     assert not {"not for you", "nor this"} & set(other.lines())
 
 
-def own(client: Client, *beginnings: str) -> list[str]:
+def own(client: Talker, *beginnings: str) -> list[str]:
     return [line for line in client.lines() if line.startswith((client.name, "done", *beginnings))]
 
 
-def said_and_done(client: Client) -> list[str]:
+def said_and_done(client: Talker) -> list[str]:
     return [line for number in range(10) for line in (f"{client.name} {number}", f"done {client.name} {number}")]
 
 

@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from chatting import HERE
 from cluster.oracle import check, check_losses
-from cluster.real import HERE, Client, Proxy, Redis, Stage
+from cluster.real import Proxy, Redis, Stage, Talker
 
 from loop import sleep
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 TOP = 18446744073709551615
 
 
-def two_nodes(stage: Stage) -> tuple[Proxy, Client, Client]:
+def two_nodes(stage: Stage) -> tuple[Proxy, Talker, Talker]:
     """One reaches Redis through a proxy; a client on each, the one behind the proxy first. They have talked."""
     proxy = stage.proxy()
     stage.run(stage.soon(proxy.url()))
@@ -29,7 +30,7 @@ def two_nodes(stage: Stage) -> tuple[Proxy, Client, Client]:
     return proxy, one, other
 
 
-def one_by_one(stage: Stage, *clients: Client) -> None:
+def one_by_one(stage: Stage, *clients: Talker) -> None:
     """Each says something and hears it, an entry each."""
     for client in clients:
         stage.run(client.say())
@@ -120,7 +121,7 @@ def test_flushed_no_number_is_made_up(stage: Stage) -> None:
 
 
 def all_talk(stage: Stage, until: list[bool]) -> None:
-    def talk(client: Client) -> Coroutine[None]:
+    def talk(client: Talker) -> Coroutine[None]:
         while not until:
             yield from client.say()
             yield from sleep(0.01)

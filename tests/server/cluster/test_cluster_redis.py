@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from cluster import hiredis, real
+from chatting import HERE, PATIENCE
+from cluster import hiredis
 from cluster.real import Redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -61,7 +62,7 @@ class Asker:
 
 class RealAsker(Asker):
     def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection((real.HERE, port), timeout=real.PATIENCE)
+        self.sock = socket.create_connection((HERE, port), timeout=PATIENCE)
         self.reader = hiredis.Reader(notEnoughData=Ellipsis)
 
     def send(self, *command: Any) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
-from chatting import PATIENCE, PREFIX, ROOT, Start
-from cluster.real import HERE, Redis, Sentinel, eventually, free_port
+from chatting import HERE, PATIENCE, PREFIX, ROOT, Start, eventually, free_port
+from cluster.real import Redis, Sentinel
 
 
 @pytest.fixture

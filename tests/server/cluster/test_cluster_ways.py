@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from chatting import HERE, ROOT, free_port
 from cluster.oracle import check
-from cluster.real import HERE, ROOT, Client, Redis, Sentinel, Stage, free_port, run_chatsrv
+from cluster.real import Redis, Sentinel, Stage, Talker, run_chatsrv
 
 TOP = "18446744073709551615"
 
@@ -23,7 +24,7 @@ def used(redis: Redis) -> set[str]:
     return set(re.findall(r"cmdstat_(\w+)", redis.ask("INFO", "commandstats").decode()))
 
 
-def heard(client: Client, text: str) -> bool:
+def heard(client: Talker, text: str) -> bool:
     return client.lines()[-1].endswith(f": {text}")
 
 

@@ -10,7 +10,7 @@ from typing import Optional
 
 import pytest
 from cluster.calm import CalmWorld, Node
-from cluster.oracle import Stream, check, check_losses
+from cluster.oracle import Hearing, check, check_losses
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from simulation.lines import Line
@@ -26,8 +26,8 @@ from chat.server.cluster.wire import TIMEOUT
 Budget = tuple[Optional[int], Optional[int]]
 
 
-def streams(nodes: list[Node]) -> dict[str, Stream]:
-    return {f"node {number}": Stream(node.listen()) for number, node in enumerate(nodes)}
+def streams(nodes: list[Node]) -> dict[str, Hearing]:
+    return {f"node {number}": Hearing(node.listen()) for number, node in enumerate(nodes)}
 
 
 def talk(world: CalmWorld, nodes: list[Node], rounds: int = 3) -> int:

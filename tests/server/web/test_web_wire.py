@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from timeless import World
+from timeless import Timeless
 from wires import House, Peer
 
 pytest.importorskip("websockets", reason="websockets is not installed")
@@ -29,7 +29,7 @@ PONG = b"\x8a\x80\0\0\0\0"
 
 
 @pytest.fixture
-def here(kernel: Kernel, world: World, tmp_path: Path) -> Iterator[House]:
+def here(kernel: Kernel, world: Timeless, tmp_path: Path) -> Iterator[House]:
     options = Options()
     vars(options).update(prefix=False, max_clients=100)
     house = House(kernel, world, tmp_path / "journal", chat, options, partial(BrowserWire, Door([])))
