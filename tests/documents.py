@@ -1,4 +1,4 @@
-"""README.md, NOTES.md and SOLUTIONS.md as the tests see them: their fenced blocks, sections and programs."""
+"""README.md, NOTES.md and their further pages as the tests see them: their fenced blocks, sections and programs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from chatting import ROOT
 
-TEXT = {name: (ROOT / name).read_text() for name in ("README.md", "NOTES.md", "SOLUTIONS.md")}
+TEXT = {name: (ROOT / name).read_text() for name in ("README.md", "NOTES.md", "SOLUTIONS.md", "CLUSTER.md")}
 KINDS = ("python", "pycon", "sh", "console", "diff", "text", "ini")
 
 

@@ -1,4 +1,4 @@
-"""README.md, NOTES.md and SOLUTIONS.md: what they show is run, what they name exists.
+"""README.md, NOTES.md and their further pages: what they show is run, what they name exists.
 
 Each fenced block says by its language what happens to it here: `python` is a program, whose name is in its first line
 (README.md's is a handler); `python FILE` an excerpt from that file; `pycon` a session with the interpreter; `sh` is

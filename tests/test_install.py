@@ -102,6 +102,7 @@ def test_an_sdist_holds_the_project(dist: Path) -> None:
         "README.md",
         "NOTES.md",
         "SOLUTIONS.md",
+        "CLUSTER.md",
         ".ci/run",
     }
     assert not [name for name in names if ".venv" in name or name.endswith(".pyc")]
