@@ -404,7 +404,7 @@ class Member(chat.server.member.Member):
         return len(ear.should) - ear.answered + pieces * chat.server.outbox.OVERHEAD
 
     def be_held(self) -> Coroutine[None]:
-        self.ear.was_held = True
+        self.ear.was_held = self.ear.was_held or self.hub.pace.held or self.overfed
         return super().be_held()
 
     def drain(self, timeout: float | None) -> Coroutine[None]:
