@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 from chatting import ROOT
 
-TEXT = {name: (ROOT / name).read_text() for name in ("README.md", "NOTES.md", "SOLUTIONS.md", "CLUSTER.md")}
+TEXT = {
+    name: (ROOT / name).read_text()
+    for name in ("README.md", "NOTES.md", "tests/solutions.md", "chat/server/cluster/README.md")
+}
 KINDS = ("python", "pycon", "sh", "console", "diff", "text", "ini")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import doctest
 import re
+import subprocess
 
 import pytest
 from chatting import ROOT
@@ -58,12 +59,20 @@ def test_every_file_and_function_named_exists(document: str) -> None:
             body = found[0].body
 
 
+def test_the_top_level_has_nothing_else() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    names = {name.partition("/")[0] for name in listed.stdout.splitlines() if not name.startswith(".")}
+    programs = {"chatsrv", "chatclient", "test.py", "Makefile", "pyproject.toml"}
+    assert names <= {*programs, "README.md", "NOTES.md", "loop", "chat", "tests"}
+
+
 @pytest.mark.parametrize("document", TEXT)
 def test_links_lead_somewhere(document: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", TEXT[document]):
         path, _, place = target.partition("#")
         if not target.startswith("https://"):
-            assert (ROOT / path).exists(), target
-            headings = re.findall(r"^#+ (.*)$", TEXT[path or document], re.MULTILINE) if place else []
+            file = (ROOT / document).parent / path if path else ROOT / document
+            assert file.exists(), target
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE) if place else []
             places = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
             assert not place or place in places, target

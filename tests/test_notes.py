@@ -1,4 +1,4 @@
-"""NOTES.md, after the ladder: the exercises with SOLUTIONS.md, and what the text says of the code."""
+"""NOTES.md, after the ladder: the exercises with solutions.md, and what the text says of the code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def test_programs_print_what_they_say(tmp_path: Path) -> None:
     save_programs(tmp_path)
     for block in BLOCKS:
-        if block.document == "SOLUTIONS.md" and block.kind == "console":
+        if block.document == "tests/solutions.md" and block.kind == "console":
             for command, output in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block.text, re.MULTILINE):
                 program, *arguments = shlex.split(command)
                 assert program == "python3"

@@ -415,7 +415,7 @@ def test_no_false_alarm_in_the_handlers_that_come_with_it(
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("document", ["README.md", "NOTES.md", "SOLUTIONS.md"])
+@pytest.mark.parametrize("document", ["README.md", "NOTES.md", "tests/solutions.md"])
 def test_no_false_alarm_in_what_the_documents_show(write: Callable[..., Path], document: str) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
     assert blocks

@@ -30,7 +30,7 @@ def heard(client: Talker, text: str) -> bool:
 
 def test_the_rights_that_the_page_names(stage: Stage) -> None:
     """They suffice, and none of them is idle: rooms, silence, and somebody who uses up the ids."""
-    (line,) = re.findall(r"^ACL SETUSER .*$", (ROOT / "CLUSTER.md").read_text(), re.MULTILINE)
+    (line,) = re.findall(r"^ACL SETUSER .*$", (ROOT / "chat/server/cluster/README.md").read_text(), re.MULTILINE)
     assert stage.redis.ask(*line.replace("PASSWORD", "p@ss").split()) == b"OK"
     stage.redis.ask("SELECT", 5)
     stage.redis.ask("CONFIG", "RESETSTAT")
