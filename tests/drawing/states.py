@@ -19,7 +19,7 @@ WORDS = {
     NEW: ("nothing is sent to it yet",),
     APART: ("something is due to it alone:", "spread() sends it that"),
     TOGETHER: ("it has caught up: spread() sends", "all of these the same bytes"),
-    BEHIND: ("it takes nothing for now:", "deliver() waits for room"),
+    BEHIND: ("it takes nothing for now:", "deliver() waits for space"),
     OVER: ("nothing is sent to it any more",),
 }
 # Where an arrow begins, bends, and ends, and where its words stand: at an x, and at the y of the first line.
