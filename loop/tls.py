@@ -132,8 +132,8 @@ class TLS:
     def begin(self, left: Callable[[], float | None]) -> Coroutine[None]:
         """COROUTINE. The handshake. Raises Broken, or another OSError, or TimedOut.
 
-        `left()` is each wait's timeout; see countdown(). What the peer should know of a failure was sent then, as far
-        as it could be.
+        `left()` is each wait's timeout; see countdown(). If it fails, what the peer should know has been sent, if that
+        was possible.
         """
         done = False
         while True:
@@ -196,12 +196,12 @@ class TLS:
             self.kept = memoryview(data)[sent:] if sent < len(data) else b""
 
     def try_to_flush(self) -> None:
-        """Send what is unsent, as far as that is possible: why it is not, the next send() will say."""
+        """Send what is unsent, as far as that is possible. If it fails, the next send() raises the error."""
         try:
             self.flush()
         except BlockingIOError:
             pass
-        except OSError as error:  # which the system tells but once
+        except OSError as error:  # the system reports it only once
             self.lost = error.args
 
     def recv(self, most: int) -> bytes:
@@ -211,7 +211,7 @@ class TLS:
         """
         if not self.pending:
             data = self.socket.recv(most)
-            if not data and self.lost:  # no end of the stream: the connection has failed, and the send was told so
+            if not data and self.lost:  # not the end of the stream: the connection has failed, and a send got that error
                 raise OSError(*self.lost)
             self.incoming.write(data)
             self.ended = self.cut = not data  # after a close_notify, it would be `pending`

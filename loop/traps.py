@@ -57,7 +57,7 @@ class Park:
     def __init__(self, tasks: dict[Task, None], timeout: float | None = None) -> None:
         self.tasks = tasks
         self.timeout = timeout
-        self.woken = False  # WaitQueue.wake sets this; it finds this trap as the `trap` of a task that waits
+        self.woken = False  # WaitQueue.wake sets this, in the `trap` of the task that it wakes
 
 
 def guess(trap: object) -> str:

@@ -20,7 +20,7 @@ class WaitQueue:
     __slots__ = ("tasks",)
 
     def __init__(self) -> None:
-        self.tasks: OrderedDict[Task, None] = OrderedDict()  # finds its first fast; a dict walks past removed ones
+        self.tasks: OrderedDict[Task, None] = OrderedDict()  # a dict would take long to find its first, after others that were removed
 
     def wait(self, timeout: float | None = None) -> Coroutine[None]:
         """COROUTINE. Returns once woken; raises TimedOut after `timeout` seconds (None: never).
@@ -44,7 +44,7 @@ class WaitQueue:
     def wake_all(self) -> None:
         """Wake all tasks that wait here now."""
         for task in list(self.tasks):
-            task.wake()  # not `woken`: there is no other task to hand this wake-up on to
+            task.wake()  # `woken` stays False: as all are woken, nobody needs this wake-up instead
 
 
 def join(task: Task, timeout: float | None = None) -> Coroutine[str]:

@@ -68,7 +68,7 @@ def see_off(member: Member) -> Coroutine[None]:
             try:
                 yield from member.drain(left())
             except TimedOut:
-                if member.sending != OVER:  # else the last of it was sent in the very turn in which the time ran out
+                if member.sending != OVER:  # else the last of it was sent in the turn in which the time ran out
                     raise
         if member.failure:
             return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Overdue:
-    """Makes them end: `drop` removes a member whose handler did not end when it was cancelled."""
+    """Makes such handlers end. `drop` removes a member whose handler did not end when it was cancelled."""
 
     def __init__(self, kernel: Kernel, drop: Callable[[Member], None]) -> None:
         self.kernel = kernel
