@@ -211,7 +211,7 @@ class TLS:
         """
         if not self.pending:
             data = self.socket.recv(most)
-            if not data and self.lost:  # not the end of the stream: the connection has failed, and a send got that error
+            if not data and self.lost:  # not the end: the connection has failed, and a send got that error
                 raise OSError(*self.lost)
             self.incoming.write(data)
             self.ended = self.cut = not data  # after a close_notify, it would be `pending`
