@@ -181,7 +181,7 @@ class Kernel:
         task.outcome = outcome
         task.error = None
         del self.tasks[task]
-        for joiner in list(task.joiners or ()):
+        for joiner in list(task.joiners) if task.joiners else ():
             joiner.wake()
 
     # Descriptors.

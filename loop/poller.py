@@ -71,10 +71,10 @@ class EpollPoller:
             self.always[fd] = want
 
     def forget(self, fd: int) -> None:
-        self.always.pop(fd, None)
         if fd in self.resting:
             self.resting.remove(fd)  # it reports nothing, even if a duplicate keeps it
             return
+        self.always.pop(fd, None)
         try:
             self.epoll.unregister(fd)
         except (OSError, ValueError):

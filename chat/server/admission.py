@@ -23,19 +23,24 @@ def network(host: str) -> str:
 
 
 class Count:
-    """How many there are: in all, and from each network."""
+    """How many there are: in all and, `by_network`, from each network."""
 
-    def __init__(self) -> None:
+    def __init__(self, by_network: bool) -> None:
         self.all = 0
+        self.by_network = by_network
         self.of: dict[str, int] = {}
 
     def add(self, host: str) -> None:
         self.all += 1
+        if not self.by_network:
+            return
         place = network(host)
         self.of[place] = self.of.get(place, 0) + 1
 
     def remove(self, host: str) -> None:
         self.all -= 1
+        if not self.by_network:
+            return
         place = network(host)
         self.of[place] -= 1
         if not self.of[place]:
@@ -56,8 +61,8 @@ class Admission:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.members = Count()
-        self.shaking = Count()  # those in their handshake
+        self.members = Count(by_network=bool(options.max_per_ip))
+        self.shaking = Count(by_network=True)  # those in their handshake
 
     def refusal(self, host: str) -> str:
         """Why nobody from `host` can become a member now; empty if somebody can."""

@@ -254,8 +254,8 @@ class Server:
         """Close the connection, and take the member off all lists."""
         if member not in self.connections:
             return
-        self.count(member, None)
-        del self.connections[member]
+        if count := self.connections.pop(member):
+            count.remove(member.host)
         reset_unless_complete(member)
         member.depart()
         if member.sending != OVER:
