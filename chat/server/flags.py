@@ -130,6 +130,11 @@ def one_or_two_files(text: str) -> tuple[str, str]:
 def file_and_seconds(text: str) -> tuple[str, float]:
     file, _, number = text.rpartition(",")
     try:
-        return (file, float(number)) if file else (text, float("inf"))
+        seconds = float(number)
     except ValueError:
-        return text, float("inf")  # a file whose name has a comma in it
+        file = ""  # its name has a comma in it
+    if not file:
+        return text, float("inf")
+    if not seconds > 0:
+        raise mistake(f"{number!r} is not a number of seconds")
+    return file, seconds

@@ -33,7 +33,7 @@ def load_handler(where: str) -> tuple[Handler, Start | None]:
     user, if what is named cannot be a handler, or must not be one.
     """
     place, _, name = where.rpartition(":")
-    if not place or not name:
+    if not place or not name or set(place) == {"."}:
         raise ValueError(f"takes FILE_OR_MODULE:FUNCTION, not {where!r}")
     module = load_module(place)
     handler = getattr(module, name, None)

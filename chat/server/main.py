@@ -6,6 +6,7 @@ from loop import Kernel, Signals, Watchdog, complain, vital
 from loop.bare import signal
 from loop.poller import default_poller
 
+from ..escape import harmless
 from ..handlers.chat import chat
 from ..options import occupy_standard_descriptors
 from ..stdout import standard_output
@@ -45,24 +46,20 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         handler, start = find_handler(options.handler)
     except ValueError as error:
-        complain(f"chatsrv: --handler: {error}")
-        return 2
+        return refuse(2, f"--handler: {error}")
     if options.trace:
         try:
             open(options.trace[0], "a").close()
         except OSError as error:
-            complain(f"chatsrv: --trace: cannot write {options.trace[0]}: {why(error)}")
-            return 2
+            return refuse(2, f"--trace: cannot write {options.trace[0] or repr('')}: {why(error)}")
     ports = Ports()
     try:
         ports.open(options)
         return serve(options, ports, handler, start)
     except ValueError as error:
-        complain(f"chatsrv: {error}")
-        return 2
+        return refuse(2, error)
     except CannotListen as error:
-        complain(f"chatsrv: {error}")
-        return 1
+        return refuse(1, error)
     except (OSError, ImportError) as error:
         return cannot_start(error)
     finally:
@@ -71,8 +68,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def cannot_start(error: OSError | ImportError) -> int:
     """Say so; returns the exit status. A module of C code cannot be loaded when there are no descriptors."""
-    complain(f"chatsrv: cannot start: {why(error) if isinstance(error, OSError) else error}")
-    return 1
+    return refuse(1, f"cannot start: {why(error) if isinstance(error, OSError) else error}")
+
+
+def refuse(status: int, why_not: object) -> int:
+    """Say in one line why the server does not start; returns the exit status."""
+    complain(f"chatsrv: {harmless(str(why_not))}")
+    return status
 
 
 def close(*opened: socket.socket | Output | Poller | Signals) -> None:
@@ -135,7 +137,7 @@ def traced(poller: Poller, server: Callable[[], Server], path: str, seconds: flo
 def run(server: Server, signals: Signals, ports: Ports) -> int:
     """Run the server until a signal ends it; returns the exit status."""
     kernel, journal, options = server.kernel, server.journal, server.options
-    if options.cluster and (status := join_cluster(server, options.cluster, options.cluster_wait)):
+    if options.cluster is not None and (status := join_cluster(server, options.cluster, options.cluster_wait)):
         return status
     life = kernel.spawn(server.run(), "server")
     kernel.spawn(vital(lambda: handle_signals(signals, server, ports), "signals"), "signals")
@@ -169,8 +171,7 @@ def join_cluster(server: Server, url: str, wait: bool) -> int:
         status = 1
         join(server.kernel, server.hub, address, wait)
     except ValueError as error:
-        complain(f"chatsrv: {error}")
-        return status
+        return refuse(status, error)
     return 0
 
 

@@ -34,6 +34,10 @@ class Ports:
         """Listen where the flags say. Raises ValueError or CannotListen, with a line for the user."""
         if options.tls_port is not None and options.tls is None:
             raise ValueError("--tls-port needs --tls")
+        if options.web_origin and not options.web:
+            raise ValueError("--web-origin needs --web")
+        if options.cluster_wait and options.cluster is None:
+            raise ValueError("--cluster-wait needs --cluster")
         if options.tls:
             from .certificate import Certificate  # only now: to import ssl takes as long as much of the rest
 
@@ -89,5 +93,5 @@ def warn(options: Options, handed_over: list[socket.socket]) -> None:
         ports = [listener.getsockname()[1] for listener in handed_over]
         if options.host is not None or ("port" in vars(options) and options.port not in (0, *ports)):
             complain("chatsrv: --host and --port are ignored: the listening sockets were handed over (LISTEN_FDS)")
-    elif options.share_port and not options.cluster:
+    elif options.share_port and options.cluster is None:
         complain("chatsrv: --share-port without --cluster: servers that share a port are separate chats")

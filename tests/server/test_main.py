@@ -81,7 +81,6 @@ def test_too_few_descriptors_are_told_in_one_line(limit: int) -> None:
     assert run("--port", "0", preexec_fn=few) == (1, "", "chatsrv: cannot start: Too many open files\n")
 
 
-@linux
 @pytest.mark.parametrize(
     ("before", "after", "counted"),
     [
@@ -102,6 +101,7 @@ def test_the_limit_of_descriptors_is_never_lowered(
     assert limits[-1] == after
 
 
+@linux
 @pytest.mark.parametrize("flag", ["--help", "--version"])
 def test_help_that_cannot_be_written_is_told_in_one_line(flag: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

@@ -100,11 +100,35 @@ def test_no_word_of_the_help_is_broken(columns: str) -> None:
         assert word in out.split()
 
 
-@pytest.mark.parametrize("flags", ["--nonsense", "--handler nowhere:f"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--nonsense",
+        "--handler nowhere:f",
+        "--handler no\nwhere:f",
+        "--handler \x1b[31m.py:f",
+        "--handler ..:f",
+        "--trace no\nwhere/\x1b[31m",
+        "--trace /dev/null,nan",
+        "--trace /dev/null,-5",
+        "--tls no\nwhere\x1b",
+        "--cluster=",
+        "--cluster-wait",
+        "--web-origin http://localhost",
+        "--tls-port 0",
+    ],
+)
 def test_the_program_says_so_and_ends(flags: str) -> None:
-    status, out, err = run("--port", "0", *flags.split())
+    """Flags that would do nothing, too: one of them may come from a variable that is not set."""
+    status, out, err = run("--port", "0", *flags.split(" "))
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("chatsrv: ") and "Traceback" not in err
+    assert err.startswith("chatsrv: ") and "Error" not in err and "\x1b" not in err
+
+
+def test_an_address_with_a_newline_is_told_in_one_line() -> None:
+    status, out, err = run("--port", "0", "--host", "no\nwhere\x1b")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("chatsrv: cannot listen on no\\x0awhere\\x1b port 0: ")
 
 
 def test_a_port_in_use_is_one_line_and_status_1(chatsrv: Start) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, unquote_to_bytes, urlsplit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Address:
         options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)) if parts.query else {}
         account, _, hosts = parts.netloc.rpartition("@")
         user, _, password = account.partition(":")
-        self.user, self.password = unquote(user), unquote(password)
+        self.user, self.password = (os.fsdecode(unquote_to_bytes(os.fsencode(part))) for part in (user, password))
         self.hosts: list[tuple[str, int]] = []
         self.master = self.path = ""
         if parts.scheme in ("unix", "redis+unix"):
@@ -52,13 +52,14 @@ class Address:
         self.db = int(db or 0)
         self.stream, self.maxlen = options.pop("stream", "chat"), int(options.pop("maxlen", 10_000))
         self.password_file = options.pop("password_file", "")
+        (self.stream + self.master).encode()  # or it is not UTF-8
         self.secure, self.ca = parts.scheme.startswith("rediss"), options.pop("ca", "")
         if self.ca and not self.secure:
             raise ValueError
         if options or parts.fragment or not self.stream or self.db < 0 or not 0 < self.maxlen <= 1 << 40:
             raise ValueError
 
-    def credentials(self) -> tuple[str | bytes, ...]:
+    def credentials(self) -> tuple[bytes, ...]:
         """What AUTH takes; nothing if there is no password. Raises OSError if the file with it cannot be read.
 
         The file is read each time, so the password in it can be changed.
@@ -70,7 +71,7 @@ class Address:
                     password = file.readline().rstrip(b"\r\n")
             except OSError as error:
                 raise OSError(error.errno, f"{self.password_file}: {error.strerror}") from None
-        return tuple(part for part in (self.user, password) if part) if password else ()
+        return tuple(os.fsencode(part) for part in (self.user, password) if part) if password else ()
 
     def trust(self) -> Trust | None:
         """Which servers to trust, for TLS; None without it. Raises OSError if the file with them cannot be used."""

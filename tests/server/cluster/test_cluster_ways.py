@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from chatting import HERE, ROOT, free_port
 from cluster.oracle import check
 from cluster.real import Redis, Sentinel, Stage, Talker, run_chatsrv
 
+BYTES = b"a\xffb"
 TOP = "18446744073709551615"
 
 
@@ -75,6 +77,18 @@ def test_a_password_from_the_environment(stage: Stage) -> None:
     talk(stage)
     refused = run_chatsrv("--cluster", stage.redis.url(), REDISCLI_AUTH="wrong")
     assert refused.returncode == 1 and "WRONGPASS" in refused.stderr
+
+
+def test_a_password_that_is_not_utf_8(stage: Stage) -> None:
+    """In the environment, on the command line, and in the URL's own spelling."""
+    stage.redis.ask("CONFIG", "SET", "requirepass", BYTES)
+    url = stage.redis.url()
+    stage.client(stage.node(url, REDISCLI_AUTH=os.fsdecode(BYTES)))
+    for password in os.fsdecode(BYTES), "a%ffb":
+        stage.client(stage.node(url.replace("//", f"//:{password}@")))
+    talk(stage)
+    refused = run_chatsrv("--cluster", f"{url}?stream={os.fsdecode(BYTES)}")
+    assert refused.returncode == 2 and refused.stderr.startswith("chatsrv: --cluster takes redis://")
 
 
 def test_a_unix_socket(stage: Stage, tmp_path: Path) -> None:
