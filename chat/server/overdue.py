@@ -1,8 +1,8 @@
-"""Handlers that should have ended by now."""
+"""What handlers should have ended by now: themselves, and the tasks that they have spawned."""
 
 from __future__ import annotations
 
-from loop import TimedOut, WaitQueue
+from loop import TimedOut, WaitQueue, complain, explain, join
 
 from .connection import LINGER
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
     from .member import Member
+    from .room import Hub
 
 
 class Overdue:
@@ -53,3 +54,19 @@ class Overdue:
                     self.insist(member, LINGER)
                 else:
                     member.kick(member.failure.lower())
+
+
+def end_tasks(hub: Hub) -> Coroutine[None]:
+    """COROUTINE. End the tasks that handlers have spawned, within LINGER."""
+    clock, tasks = hub.kernel.clock, list(hub.tasks.items())
+    end = clock() + LINGER
+    for _, task in tasks:
+        task.cancel()
+    for coroutine, task in tasks:
+        try:
+            yield from join(task, max(0.0, end - clock()))
+        except TimedOut:
+            if not task.error:  # else Cancelled is still to be raised: the process stood still
+                complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{explain(task)}")
+            hub.kernel.drop(task)
+            hub.tasks.pop(coroutine, None)  # it may not have begun

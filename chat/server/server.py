@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import errno
-from itertools import chain
 
-from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, explain, join, report, sleep, vital
+from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, explain, report, sleep, vital
 
 from ..handlers.chat import chat
 from .admission import Admission, Count
@@ -14,14 +13,14 @@ from .flags import Options
 from .journal import Journal
 from .listen import MAPPED
 from .member import APART, NEW, OVER, Member
-from .overdue import Overdue
+from .overdue import Overdue, end_tasks
 from .room import Hub
 from .sending import spread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Any, Callable
 
     from loop import Task
@@ -85,7 +84,7 @@ class Server:
             helper.cancel()
         for listener in self.listeners:
             kernel.close(listener)
-        yield from self.end_tasks()
+        yield from end_tasks(hub)
         if hub.cluster:
             yield from hub.cluster.finish(FAREWELL)
         end = kernel.clock() + FAREWELL + 3 * LINGER
@@ -97,7 +96,7 @@ class Server:
         except TimedOut:
             for member in list(self.connections):
                 self.drop(member)
-        yield from self.end_tasks()  # those that handlers have spawned since
+        yield from end_tasks(hub)  # those that handlers have spawned since
         if hub.cluster and membership:
             yield from hub.cluster.returned(LINGER)  # what the handlers said at their ends
             membership.cancel()
@@ -117,34 +116,6 @@ class Server:
         """Begin the orderly end: no new connections, no more reading; what is due is delivered, within FAREWELL."""
         self.stopping = True
         self.change.wake_all()
-
-    def end_tasks(self) -> Coroutine[None]:
-        """COROUTINE. End the tasks that handlers have spawned, within LINGER."""
-        tasks = list(self.hub.tasks.items())
-        end = self.kernel.clock() + LINGER
-        for _, task in tasks:
-            task.cancel()
-        for coroutine, task in tasks:
-            try:
-                yield from join(task, max(0.0, end - self.kernel.clock()))
-            except TimedOut:
-                if not task.error:  # else Cancelled is still to be raised: the process stood still
-                    complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{explain(task)}")
-                self.kernel.drop(task)
-                self.hub.tasks.pop(coroutine, None)  # it may not have begun
-
-    def explain(self) -> Iterator[str]:
-        """What every task waits for, and how far behind each member is, line by line.
-
-        A line is made when it is asked for, since there may be thousands. It leaves out what has ended by then.
-        """
-        tasks, members = list(self.kernel.tasks), list(self.connections)
-        return chain(
-            [f"chatsrv: {self.admission.members.all} members, {len(tasks)} tasks"],
-            (explain(task) for task in tasks if task.outcome is None),
-            self.hub.cluster.explain() if self.hub.cluster else (),
-            (f"{member.name}: {member.lag()} bytes behind" for member in members if member in self.connections),
-        )
 
     # Admission.
 

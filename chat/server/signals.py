@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from itertools import islice
+from itertools import chain, islice
 
-from loop import complain, sleep, write
+from loop import complain, explain, sleep, write
 from loop.bare import Socket, signal, socket
 
 from .connection import FAREWELL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from loop import Signals, Task
     from loop.traps import Coroutine
 
@@ -53,7 +55,7 @@ def handle_signals(signals: Signals, server: Server, ports: Ports) -> Coroutine[
         if ports.certificate and signal.SIGHUP in numbers:
             renew(ports.certificate, server.journal)
         if signal.SIGUSR1 in numbers and (telling is None or telling.outcome):
-            telling = kernel.spawn(explain(server), "explanation")
+            telling = kernel.spawn(tell(what_all_wait_for(server)), "explanation")
 
 
 def renew(certificate: Certificate, journal: Journal) -> None:
@@ -65,14 +67,27 @@ def renew(certificate: Certificate, journal: Journal) -> None:
         complain(f"chatsrv: {error}; the certificate stays as it was")
 
 
-def explain(server: Server) -> Coroutine[None]:
-    """COROUTINE. Writes to stderr what all tasks wait for, a few at a time, so that no task is delayed."""
-    lines = server.explain()
+def tell(lines: Iterator[str]) -> Coroutine[None]:
+    """COROUTINE. Writes lines to stderr, a few at a time, so that no task is delayed."""
     try:
         while text := "\n".join(islice(lines, AT_ONCE)):
             yield from write(2, text.encode("utf-8", "backslashreplace") + b"\n")
     except OSError:
         pass  # stderr is closed, or the disk is full
+
+
+def what_all_wait_for(server: Server) -> Iterator[str]:
+    """What every task waits for, and how far behind each member is, line by line.
+
+    A line is made when it is asked for, since there may be thousands. It leaves out what has ended by then.
+    """
+    tasks, members, cluster = list(server.kernel.tasks), list(server.connections), server.hub.cluster
+    return chain(
+        [f"chatsrv: {server.admission.members.all} members, {len(tasks)} tasks"],
+        (explain(task) for task in tasks if task.outcome is None),
+        cluster.explain() if cluster else (),
+        (f"{member.name}: {member.lag()} bytes behind" for member in members if member in server.connections),
+    )
 
 
 def tell_what_takes_time(server: Server) -> Coroutine[None]:

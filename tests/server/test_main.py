@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from certificates import Authority
@@ -34,7 +33,7 @@ from chatting import (
 )
 
 from chat.server.main import raise_descriptor_limit
-from chat.server.signals import explain
+from chat.server.signals import tell
 
 TELLS = "another signal ends this at once"
 
@@ -293,6 +292,6 @@ def test_nobody_is_asked_in_vain_where_no_path_can_be_told(chatsrv: Start, tmp_p
 
 def test_an_answer_about_thousands_is_given_in_small_steps() -> None:
     asked = iter(range(5000))
-    answer = explain(SimpleNamespace(explain=lambda: map(str, asked)))  # type: ignore[arg-type]
+    answer = tell(map(str, asked))
     next(answer)
     assert next(asked) <= 100
