@@ -6,10 +6,10 @@ Clock, poller, sockets and stdout are stand-ins; kernel, server, member, feed, h
 code as it is. What is random comes from the seed, so that a run can be repeated exactly, with its history.
 
 Read in this order: world (time, descriptors, readiness), network (sockets, listeners, stdout), clients (who talks and
-what goes wrong), ends and browsers (what TLS and browsers make of what they say), wires (the same on the server's
-side), reference (what framing should do, written to be obviously right), oracle (what must be true whatever happens),
-run (one seed, or many). A cluster also has lines and redis (sockets, and what is behind them), shared (what its nodes
-share, and books of what they read there), and accidents.
+what goes wrong), ends and browsers (what TLS and browsers make of what they say), strangers (who comes to their ports
+by mistake), wires (the same on the server's side), reference (what framing should do, written to be obviously right),
+oracle (what must be true whatever happens), run (one seed, or many). A cluster also has lines and redis (sockets, and
+what is behind them), shared (what its nodes share, and books of what they read there), and accidents.
 
     PYTHONPATH=.:tests python -m simulation --seeds 10000
     PYTHONPATH=.:tests python -m simulation --seed 123

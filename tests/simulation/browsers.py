@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from websockets.client import ClientProtocol
@@ -34,12 +35,12 @@ def frame(opcode: Opcode, data: bytes = b"", fin: bool = True, mask: bool = True
     return one.serialize(mask=mask)
 
 
-# What is not allowed: the close code that it is answered with, and what is sent.
-FAULTS: dict[str, tuple[int, bytes]] = {}
+# What is not allowed: the close code that it is answered with, and what makes the frames, with masks of this world.
+FAULTS: dict[str, tuple[int, Callable[[], bytes]]] = {}
 
 
-def forbid(what: str, code: int, *frames: bytes) -> None:
-    FAULTS[what] = code, b"".join(frames)
+def forbid(what: str, code: int, frames: Callable[[], bytes]) -> None:
+    FAULTS[what] = code, frames
 
 
 class BrowserEnd(End):
@@ -153,7 +154,7 @@ class BrowserEnd(End):
                 return  # then it is one of that
             self.world.count(f"a browser's fault: {what}")
             self.fault = what
-            self.put(FAULTS[what][1], b"")
+            self.put(FAULTS[what][1](), b"")
 
     # What it hears.
 
@@ -239,18 +240,18 @@ class BrowserEnd(End):
 
 
 text, cont, ping = Opcode.TEXT, Opcode.CONT, Opcode.PING
-forbid("a frame without a mask", 1002, frame(text, b"hello", mask=False))
-forbid("text that is not UTF-8", 1007, frame(text, b"hello \xff"))
-forbid("a character cut off at the end", 1007, frame(text, "é".encode()[:1]))
-forbid("a binary message", 1003, frame(Opcode.BINARY, b"hello"))
-forbid("a reserved bit", 1002, frame(text, b"hello", reserved=True))
-forbid("an unknown kind of frame", 1002, b"\x83\x80mask")
-forbid("a long ping", 1002, frame(ping, b"." * 126))
-forbid("a ping in parts", 1002, frame(ping, b".", fin=False))
-forbid("a message that is too large", 1009, frame(text, b"." * 70_000)[:20])
-forbid("a close code that is not to be sent", 1002, frame(Opcode.CLOSE, b"\x03\xed"))
-forbid("a close frame of one byte", 1002, frame(Opcode.CLOSE, b"\x03"))
-forbid("a close reason that is not UTF-8", 1007, frame(Opcode.CLOSE, b"\x03\xe8\xff"))
-forbid("an end within a message", 1002, frame(text, fin=False) + frame(Opcode.CLOSE))
-forbid("a message within a message", 1002, frame(text, fin=False) + frame(text, b"hello"))
-forbid("a part of no message", 1002, frame(cont, b"hello"))
+forbid("a frame without a mask", 1002, lambda: frame(text, b"hello", mask=False))
+forbid("text that is not UTF-8", 1007, lambda: frame(text, b"hello \xff"))
+forbid("a character cut off at the end", 1007, lambda: frame(text, "é".encode()[:1]))
+forbid("a binary message", 1003, lambda: frame(Opcode.BINARY, b"hello"))
+forbid("a reserved bit", 1002, lambda: frame(text, b"hello", reserved=True))
+forbid("an unknown kind of frame", 1002, lambda: b"\x83\x80mask")
+forbid("a long ping", 1002, lambda: frame(ping, b"." * 126))
+forbid("a ping in parts", 1002, lambda: frame(ping, b".", fin=False))
+forbid("a message that is too large", 1009, lambda: frame(text, b"." * 70_000)[:20])
+forbid("a close code that is not to be sent", 1002, lambda: frame(Opcode.CLOSE, b"\x03\xed"))
+forbid("a close frame of one byte", 1002, lambda: frame(Opcode.CLOSE, b"\x03"))
+forbid("a close reason that is not UTF-8", 1007, lambda: frame(Opcode.CLOSE, b"\x03\xe8\xff"))
+forbid("an end within a message", 1002, lambda: frame(text, fin=False) + frame(Opcode.CLOSE))
+forbid("a message within a message", 1002, lambda: frame(text, fin=False) + frame(text, b"hello"))
+forbid("a part of no message", 1002, lambda: frame(cont, b"hello"))

@@ -13,6 +13,7 @@ from .browsers import BrowserEnd
 from .ends import End, SecureEnd
 from .handlers import commands, mischief
 from .network import Socket
+from .strangers import TO_BROWSERS, Stranger, visits
 from .world import once
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ class Client:
         world, chance = self.world, self.world.chance
         world.count(f"a client with {kind}")
         self.end = End(self) if kind == "a browser" else SecureEnd(self)
-        if kind != "TLS":
+        if chance() < 0.2:
+            self.be_a_stranger(kind)
+        elif kind != "TLS":
             self.end = BrowserEnd(self, self.end)
             self.messages = [message.decode("utf-8", "replace").encode() for message in self.messages]
         if chance() < 0.1:
@@ -125,6 +128,13 @@ class Client:
         if chance() < 0.15:
             self.wrong_after = world.below(world.pick(1, 1 + len(self.messages)))
         self.inclined, self.reading = self.reading, self.attentive or chance() < 0.95
+
+    def be_a_stranger(self, kind: str) -> None:
+        """Be none of those that this kind of port is for."""
+        if kind == "a browser over TLS" and self.world.chance() < 0.5:
+            self.end = Stranger(self, self.end, self.world.pick(*TO_BROWSERS))
+        else:
+            self.end = Stranger(self, End(self), self.world.pick(*visits(kind)))
 
     # Its life.
 

@@ -10,6 +10,8 @@ import ssl
 from collections import deque
 from typing import TYPE_CHECKING
 
+from chat.server.certificate import TOLD
+
 from .certificate import client_context
 from .network import show
 from .world import Failure
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from .model import Ear
 
 RECORD = 16 << 10  # bytes
+IN_PLAIN = TOLD, b"HTTP/1.1 400 Bad Request"  # what the server says to who does not speak TLS
 NOT_ACCEPTED = "decryption failed or bad record mac"  # the end of a client whose record was changed
 
 
@@ -83,6 +86,10 @@ class End:
         """Whether what it has done is a reason for that end."""
         return False
 
+    def excused(self, reason: str) -> bool:
+        """Whether its connection may be reset, because of what it has done or what its wire could not do."""
+        return not self.client.link.shaken or bool(self.client.link.refused or self.fault or self.suspect)
+
     def check(self, ear: Ear, reason: str) -> None:
         """It has read to the end of the stream, which was no reset: is that all there should be?"""
 
@@ -134,7 +141,7 @@ class SecureEnd(End):
                 self.put(*self.held.popleft())
 
     def complain(self, error: ssl.SSLError) -> None:
-        if not self.ready and self.plain.startswith(b"* This port speaks TLS"[: len(self.plain)]):
+        if not self.ready and any(text.startswith(self.plain[:20]) for text in IN_PLAIN):
             self.fault = "it was late, and is told that in plain text"
             return
         if "ALERT" not in (error.reason or "") or not self.fault:

@@ -404,6 +404,24 @@ WIRES = [
              replace("last", "self.failure", 3)),
 ]  # fmt: skip
 
+STRANGERS = [
+    mutation("each path has the page", "chat.server.web.site:Site.look", take("path == '/'", True)),
+    mutation("a request may have two hosts", "chat.server.web.site:Site.look", take("len(hosts) > 1", False)),
+    mutation("an answer is longer than it says", "chat.server.web.site:Site.reply",
+             replace("str(len(body))", "str(len(body) - 1)")),
+    mutation("the answer to HEAD has a body", "chat.server.web.site:Site.answer", take("method == 'HEAD'", False)),
+    mutation("headers may be endless", "chat.server.web.site:Site.answer", take("len(head) <= HEAD", True)),
+    mutation("a request that does not come is not answered", "chat.server.web.wire:BrowserWire.handshake",
+             replace("answer = site.late()", "return 'late'")),
+    mutation("one that does not speak TLS is not told", "chat.server.certificate:Secured.handshake",
+             drop("self.tell()", 1)),
+    mutation("one that waits for the server to begin is not told", "chat.server.certificate:Secured.handshake",
+             drop("self.tell()", 2)),
+    mutation("one that has begun to speak TLS is told to", "chat.server.certificate:Secured.handshake",
+             take("not self.heard", True)),
+    mutation("no alert", "loop.tls:TLS.shake", drop("self.try_to_flush")),
+]  # fmt: skip
+
 MUTATIONS = [
     *LOOP,
     *OUTBOX,
@@ -414,5 +432,6 @@ MUTATIONS = [
     *JOURNAL,
     *FRAMING,
     *WIRES,
+    *STRANGERS,
     *(CLUSTER if CLUSTERS else ()),
 ]

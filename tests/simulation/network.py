@@ -50,6 +50,7 @@ class Socket:
         self.roomy = 0  # and when there was room again
         self.accepted_at = 0.0
         self.last_recv = 0.0
+        self.read_at = 0.0  # when the server last read any bytes
         self.last_send = 0.0  # when something was taken, or first was not
         self.last_drain = 0.0  # when the client read something
         self.flowing = True
@@ -175,6 +176,7 @@ class Socket:
             data = bytes(self.incoming[:size])
             del self.incoming[:size]
             world.work += 1
+            self.read_at = world.now
             if not self.wired:
                 self.account(data, most)
             if self.failed_send:

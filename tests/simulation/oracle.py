@@ -498,13 +498,13 @@ class Oracle:
             raise Failure("it did not leave by itself, but the journal says so")
         if ear.kicked and reason != ear.kicked:
             raise Failure(f"it was kicked ({ear.kicked}), but the journal says: {reason}")
-        if client.attentive and client.broken and not self.excused(client, ear):
+        if client.attentive and client.broken and not self.excused(client, ear, reason):
             raise Failure(f"it was reset, though it read all the time and went when the server did ({reason})")
 
-    def excused(self, client: Client, ear: Ear) -> bool:
+    def excused(self, client: Client, ear: Ear, reason: str) -> bool:
         """Whether something excuses a loss."""
         world = self.world
-        by_wire = ear.wire and (not ear.link.shaken or ear.link.refused or guilty(client))
+        by_wire = ear.wire and client.end.excused(reason)
         return bool(
             client.meddled or ear.lost or ear.stubborn or world.leaps or world.stops or world.unarmed or by_wire
         )
@@ -520,7 +520,7 @@ class Oracle:
             )
         if ear.began and not should.startswith((b"Welcome", b"* You are disconnected: ")):
             raise Failure(f"the greeting is missing: {show(should)}")
-        if client.eof and not (client.broken or client.meddled) and ear.began:
+        if client.eof and not (client.broken or client.meddled) and (ear.began or client.end.kind == "stranger"):
             client.end.check(ear, reason)
         if client.eof and not client.broken and not client.meddled and len(received) < len(should):
             raise Failure(

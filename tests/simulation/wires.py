@@ -5,14 +5,17 @@ That is what the oracle asks about, whatever the bytes go through on their way.
 
 from __future__ import annotations
 
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from chat.server.certificate import TOLD, Secured
 from chat.server.sending import taken
+from chat.server.web.site import Site
 from chat.server.web.wire import BrowserWire, Door
 from loop.tls import Gate
 
 from .certificate import server_context
+from .strangers import PAGE
 from .world import Failure
 
 if TYPE_CHECKING:
@@ -70,28 +73,41 @@ class WatchedBrowser(Watched, BrowserWire):
     pass
 
 
+@cache
+def site() -> Site:
+    """As it is, with a page that takes no time."""
+    site = Site([])
+    site.page = PAGE
+    return site
+
+
 class Wires:
     """What makes the wires of one run. `gate` is that of all TLS handshakes."""
 
     def __init__(self) -> None:
-        self.door: Door | None = None
         self.gate = Gate()
+
+    @cached_property
+    def door(self) -> Door:
+        """What all browsers share."""
+        door = Door([])
+        door.site = site()
+        return door
 
     def secured(self, sock: Any) -> Any:
         return self.watch(self.over_tls(WatchedTLS, sock), sock)
 
     def browser(self, sock: Any) -> Any:
-        self.door = self.door or Door([])
         return self.watch(WatchedBrowser(self.door, sock), sock)
 
     def secured_browser(self, sock: Any) -> Any:
-        self.door = self.door or Door([])
-        return self.watch(WatchedBrowser(self.door, sock, self.over_tls(Secured, sock)), sock)
+        tls = self.over_tls(Secured, sock, self.door.site.plain().data)
+        return self.watch(WatchedBrowser(self.door, sock, tls), sock)
 
-    def over_tls(self, kind: type[Secured], sock: Socket) -> Secured:
+    def over_tls(self, kind: type[Secured], sock: Socket, told: bytes = TOLD) -> Secured:
         """As Certificate.wire makes it."""
         wire = kind(sock, server_context(), gate=self.gate, address=sock.client.address[0])  # type: ignore[arg-type]
-        wire.told = TOLD
+        wire.told = told
         return wire
 
     def watch(self, wire: Any, sock: Socket) -> Any:

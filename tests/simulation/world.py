@@ -103,6 +103,7 @@ class World:
         self.balk = pick(0, 0, 0.05, 0.5)  # a call that would block after all
         self.hold = pick(0, 0, 0.1, 0.6)  # readiness that is told later
         self.short = pick(0, 0.1, 0.5, 0.95)  # a call that takes or gives less than it could
+        self.at_once = not (self.balk or self.short)  # what there is room for is taken
         self.pace = 1 if calm else pick(0.3, 0.6, 0.9)  # how much happens between two polls
         self.mixed = 0 if calm else 0.7  # readiness in any order
         self.race = pick(0, 0, 0.02, 0.2)  # things that happen between two system calls
