@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
 import socket
 import sys
 
@@ -102,8 +101,6 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Run the client. It ends by SystemExit, with the status or with a line for stderr and status 1."""
     try:
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run(), so that Ctrl-C does not wait for the resolver
         occupy_standard_descriptors()
         options = parse()
         client = Client(options, find(options.host, options.port))

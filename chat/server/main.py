@@ -34,8 +34,6 @@ RESERVE = 32  # descriptors that are not for members: ours, and those of clients
 def main(arguments: list[str] | None = None) -> int:
     """Run the server until a signal ends it; returns the exit status."""
     try:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # until we listen to signals: no KeyboardInterrupt
         occupy_standard_descriptors()
         options = parse(arguments)
         limit = raise_descriptor_limit()

@@ -71,8 +71,8 @@ def calls_at_the_start() -> list[tuple[str, int]]:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(PATIENCE)
         lines = trace.read().split("\n")
-    first = next(n for n, line in enumerate(lines) if line.startswith("rt_sigaction(SIGINT, {sa_handler=SIG_DFL"))
     last = next(n for n, line in enumerate(lines) if re.match(r'write\(\d+, "chatsrv at all', line))
+    first = max(n for n, line in enumerate(lines[:last]) if re.match(r"(new)?fstat(at)?\(0, ", line))
     calls = [line.partition("(")[0] for line in lines[:last]]
     return [(call, calls[: number + 1].count(call)) for number, call in enumerate(calls) if number >= first]
 

@@ -71,6 +71,26 @@ def test_both_programs_run_on_pypy(chatsrv: Start, authority: Authority, secure:
     server.finish()
 
 
+@pytest.mark.parametrize(
+    ("program", "module"), [("chatsrv", "chat.server.server"), ("chatclient", "chat.client.client")]
+)
+def test_ctrl_c_while_it_is_being_loaded_ends_it_without_a_word(program: str, module: str) -> None:
+    """In a moment in which Python could only say so in a traceback."""
+    code = f"""
+import os, runpy, signal, sys
+
+class Interrupts:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts)
+runpy.run_path({str(ROOT / program)!r}, run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 @linux
 @pytest.mark.parametrize("limit", [5, 6])
 def test_too_few_descriptors_are_told_in_one_line(limit: int) -> None:
