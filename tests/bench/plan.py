@@ -43,7 +43,7 @@ ALL = [*GREETERS, "redis", "ncat"]
 WINDOW = 64  # lines that each sender has on their way
 TALK: dict[str, Any] = {
     "name": "talk",
-    "title": "90 of 100 clients talk, four lines on their way",
+    "title": "90 of 100 clients talk, up to four lines in flight each",
     "senders": 90,
     "burst": 4,
 }
