@@ -97,7 +97,8 @@ def reset_unless_complete(member: Member) -> None:
 
     After a FIN, what the peer has received would look complete.
     """
-    if member.lag() or member.failure or (member.wire and member.wire.unsent):
+    undelivered = member.sending != OVER and member.lag()
+    if undelivered or member.failure or (member.wire and member.wire.unsent):
         try:
             member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, BY_RESET)
         except OSError:
