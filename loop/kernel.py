@@ -34,8 +34,8 @@ class Kernel:
         self.clock = clock
         self.tasks: dict[Task, None] = {}  # all that have not ended, oldest first
         self.ready: deque[Task] = deque()
-        # The tasks that wait to read or write a descriptor. For each of them it is armed. A report may disarm it for
-        # both directions, so it is armed again for the task that is left.
+        # The tasks that wait to read or write a descriptor. Each descriptor in these tables is armed. A report may
+        # disarm it for both directions; then it is armed again, if the other table still has it.
         self.readers: dict[int, Task] = {}
         self.writers: dict[int, Task] = {}
         self.timers: list[tuple[float, int, Task]] = []  # a heap; the number keeps it from comparing tasks

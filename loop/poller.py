@@ -72,7 +72,7 @@ class EpollPoller:
 
     def forget(self, fd: int) -> None:
         if fd in self.resting:
-            self.resting.remove(fd)  # it reports nothing, even if a duplicate keeps it
+            self.resting.remove(fd)  # it is disarmed, so a duplicate that keeps it in epoll reports nothing
             return
         self.always.pop(fd, None)
         try:
@@ -181,7 +181,7 @@ def is_open(fd: int) -> bool:
 
 
 def default_poller() -> Poller:
-    """The best poller of this system. A forked child closes it, because it would disarm descriptors here, too."""
+    """The best poller of this system. A forked child closes its copy: arming there would change the parent's."""
     if hasattr(select, "epoll"):
         poller = EpollPoller()
         os.register_at_fork(after_in_child=poller.close)

@@ -18,7 +18,7 @@ class Cancelled(BaseException):
     """Raised in a task that is to end. A BaseException, so that `except Exception` in a handler lets it through."""
 
 
-GROUP = getattr(builtins, "BaseExceptionGroup", ())  # `except*` raises one; before Python 3.11, no error is a ()
+GROUP = getattr(builtins, "BaseExceptionGroup", ())  # from `except*`. Before 3.11, isinstance(error, ()) is False
 
 
 class Closed(OSError):

@@ -48,11 +48,11 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self.inside: WaitQueue | None = None  # of the task that was let through: where it has waited
+        self.inside: WaitQueue | None = None  # which of these queues the task that was let through had
         self.waiting: OrderedDict[str, OrderedDict[WaitQueue, None]] = OrderedDict()  # one for each task, by address
 
     def enter(self, address: str) -> Coroutine[None]:
-        """COROUTINE. Returns when the task may go through. It has to leave() in any case, after a pause."""
+        """COROUTINE. Returns when the task may go through. Then it takes its step, sleeps a turn, and calls leave()."""
         place = WaitQueue()
         if not self.inside:
             self.inside = place
@@ -214,7 +214,7 @@ class TLS:
             if not data and self.lost:  # not the end: the connection has failed, and a send got that error
                 raise OSError(*self.lost)
             self.incoming.write(data)
-            self.ended = self.cut = not data  # after a close_notify, it would be `pending`
+            self.ended = self.cut = not data  # cut off: a close_notify would have set `ended` before
         pieces = []
         try:
             while not (self.ended or self.failure):

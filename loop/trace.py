@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Clock = Callable[[], float]
 
 STEPS = 10_000  # some 8 MB in the file, and a quarter of a second to write it
-KERNEL = 1  # the number of the kernel's own track: the process's, too, which makes it the first
+KERNEL = 1  # the number of the kernel's own track; it is the process's, too, so this track is drawn first
 
 
 class Step:
@@ -76,7 +76,7 @@ class TracedPoller:
         self.arm, self.forget, self.close = poller.arm, poller.forget, poller.close
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        self.kernel.asked = self.kernel.asked or self.kernel.clock()  # it may have been asked before, and found nothing
+        self.kernel.asked = self.kernel.asked or self.kernel.clock()  # in a turn without a step, the time stays
         found = self.poller.poll(timeout)
         self.kernel.answered = self.kernel.clock()
         self.kernel.cause = "poll"
@@ -95,7 +95,7 @@ class TracedKernel(Kernel):
         self.steps: deque[Step] = deque(maxlen=most)
         # When the poller was asked and had answered, when all tasks were ready that it woke, and what the counters said
         self.turns: deque[tuple[float, float, float, dict[str, float]]] = deque(maxlen=most)
-        self.counters: dict[str, Callable[[], float]] = {"ready tasks": lambda: len(self.ready) + 1}
+        self.counters: dict[str, Callable[[], float]] = {"ready tasks": lambda: 1 + len(self.ready)}  # 1 runs
         self.asked = self.answered = 0.0
         self.cause = ""  # why tasks become ready at this moment, if no task's step is the reason
         self.running_track: int | None = None

@@ -41,7 +41,7 @@ class Watchdog:
         # A step is known by its turn and its task, because a task takes one step in a turn.
         self.step_seen = self.step_reported = (0, 0)  # by the last tick; by the last report
         self.first_end = 0.0  # when the first of `ends` came
-        self.turn_of_end = 0, 0.0  # the turn in which the last of them came, and when the first one in that turn came
+        self.turn_of_end = 0, 0.0  # the number of the turn in which one came last, and when that turn's first one came
         self.polling = False
         self.ticking = signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
         if not self.ticking:
@@ -57,7 +57,7 @@ class Watchdog:
         self.turn += 1
         if not self.ticking:
             self.ticking = True
-            if signal.getsignal(signal.SIGALRM) == self.tick:  # else a handler's module has its own by now
+            if signal.getsignal(signal.SIGALRM) == self.tick:  # else the chat's handler has set its own
                 set_ticking(TICK)
         return found
 

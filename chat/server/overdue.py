@@ -46,7 +46,7 @@ class Overdue:
             for member in due:
                 if member.handled:
                     continue
-                if member.task.error:  # Cancelled is still to be raised: the process stood still
+                if member.task.error:  # no step since it was cancelled: the process stood still
                     self.insist(member, 0.0)
                 elif member.kicked or member.refused:
                     self.drop(member)
@@ -66,7 +66,7 @@ def end_tasks(hub: Hub) -> Coroutine[None]:
         try:
             yield from join(task, max(0.0, end - clock()))
         except TimedOut:
-            if not task.error:  # else Cancelled is still to be raised: the process stood still
+            if not task.error:  # if it has an error, it had no step since: no fault of its own
                 complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{explain(task)}")
             hub.kernel.drop(task)
             hub.tasks.pop(coroutine, None)  # it may not have begun

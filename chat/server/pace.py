@@ -43,7 +43,7 @@ class Pace:
         self.talking: set[int] = set()  # the id() of members that have published since then: some of them may have gone
         self.unchecked = 0  # bytes counted since the last look at how far behind members are
         # For each member that is BEHIND, where its measuring begins: a time, and how many bytes it had taken by then.
-        # It begins anew at each look at which at most half of --max-lag is due, or enough was taken.
+        # It begins anew when a look finds that at most half of --max-lag is due, or that enough was taken.
         self.behind: dict[Reader, tuple[float, int]] = {}
         self.overrun = False  # one of them is too far behind, and may be reading
         self.full = False  # the cluster takes no more

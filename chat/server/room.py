@@ -183,7 +183,7 @@ class Room:
 
         It can if nothing else is due to that member.
         """
-        nothing_said = self.told or self.quiet()  # what is said empties `told`, see append()
+        nothing_said = self.told or self.quiet()  # append() empties `told`: nothing was said after its lines
         if not nothing_said or member in self.told or len(line) > LIMIT:
             return False
         if not self.told:

@@ -39,8 +39,8 @@ GONE_BEFORE = set(
 class Server:
     """A chat on `listeners`, non-blocking listening sockets. It opens nothing but what it accepts on them.
 
-    `handler` is run for each member, and `start` once, when the server starts. `wires` makes a member's wire of its
-    socket; a listener that is not in it is for plain connections.
+    `handler` is run for each member, and `start` once, when the server starts. `wires` has, for each
+    listener that is not for plain connections, the function that makes a member's wire from its socket.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class Server:
 
     def drop(self, member: Member) -> None:
         """End a member whose handler did not end when it was cancelled."""
-        if not (member.handled or member.task.error):  # else Cancelled is still to be raised
+        if not (member.handled or member.task.error):  # if it has an error, it had no step since: no fault of its own
             complain(f"chatsrv: the handler of {member.name} does not end; it was dropped\n{explain(member.task)}")
         member.handled = True
         ended = "end of stream" if member.peer_ended else member.failure.lower()
