@@ -131,7 +131,7 @@ class Member(Receiver):
     # The sending side.
 
     def become(self, state: str) -> None:
-        """Change the state of the sending side: the one place that does. Called before `room` changes, except from NEW."""
+        """Change the state of the sending side: the one place that does. `room` changes after it, except from NEW."""
         room = self.hears()
         line = b""  # that it was told, and that is not sent yet
         if self.sending == TOGETHER:
