@@ -1,7 +1,8 @@
 """Chat under nicknames, with moderators: /kick, /ban, /unban, /mute, /unmute.
 
 A member that says /moderate PASSWORD may do this. The password is in the environment, in CHATSRV_MODERATOR, or in a
-file whose path is in CHATSRV_MODERATOR_FILE. Bans and mutes are for addresses, because names are easily changed.
+file whose path is in CHATSRV_MODERATOR_FILE. Bans and mutes are for addresses, because names are easily changed. With
+IPv6 they are for networks, because addresses are, too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from hmac import compare_digest
 
 from loop import sleep
 
+from ..server.admission import network
 from . import nick
 from .naming import key
 from .secret import secret
@@ -36,7 +38,7 @@ def moderate(member: Member, room: Room) -> Coroutine[None]:
     """COROUTINE. The chat of `nick`, and on top of it what a moderator may do."""
     if not hasattr(room, "banned"):
         room.banned, room.muted = set(), set()
-    if member.host in room.banned:
+    if network(member.host) in room.banned:
         member.kick("you are banned")
         return
     member.moderator, member.wrong = False, 0
@@ -52,7 +54,7 @@ def moderate(member: Member, room: Room) -> Coroutine[None]:
                     promote(member, message)
                 elif is_command and member.moderator and order(member, room, message.decode("utf-8", "replace")):
                     yield from sleep(0)
-                elif member.host in room.muted:
+                elif network(member.host) in room.muted:
                     member.tell("* You are muted")
                 elif not is_command:
                     room.publish(member, message)
@@ -81,7 +83,7 @@ def order(member: Member, room: Room, message: str) -> bool:
     verb, _, rest = message.partition(" ")
     name, _, why = rest.partition(" ")
     if verb == "/unban":
-        room.banned.discard(name)
+        room.banned.discard(network(name))
         member.tell(f"* Banned: {', '.join(sorted(room.banned)) or 'nobody'}")
         return True
     if verb not in ("/kick", "/ban", "/mute", "/unmute"):
@@ -90,22 +92,22 @@ def order(member: Member, room: Room, message: str) -> bool:
     why = f": {why[:200]}" if why else ""
     if not other:
         member.tell("* Nobody here has that name")
-    elif other.host == member.host and verb != "/kick":
+    elif network(other.host) == network(member.host) and verb != "/kick":
         member.tell(f"* {other.nick} has the same address as you")
     elif verb == "/kick":
         room.announce(f"* {member.nick} sends {other.nick} away{why}")
         other.kick(f"kicked by {member.nick}{why}")
     elif verb == "/ban":
-        room.banned.add(other.host)
+        room.banned.add(network(other.host))
         room.announce(f"* {member.nick} bans {other.nick}{why}")
-        member.tell(f"* /unban {other.host} takes that back")
+        member.tell(f"* /unban {network(other.host)} takes that back")
         for one in room.members:
-            if one.host == other.host:
+            if network(one.host) == network(other.host):
                 one.kick(f"banned by {member.nick}{why}")
     elif verb == "/mute":
-        room.muted.add(other.host)
+        room.muted.add(network(other.host))
         room.announce(f"* {member.nick} mutes {other.nick}")
     else:
-        room.muted.discard(other.host)
+        room.muted.discard(network(other.host))
         room.announce(f"* {member.nick} lets {other.nick} speak again")
     return True

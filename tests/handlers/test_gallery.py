@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from chatting import HERE, PATIENCE, PREFIX, Chatsrv, Client, Start, eventually
 from terminals import Tmux
+
+if TYPE_CHECKING:
+    from conftest import Build
+    from wires import Peer
+
+    from chat.server.member import Member
+    from chat.server.room import Room
+    from loop.traps import Coroutine
 
 
 def gallery(chatsrv: Start, name: str, **environment: str) -> Chatsrv:
@@ -129,6 +139,36 @@ def test_a_kicked_member_may_come_back_and_a_banned_one_may_not(chatsrv: Start) 
     keeper.say("/unban 127.0.0.2")
     assert keeper.wait_for(b"* Banned: ") == b"* Banned: nobody"
     server.client(source="127.0.0.2")
+
+
+def test_with_another_address_of_the_same_network_a_banned_one_stays_banned(
+    house: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With IPv6, everybody has many."""
+    monkeypatch.setenv("CHATSRV_MODERATOR", "hush")
+    moderate = importlib.import_module("chat.handlers.moderate").moderate
+    hosts = iter(["192.0.2.1", "2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::3"])
+
+    def from_afar(member: Member, room: Room) -> Coroutine[None]:
+        member.host = next(hosts)
+        yield from moderate(member, room)
+
+    here = house(from_afar)
+
+    def comes() -> Peer:
+        peer = here.peer(boxed=False)
+        peer.until(lambda: peer.heard)
+        return peer
+
+    keeper, rowdy, neighbour = comes(), comes(), comes()
+    keeper.say(b"/moderate hush\n/ban guest2\n")
+    for one in rowdy, neighbour, comes():
+        one.until(lambda: one.fin)  # noqa: B023
+        assert b"banned" in one.heard
+    keeper.until(lambda: b"* /unban 2001:db8::/64 takes that back\n" in keeper.heard)
+    assert b"Welcome" in comes().heard
+    keeper.say(b"/unban 2001:db8::/64\n")
+    keeper.until(lambda: b"* Banned: nobody\n" in keeper.heard)
 
 
 def test_three_wrong_passwords_of_a_moderator_are_enough(chatsrv: Start) -> None:
