@@ -7,7 +7,8 @@ import socket
 import ssl
 
 from loop import TimedOut
-from loop.tls import NO_RENEGOTIATION, TLS, Broken, Gate, NotTLS
+from loop.gate import Gate
+from loop.tls import NO_RENEGOTIATION, TLS, Broken, NotTLS
 
 from .listen import why
 

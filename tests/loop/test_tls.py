@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from loop import sleep
-from loop.tls import TLS, Broken, Gate
+from loop.gate import Gate
+from loop.tls import TLS, Broken
 
 if TYPE_CHECKING:
     from certificates import Authority

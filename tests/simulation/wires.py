@@ -12,7 +12,7 @@ from chat.server.certificate import TOLD, Secured
 from chat.server.sending import taken
 from chat.server.web.site import Site
 from chat.server.web.wire import BrowserWire, Door
-from loop.tls import Gate
+from loop.gate import Gate
 
 from .certificate import server_context
 from .strangers import PAGE
