@@ -39,12 +39,14 @@ class Parser(argparse.ArgumentParser):
         """One line instead of the usage and a line."""
         self.exit(2, f"{self.prog}: {harmless(message)} (see --help)\n")
 
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """End the program. What cannot be written, as to a full disk, is no reason for a traceback."""
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write the help, the version or a complaint. To a full disk, that is neither a traceback nor a success."""
+        file = file or sys.stderr
         try:
-            if sys.stdout:
-                sys.stdout.flush()
+            if file:
+                file.write(message)
+                file.flush()
         except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python tries again at its end
-            status, message = 1, f"{self.prog}: cannot write to stdout: {(error.strerror or '').lower()}\n"
-        super().exit(status, message)
+            if file is sys.stdout:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python tries again at its end
+                self.exit(1, f"{self.prog}: cannot write to stdout: {(error.strerror or '').lower()}\n")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME = 1.0  # seconds in which several of these are one: a terminal, a shell and a supervisor may all send theirs
 AT_ONCE = 100  # tasks or members of which a step tells what they wait for
+SUPERVISOR = 0.1  # seconds to wait for a supervisor that reads nothing; meanwhile, nothing else goes on
 LONG = 1.5  # seconds after which an end is explained; with nothing to deliver, it takes up to one
 
 
@@ -109,6 +110,7 @@ def notify(state: str) -> None:
         address = "\0" + address[1:]
     try:
         with Socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(SUPERVISOR)
             sock.connect(address)
             sock.send(state.encode())
     except OSError:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,21 @@ def test_a_socket_is_handed_over_and_the_supervisor_told(tmp_path: Path) -> None
             assert supervisor.recv(100) == b"STOPPING=1"
         finally:
             server.destroy()
+
+
+def test_a_supervisor_that_reads_nothing_stops_nothing(chatsrv: Start, tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(address)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.connect(address)
+            other.setblocking(False)
+            with suppress(BlockingIOError):
+                for _ in range(100_000):
+                    other.send(b"x" * 1000)
+        server = chatsrv(env={**os.environ, "NOTIFY_SOCKET": address})
+        server.client()
+        server.finish()
 
 
 def refusal(sock: socket.socket | None, **environment: str) -> str:

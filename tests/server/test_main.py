@@ -121,9 +121,10 @@ def test_the_limit_of_descriptors_is_never_lowered(
 
 
 @linux
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("flag", ["--help", "--version"])
-def test_help_that_cannot_be_written_is_told_in_one_line(flag: str) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+def test_help_that_cannot_be_written_is_told_in_one_line(flag: str, unbuffered: str) -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "wb") as full:
         command = [sys.executable, str(ROOT / "chatsrv"), flag]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE, env=environment)
