@@ -87,7 +87,7 @@ def split(line: bytes, more: bool = False) -> list[bytes]:
     """
     parts: list[bytes] = []
     start = 0
-    least = LIMIT if more else LIMIT + 1  # bytes that make a full part: the last one keeps at least one byte
+    least = LIMIT if more else LIMIT + 1  # from so many bytes on, a full part is cut off: the last part is never empty
     while len(line) - start >= least:
         end = boundary(line, start + LIMIT, more)
         if end is None:

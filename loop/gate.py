@@ -14,8 +14,8 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self.inside: WaitQueue | None = None  # which of these queues the task that was let through had
         self.waiting: OrderedDict[str, OrderedDict[WaitQueue, None]] = OrderedDict()  # one for each task, by address
+        self.inside: WaitQueue | None = None  # the one of the task that may go through now
 
     def enter(self, address: str) -> Coroutine[None]:
         """COROUTINE. Returns when the task may go through. Then it takes its step, sleeps a turn, and calls leave()."""

@@ -76,7 +76,7 @@ class TracedPoller:
         self.arm, self.forget, self.close = poller.arm, poller.forget, poller.close
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        self.kernel.asked = self.kernel.asked or self.kernel.clock()  # in a turn without a step, the time stays
+        self.kernel.asked = self.kernel.asked or self.kernel.clock()  # only a step sets it to 0.0 again
         found = self.poller.poll(timeout)
         self.kernel.answered = self.kernel.clock()
         self.kernel.cause = "poll"

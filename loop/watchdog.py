@@ -29,8 +29,8 @@ TICK = 0.5  # seconds
 class Watchdog:
     """The poller `poller`, watched. If other code handles SIGALRM, nothing is reported.
 
-    `ends` are signals that `signals` catches. If the first of them is not obeyed because a step takes long, one that
-    comes over a second later ends the process with status 1.
+    `ends` are signals that `signals` catches. If one is not obeyed, because a step takes long, one over a second
+    later ends the process with status 1.
     """
 
     def __init__(self, poller: Poller, signals: Signals, *ends: int) -> None:
@@ -41,7 +41,7 @@ class Watchdog:
         # A step is known by its turn and its task, because a task takes one step in a turn.
         self.step_seen = self.step_reported = (0, 0)  # by the last tick; by the last report
         self.first_end = 0.0  # when the first of `ends` came
-        self.turn_of_end = 0, 0.0  # the number of the turn in which one came last, and when that turn's first one came
+        self.turn_of_end = 0, 0.0  # the last turn in which one of `ends` came, and when the first of that turn did
         self.polling = False
         self.ticking = signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
         if not self.ticking:

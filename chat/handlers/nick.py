@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     class Member(member.Member):
         nick: str  # how it is called
         commanding: bool  # its last line is a command
-        whole: bool  # no part of that was left out so far
+        whole: bool  # no part of its last line was left out so far
         room: Any
 
     class Room(room.Room):
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 COMMANDS = "/nick NAME, /who, /me DOES SOMETHING, /msg NAME TEXT, /quit"
 TOO_LONG = b""  # in the place of a command; no real one is empty
-LONGEST = 900  # bytes that somebody can do, so that it is one message with the name in front of it
+LONGEST = 900  # bytes of what follows /me: it is one message, with the name in front of it
 
 
 def nick(member: Member, room: Room) -> Coroutine[None]:

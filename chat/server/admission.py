@@ -55,8 +55,9 @@ class Admission:
     """The connections that were let in. One with a wire counts as a member only after its handshake.
 
     A browser gets the page over one connection, chats over another, and opens some in advance. Connections in their
-    handshake keep no member out. But there may be no more of them than members that could still come, or SPARE, and
-    never more than MOST. Half of these, or SPARE, may come from one address or, with IPv6, from one network.
+    handshake keep no member out. But there may be no more of them than members that could still come (or than SPARE,
+    if that is more), and never more than MOST. Half of these (or SPARE) may come from one address or, with IPv6, from
+    one network.
     """
 
     def __init__(self, options: Options) -> None:

@@ -42,7 +42,7 @@ class Journal:
         self.most = most
         self.quiet = quiet
         self.timestamps = timestamps
-        # What is written together, and how many lines it says are missing: then it is the line that says so, alone.
+        # Lines that are written together, and 0; or one line that says that lines were left out, and how many.
         self.waiting: list[tuple[list[bytes], int]] = [([], 0)]
         self.rest = memoryview(b"")  # what is being written, and comes before `waiting`
         self.missing = 0  # how many lines it says are missing
@@ -146,7 +146,7 @@ class Journal:
         if not self.failed:
             complain(f"chatsrv: the journal on stdout cannot be written ({error.strerror}); the chat goes on")
         self.failed = True  # told once
-        ends_a_line = self.torn and self.rest[0] == ord("\n")  # the end of a line whose text is written or counted
+        ends_a_line = self.torn and self.rest[0] == ord("\n")  # that newline ends a torn line, which is counted already
         self.lost += self.missing or bytes(self.rest).count(b"\n") - ends_a_line
         self.size -= len(self.rest)
         self.rest = memoryview(b"")

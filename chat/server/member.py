@@ -80,8 +80,8 @@ class Member(Receiver):
         self.outbox.tell(line)
         most = self.hub.options.max_lag
         if self.sending == BEHIND:
-            self.hub.pace.count(len(line))  # over --max-lag, this kicks a member that does not read
-            most *= 2  # if it reads, pace holds all members until it has caught up, so it may have more
+            self.hub.pace.count(len(line))  # pace kicks a member over --max-lag that does not read
+            most *= 2  # if it reads, pace holds all others meanwhile, so it may have more
         if self.outbox.lag > most:
             self.kick(f"more than {self.hub.options.max_lag} bytes behind")
 
@@ -131,7 +131,7 @@ class Member(Receiver):
     # The sending side.
 
     def become(self, state: str) -> None:
-        """Change the state of the sending side: the one place that does. `room` changes after it, except from NEW."""
+        """Change the state of the sending side: the one place that does. `room` is still the old one, except in NEW."""
         room = self.hears()
         line = b""  # that it was told, and that is not sent yet
         if self.sending == TOGETHER:

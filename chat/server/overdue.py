@@ -1,4 +1,4 @@
-"""What handlers should have ended by now: themselves, and the tasks that they have spawned."""
+"""Handlers, and tasks that they have spawned, that should have ended by now."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def end_tasks(hub: Hub) -> Coroutine[None]:
         try:
             yield from join(task, max(0.0, end - clock()))
         except TimedOut:
-            if not task.error:  # if it has an error, it had no step since: no fault of its own
+            if not task.error:  # if it has an error, it had no step since it was cancelled
                 complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{explain(task)}")
             hub.kernel.drop(task)
             hub.tasks.pop(coroutine, None)  # it may not have begun

@@ -49,7 +49,7 @@ class Pace:
         self.full = False  # the cluster takes no more
         self.held = False  # for one of these reasons, no member is read from
         self.released = WaitQueue()  # members wait here until they may be read from
-        self.stop = WaitQueue()
+        self.stop = WaitQueue()  # keep() waits here for an overrun
 
     def share(self) -> int:
         """How many bytes a member may take from its socket now.

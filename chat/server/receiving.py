@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns: so that no step of a handler takes long
 MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# The system reports only once that a connection has failed. If a send has got that report, recv() returns b"", as it
-# does at the end of the peer's stream. If the last failure of a send is one of these ("": none), b"" means the end.
+# The system reports only once that a connection has failed. If a send has got that report, recv() returns b"", as if
+# the peer had ended its stream. These failures of a send ("": there was none) are no such report: after them, b"" is
+# really the end.
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []

@@ -99,7 +99,7 @@ class Room:
         self.present: dict[Any, None] = {}  # those in it whose handler runs, oldest first
         self.together: dict[Any, Wire | socket.socket] = {}  # members in that state, and what sends to them
         self.outbox = Outbox(self.feed)  # what is due to all of these: they share it
-        self.told: dict[Any, bytes] = {}  # a line for one of them alone; then that is all that is due to it
+        self.told: dict[Any, bytes] = {}  # to which of these one line is due, and nothing else
 
     # For handlers.
 
@@ -183,7 +183,7 @@ class Room:
 
         It can if nothing else is due to that member.
         """
-        nothing_said = self.told or self.quiet()  # append() empties `told`: nothing was said after its lines
+        nothing_said = self.told or self.quiet()  # each append() empties `told`
         if not nothing_said or member in self.told or len(line) > LIMIT:
             return False
         if not self.told:

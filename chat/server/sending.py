@@ -56,7 +56,7 @@ def send_to_all(room: Room) -> None:
         return
     data = room.outbox.take(sys.maxsize)  # no sent() here: if a member takes less, give_way() calls it
     if not data:
-        return  # a line was told to one member (pass_on), which has come to stand APART since
+        return  # the room changed by a line for one member only, which stands APART by now
     size = len(data)
     failed: list[tuple[Member, OSError | int]] = []  # for later: the dict must not change meanwhile
     for member, wire in room.together.items():  # its wire or, if it has none, its socket
@@ -141,7 +141,7 @@ def deliver(member: Member) -> Coroutine[None]:
             try:
                 yield from writable(member.socket, pause)
                 unchanged = 0
-            except TimedOut:  # a socket with a little space is not writable, so the peer may have taken something
+            except TimedOut:  # the peer may have taken something: Linux reports no space before a third is free
                 taken_now = member.acknowledged()
                 unchanged = unchanged + 1 if taken_now == taken_before else 0
                 taken_before = taken_now

@@ -80,7 +80,7 @@ class Server:
             hub.first.spawn(self.start(hub.first), "start")
         while not self.stopping:
             yield from self.change.wait()
-        for helper in helpers[:-1]:
+        for helper in helpers[:-1]:  # all but `overdue`
             helper.cancel()
         for listener in self.listeners:
             kernel.close(listener)
@@ -238,12 +238,12 @@ class Server:
 
     def drop(self, member: Member) -> None:
         """End a member whose handler did not end when it was cancelled."""
-        if not (member.handled or member.task.error):  # if it has an error, it had no step since: no fault of its own
+        if not (member.handled or member.task.error):  # if it has an error, it had no step since it was cancelled
             complain(f"chatsrv: the handler of {member.name} does not end; it was dropped\n{explain(member.task)}")
         member.handled = True
         ended = "end of stream" if member.peer_ended else member.failure.lower()
         member.reason = member.reason or ended or "its handler does not end"
         if member.wire and member.sending != NEW and not (member.failure or member.lag()):
-            member.wire.end(member.reason)  # it has got all that is due to it, and see_off() may not have said so yet
+            member.wire.end(member.reason)  # it has got all that is due to it: end its stream in good order
         self.kernel.drop(member.task)
         self.close(member)

@@ -60,7 +60,7 @@ class BrowserWire:
         self.failure: tuple[object, ...] = ()  # of a send, if nobody was told
         self.pings = 0  # that were sent since something has come
         self.ended = False  # `rest` is the last
-        self.closed = False  # and TLS was told so
+        self.closed = False  # TLS was told that the stream has ended
 
     @property
     def cut(self) -> bool:
