@@ -26,8 +26,8 @@ shutdown at rest; shutdown while clients talk; slow drip; something happened bet
 stdout full; stdout stalled; text read after a failed send; the server closed with something unread; the chat handler;
 the echo handler; the nick handler; the epoll poller; the kqueue poller; the select poller;
 a client with a browser; a client with TLS; a client with a browser over TLS; a stranger; a TLS record was changed;
-a browser's ping; a browser's pong; a browser's pings; a browser's flood; a browser's empty; broke off: fin;
-broke off: close; broke off: reset; several lines in one frame; waits for the server's own end;
+a browser's ping; a browser's pong; a browser's pings; a browser's flood; a browser's empty; the server's ping;
+broke off: fin; broke off: close; broke off: reset; several lines in one frame; waits for the server's own end;
 told something by a task other than its own
 """
 OF_CLUSTERS = """

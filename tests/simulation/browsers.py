@@ -60,7 +60,7 @@ class BrowserEnd(End):
         )
         self.ready = False
         self.hasty = chance() < 0.1  # it talks before the handshake is over
-        self.mute = chance() < 0.1  # it answers neither pings nor a close frame
+        self.mute = chance() < 0.2  # it answers neither pings nor a close frame
         self.restless = pick(0, 0, 0.1, 0.5)  # how often it pings, and worse, between two messages
         self.early: list[bytes] = []  # what it wants to say when it is ready
         self.pings: list[bytes] = []
@@ -190,6 +190,8 @@ class BrowserEnd(End):
     def take(self, one: Frame) -> bytes:
         if one.opcode is Opcode.PONG:
             self.pongs.append(bytes(one.data))
+        if one.opcode is Opcode.PING:
+            self.world.count("the server's ping")
         if one.opcode is not Opcode.TEXT:
             if one.opcode not in (Opcode.PING, Opcode.PONG, Opcode.CLOSE):
                 raise Failure(f"{self.client.name} gets a frame of kind {one.opcode!r}")

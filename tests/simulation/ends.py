@@ -39,6 +39,7 @@ class End:
         self.told_end = False  # the server has said that nothing follows
         self.inside = False  # what it has sent is no whole message yet
         self.fault = ""  # what it does, or will do next, that is not allowed
+        self.mute = False  # it answers no pings
         self.suspect = False  # it has done what is perhaps not allowed
 
     @property
@@ -59,7 +60,8 @@ class End:
 
     def put(self, data: bytes, text: bytes) -> None:
         """Send `data`. When it has arrived the server knows `text`, which is nothing after something not allowed."""
-        self.queue.append((data, b"" if self.fault else text))
+        if data:
+            self.queue.append((data, b"" if self.fault else text))
 
     def hear(self, data: bytes) -> bytes:
         """The text in what has come."""

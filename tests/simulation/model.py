@@ -16,6 +16,7 @@ import chat.server.pace
 import chat.server.receiving
 import chat.server.room
 from chat.server.connection import FAREWELL, LINGER
+from chat.server.web.wire import PAUSE, UNANSWERED
 from loop import TimedOut
 
 from .reference import parts
@@ -374,6 +375,12 @@ class Member(chat.server.member.Member):
                 raise Failure(f"{self.name} is kicked, but it was silent only since {link.last_recv}")
             if (link.incoming and not self.wire) or link.fin:
                 self.check_overlooked(link.arrived, "it had spoken")
+        elif reason.startswith("no answer to a ping"):
+            in_parts = getattr(self.wire, "tls", None)  # a part of a record is no sign of life
+            if world.now < link.read_at + UNANSWERED * PAUSE and not in_parts:
+                raise Failure(f"{self.name} is kicked, but it was silent only since {link.read_at}")
+            if link.incoming or link.fin:
+                self.check_overlooked(link.arrived, "it had answered")
         elif reason.startswith("took nothing for "):
             if options.stall_timeout is None or world.now < link.last_drain + options.stall_timeout:
                 raise Failure(f"{self.name} is kicked, but it took something at {link.last_drain}")

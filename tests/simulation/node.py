@@ -9,6 +9,8 @@ import chat.server.server
 from chat.handlers.chat import chat as chat_handler
 from chat.handlers.echo import echo
 from chat.handlers.nick import nick
+from chat.server.web.wire import keep_alive
+from loop import TimedOut, join
 
 from .handlers import wanderer
 from .model import Model
@@ -60,8 +62,23 @@ class Node:
 
     def live(self) -> Coroutine[None]:
         """COROUTINE. The server's life."""
+        pings = self.world.kernel.spawn(self.ping(self.world.pick(100.0, 300.0)), "pings") if self.kinds else None
         yield from self.server.run()
+        if pings:
+            pings.cancel()
         self.ended_at = self.world.now
+
+    def ping(self, seconds: float) -> Coroutine[None]:
+        """COROUTINE. Asks browsers for signs of life, for so long: a run has to come to rest."""
+        server, kernel = self.server, self.world.kernel
+        self.oracle.pinged_until = kernel.clock() + seconds
+        pings = kernel.spawn(keep_alive(server.connections, server.hub.pace), "all pings")
+        try:
+            yield from join(pings, seconds)
+        except TimedOut:
+            pass
+        finally:
+            pings.cancel()
 
     def stop(self) -> None:
         world, ask = self.world, self.oracle

@@ -27,6 +27,7 @@ from chat.server.journal import Journal
 from chat.server.member import APART, BEHIND, CLOSED, KICKED, LOST, NEW, OVER, TOGETHER
 from chat.server.outbox import OVERHEAD
 from chat.server.sending import LOOKS
+from chat.server.web.wire import PAUSE, UNANSWERED
 from loop import ReadWait, WriteWait
 
 from .browsers import NOT_UNDERSTOOD
@@ -141,6 +142,8 @@ class Oracle:
         self.most_gathered = 0  # bytes, in one turn
         self.held_since: float | None = None  # nobody is read from
         self.empty_since: float | None = None  # told to stop, and without a connection
+        self.held_at = 0.0  # when last nobody was read from
+        self.pinged_until = 0.0  # browsers are asked for signs of life
         self.was_held = False  # somebody had to wait with what it says, so that others have woken it
         self.start_turn = server.hub.pace.start_turn
         server.hub.pace.start_turn = self.note_turn  # type: ignore[method-assign]
@@ -184,6 +187,8 @@ class Oracle:
     def turned(self) -> None:
         """Each member is in exactly one place, and is due what it should be."""
         turns, hub = self.world.turns, self.server.hub
+        if hub.pace.held:
+            self.held_at = self.world.now
         if not hub.pace.held:
             self.held_since = None
         elif self.held_since is None:
@@ -341,6 +346,10 @@ class Oracle:
         at_once = self.model.shared and options.max_lag < LARGEST  # an entry, and lines that waited for it
         if blocked and not (self.server.hub.pace.held or at_once) and member.outbox.lag > most:
             raise Failure(f"{client.name} is {member.outbox.lag} bytes behind, --max-lag is {options.max_lag}")
+        asked = (client.attentive or client.steady) and member.sending != NEW and self.handler != "wanderer"
+        silent = max(link.read_at, self.held_at) + (UNANSWERED + 1) * PAUSE + SLACK < now < self.pinged_until
+        if client.end.mute and asked and silent and not (self.world.leaps or self.world.stops):
+            raise Failure(f"{client.name} answers no pings, and is still there")
         if not self.timely:
             return
         taken = max(link.last_send, link.last_drain)

@@ -412,6 +412,7 @@ class Run:
                 ("more than", "kicked: too far behind"),
                 ("took nothing", "kicked: stalled"),
                 ("silent", "kicked: idle"),
+                ("no answer to a ping", "kicked: mute"),
                 ("the server is full", "refused: full"),
                 ("too many", "refused: address"),
                 (ENDING, "ended by shutdown"),

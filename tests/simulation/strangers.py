@@ -122,8 +122,7 @@ class Stranger(End):
     def begin(self) -> None:
         self.client.link.widen(len(self.visit.says) // 20 if self.visit.body else 500)  # a last word is sent but once
         self.below.begin()
-        if self.visit.says:
-            self.below.put(self.visit.says, b"")
+        self.below.put(self.visit.says, b"")
 
     def say(self, text: bytes) -> None:
         """Nothing: it has said what it has to say."""
