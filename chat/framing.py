@@ -32,7 +32,7 @@ class Framer:
     def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived. Return the messages that are now complete, without their separators."""
         begun = self.begun
-        full = begun and self.rest in (b"", b"\r")  # the last part ended where a separator may follow
+        full = begun and self.rest in (b"", b"\r")  # it ends with a full part: a separator now ends that part's line
         if self.rest:
             if NEWLINE not in data and len(self.rest) + len(data) < LIMIT:
                 self.rest += data  # only what is new was searched: a line that drips in costs no more than a whole one
@@ -87,7 +87,7 @@ def split(line: bytes, more: bool = False) -> list[bytes]:
     """
     parts: list[bytes] = []
     start = 0
-    least = LIMIT if more else LIMIT + 1  # from so many bytes on, a full part is cut off: the last part is never empty
+    least = LIMIT if more else LIMIT + 1  # from so many bytes on, a full part is cut off
     while len(line) - start >= least:
         end = boundary(line, start + LIMIT, more)
         if end is None:

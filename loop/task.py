@@ -18,7 +18,9 @@ class Cancelled(BaseException):
     """Raised in a task that is to end. A BaseException, so that `except Exception` in a handler lets it through."""
 
 
-GROUP = getattr(builtins, "BaseExceptionGroup", ())  # from `except*`. Before 3.11, isinstance(error, ()) is False
+GROUP = getattr(
+    builtins, "BaseExceptionGroup", ()
+)  # `except*` may put Cancelled into one. Older Pythons have none: isinstance(error, ()) is False
 
 
 class Closed(OSError):

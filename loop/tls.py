@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     Data = Union[bytes, bytearray, memoryview]
 
 RECORD = 16 << 10  # bytes in a record, at most
-NO_RENEGOTIATION = getattr(ssl, "OP_NO_RENEGOTIATION", 1 << 30)  # as OpenSSL 3 does; PyPy 3.9 has no name for it
+NO_RENEGOTIATION = getattr(
+    ssl, "OP_NO_RENEGOTIATION", 1 << 30
+)  # OpenSSL 3 has this as its default; PyPy 3.9 has no name for it
 BEGINNINGS = 21, 22  # the first byte of an alert, and of a handshake
 ALERTS = "tlsv1 alert ", "tlsv13 alert ", "sslv3 alert "  # how OpenSSL names what the peer has complained about
 

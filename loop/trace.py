@@ -38,7 +38,7 @@ KERNEL = 1  # the number of the kernel's own track; it is the process's, too, so
 
 
 class Step:
-    """A step of a task and the wait before it. It is made when the step before it ends, and filled in as it goes."""
+    """A step of a task and the wait before it. It is made when the step before it begins, and filled in as it goes."""
 
     __slots__ = "cause end name number outcome place ready since stack start waits_for waker".split()
 
@@ -46,7 +46,7 @@ class Step:
         self.number, self.name = number, name  # the task's track, and its name
         self.ready = self.start = self.end = 0.0  # seconds of the kernel's clock, as all times here; 0: not yet
         self.outcome: str | None = None  # of the task, if it was the last step
-        self.waker: int | None = None  # the track on which it was made ready, if that is on one
+        self.waker: int | None = None  # the track of the task that made it ready, if a task did
         self.cause = ""
 
     def wait(self, task: Task, now: float) -> Step:
@@ -76,7 +76,7 @@ class TracedPoller:
         self.arm, self.forget, self.close = poller.arm, poller.forget, poller.close
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        self.kernel.asked = self.kernel.asked or self.kernel.clock()  # only a step sets it to 0.0 again
+        self.kernel.asked = self.kernel.asked or self.kernel.clock()  # the first poll since the last turn with a step
         found = self.poller.poll(timeout)
         self.kernel.answered = self.kernel.clock()
         self.kernel.cause = "poll"
@@ -133,7 +133,7 @@ class TracedKernel(Kernel):
         if step is None:  # it has ended while it was ready
             return super().step(task)
         now = step.start = self.clock()
-        if self.cause:
+        if self.cause:  # the turn's first step
             self.cause = ""
             counts = {name: counter() for name, counter in self.counters.items()}
             self.turns.append((self.asked, self.answered, now, counts))

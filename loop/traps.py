@@ -49,7 +49,8 @@ class Sleep:
 class Park:
     """Until another task wakes this one.
 
-    Meanwhile this one is in `tasks`, so that the other can find it: in a wait queue's, or in a task's `joiners`.
+    Meanwhile this one is in `tasks`, so that the other can find it. These are a WaitQueue's `tasks` or a Task's
+    `joiners`.
     """
 
     __slots__ = ("tasks", "timeout", "woken")

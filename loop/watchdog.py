@@ -29,8 +29,8 @@ TICK = 0.5  # seconds
 class Watchdog:
     """The poller `poller`, watched. If other code handles SIGALRM, nothing is reported.
 
-    `ends` are signals that `signals` catches. If one is not obeyed, because a step takes long, one over a second
-    later ends the process with status 1.
+    `ends` are signals that `signals` catches. If one comes and a long step keeps the program from obeying it, another
+    one, sent more than a second later, ends the process with status 1.
     """
 
     def __init__(self, poller: Poller, signals: Signals, *ends: int) -> None:
@@ -41,8 +41,9 @@ class Watchdog:
         # A step is known by its turn and its task, because a task takes one step in a turn.
         self.step_seen = self.step_reported = (0, 0)  # by the last tick; by the last report
         self.first_end = 0.0  # when the first of `ends` came
-        self.turn_of_end = 0, 0.0  # the last turn in which one of `ends` came, and when the first of that turn did
+        self.turn_of_end = 0, 0.0  # the last turn in which one of them came, and the time of the first one in that turn
         self.polling = False
+        # Whether poll() need not start the ticks: they go on already or, at first, other code has the signal.
         self.ticking = signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
         if not self.ticking:
             signal.signal(signal.SIGALRM, self.tick)
@@ -96,7 +97,7 @@ def set_ticking(seconds: float) -> None:
 
 
 def running(frame: FrameType | None) -> tuple[Task | None, str]:
-    """The task that runs, if any, and in words, with its innermost functions."""
+    """The task that runs, if any; and a text that names it and its innermost functions."""
     lines: list[str] = []
     while frame and frame.f_code is not Kernel.step.__code__:
         lines.append(line_of(frame))

@@ -42,7 +42,7 @@ def shake_hands(member: Member, wire: Wire) -> Coroutine[bool]:
     member.handled = True
     member.reason = member.reason or why
     if not member.kicked:
-        yield from linger(member)  # so that the peer gets the last line
+        yield from linger(member)  # so that the peer gets what the wire has sent last
     return False
 
 
@@ -59,7 +59,7 @@ def see_off(member: Member) -> Coroutine[None]:
     member.leave()
     if member.end_known and not member.peer_ended:  # the connection has failed, or what came made no sense
         if member.wire:
-            yield from linger(member)  # so that the peer gets the last line
+            yield from linger(member)  # so that the peer gets what the wire has sent last
         return
     try:
         if member.sending != OVER:

@@ -45,7 +45,7 @@ class Journal:
         # Lines that are written together, and 0; or one line that says that lines were left out, and how many.
         self.waiting: list[tuple[list[bytes], int]] = [([], 0)]
         self.rest = memoryview(b"")  # what is being written, and comes before `waiting`
-        self.missing = 0  # how many lines it says are missing
+        self.missing = 0  # how many lines were left out, if `rest` says that
         self.size = 0  # bytes in `rest` and `waiting`
         self.lost = 0  # lines that were dropped and not reported yet
         self.torn = False  # what has been written ends within a line
@@ -146,7 +146,7 @@ class Journal:
         if not self.failed:
             complain(f"chatsrv: the journal on stdout cannot be written ({error.strerror}); the chat goes on")
         self.failed = True  # told once
-        ends_a_line = self.torn and self.rest[0] == ord("\n")  # that newline ends a torn line, which is counted already
+        ends_a_line = self.torn and self.rest[0] == ord("\n")  # it ends a torn line, which was counted when it was torn
         self.lost += self.missing or bytes(self.rest).count(b"\n") - ends_a_line
         self.size -= len(self.rest)
         self.rest = memoryview(b"")

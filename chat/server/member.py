@@ -131,7 +131,10 @@ class Member(Receiver):
     # The sending side.
 
     def become(self, state: str) -> None:
-        """Change the state of the sending side: the one place that does. `room` is still the old one, except in NEW."""
+        """Change the state of the sending side: the one place that does.
+
+        `room` is the one to leave if the member was TOGETHER, and the one to join if it becomes that.
+        """
         room = self.hears()
         line = b""  # that it was told, and that is not sent yet
         if self.sending == TOGETHER:

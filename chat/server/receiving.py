@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns: so that no step of a handler takes long
 MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# The system reports only once that a connection has failed. If a send has got that report, recv() returns b"", as if
-# the peer had ended its stream. These failures of a send ("": there was none) are no such report: after them, b"" is
-# really the end.
+# The system reports only once that a connection has failed. If a send gets that report, recv() returns b"" later, as if
+# the peer had ended its stream. A send that fails in one of these ways ("": none has failed) got no such report, so
+# that b"" is really the end.
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
@@ -49,7 +49,7 @@ class Receiver:
         self.framer: Framer | None = None  # made when the first bytes come
         self.unread = NOTHING  # messages that have arrived and were not returned yet
         self.heard_at = hub.kernel.clock() if hub.timed else 0.0  # for --idle-timeout
-        self.paid = 0.0  # the time up to which it has used its --max-rate
+        self.paid = 0.0  # --max-rate allows it nothing more before this time
         self.receiving = False  # its handler is in receive()
         self.peer_ended = False
         self.end_known = False  # its handler knows that there is nothing to come
@@ -84,7 +84,7 @@ class Receiver:
                 self.end_known = True
                 return []
             while True:
-                last = False
+                last = False  # whether the connection has failed, and this is the last that can be read
                 if hub.timed or deadline is not None or self.failure or self.wire:
                     last = yield from self.wait(deadline)
                 else:
@@ -133,7 +133,7 @@ class Receiver:
         clock, idle_timeout = self.hub.kernel.clock, self.hub.options.idle_timeout
         if (early := self.paid - clock()) > 0:
             if deadline is not None and clock() + early > deadline and not (self.wire and self.wire.pending):
-                yield from readable(self.socket, max(0.0, deadline - clock()))
+                yield from readable(self.socket, max(0.0, deadline - clock()))  # for TimedOut
             yield from sleep(max(0.0, self.paid - clock()))
         if self.wire and self.wire.pending:
             yield from sleep(0)

@@ -158,7 +158,7 @@ class Room:
             raise AttributeError(f"room.{name} is the server's: give an attribute of your own another name")
         super().__setattr__(name, value)
 
-    # What these are made of.
+    # What the methods for handlers are made of.
 
     def submit(
         self, member: Hearer | None, who: str, prefix: Text, messages: Text | Iterable[Text], but: Collection[Hearer]
@@ -183,8 +183,8 @@ class Room:
 
         It can if nothing else is due to that member.
         """
-        nothing_said = self.told or self.quiet()  # each append() empties `told`
-        if not nothing_said or member in self.told or len(line) > LIMIT:
+        said = not (self.told or self.quiet())  # while there are told lines, nothing: append() moves them first
+        if said or member in self.told or len(line) > LIMIT:
             return False
         if not self.told:
             self.hub.changed[self] = None
@@ -240,7 +240,7 @@ def one_line(text: Text) -> bytes:
 
 
 def encoded(text: Text, what: str = "a message") -> bytes:
-    """A str as UTF-8; bytes as they are. Raises TypeError for anything else, which calls it `what`."""
+    """A str as UTF-8; bytes as they are. Anything else raises a TypeError that begins with `what`."""
     if type(text) is bytes:
         return text
     if isinstance(text, str):

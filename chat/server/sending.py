@@ -56,7 +56,7 @@ def send_to_all(room: Room) -> None:
         return
     data = room.outbox.take(sys.maxsize)  # no sent() here: if a member takes less, give_way() calls it
     if not data:
-        return  # the room changed by a line for one member only, which stands APART by now
+        return  # a line was told to one member, which has taken it along to stand APART
     size = len(data)
     failed: list[tuple[Member, OSError | int]] = []  # for later: the dict must not change meanwhile
     for member, wire in room.together.items():  # its wire or, if it has none, its socket
