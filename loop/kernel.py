@@ -76,7 +76,7 @@ class Kernel:
         try:
             sock.close()
         except OSError:
-            pass  # about what was sent before; the descriptor is closed nevertheless
+            pass  # the error is about what was sent before; the descriptor is closed nevertheless
 
     def drop(self, task: Task) -> None:
         """End a task that cancel() does not end. The only place where a waiting coroutine is closed."""
@@ -113,7 +113,7 @@ class Kernel:
         """Collect all readiness, wake tasks whose time has run out, then run one step of each that is ready by now.
 
         Tasks that other tasks have woken run last, so they find all that this turn brings. A task that becomes ready
-        meanwhile runs in the next turn. Otherwise tasks that keep waking each other would keep the poller waiting.
+        meanwhile runs in the next turn. Otherwise tasks that keep waking each other would keep us from polling.
         """
         readers, writers, ready = self.readers, self.writers, self.ready
         ready_before = len(ready)
@@ -165,7 +165,7 @@ class Kernel:
                 task.timer = None
                 self.ready.append(task)
         finally:
-            error = None  # else this frame and the error's traceback keep each other alive, and the task's variables
+            error = None  # else this frame and the error's traceback keep each other alive, with the task's variables
 
     def fail(self, task: Task, error: BaseException) -> None:
         """End a task that has raised. An Exception is reported, Cancelled is not; anything else comes out of run()."""
@@ -202,7 +202,7 @@ class Kernel:
         self.rearm(task.trap.fd)
 
     def rearm(self, fd: int) -> None:
-        """Arm a descriptor for the tasks that still wait for it, or for nothing. If that fails, they get the error."""
+        """Arm a descriptor for the tasks that still wait for it, else disarm it. They get an error of that."""
         try:
             self.poller.arm(fd, (READ if fd in self.readers else 0) | (WRITE if fd in self.writers else 0))
         except (OSError, ValueError) as error:  # no memory, or the descriptor or the poller is closed

@@ -108,8 +108,8 @@ def write_some(fd: int, data: bytes | memoryview) -> int:
     """os.write as much of `data` as surely does not block, even on a blocking descriptor; returns how much, perhaps 0.
 
     For stdout and stderr: other processes share them, and would share O_NONBLOCK. A writable pipe has space
-    for PIPE_BUF bytes. A writable terminal may have space for a single byte, but it still takes one character or, on
-    Linux, a short text without control characters.
+    for PIPE_BUF bytes. A writable terminal may have space for only one
+    byte. Yet writing one character to it does not block, nor, on Linux, a short text without control characters.
     """
     if not select.select([], [fd], [], 0)[1]:  # another task may have filled it meanwhile
         return 0

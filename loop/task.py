@@ -56,7 +56,7 @@ class Task:
         self.ready_queue = ready_queue  # the kernel's, so that waking and cancelling need no kernel
         self.trap: Any = NOTHING_YET  # what it asked for last
         self.undo: Callable[[Task], object] | None = None
-        self.timer: tuple[float, int, Task] | None = None  # the one that counts; see Kernel.set_timer
+        self.timer: tuple[float, int, Task] | None = None  # the last one that was set; others of this task are ignored
         self.error: BaseException | None = None  # to be raised in it
         self.outcome: str | None = None  # "returned", "cancelled", "failed" or "dropped", once it has ended
         self.joiners: dict[Task, None] | None = None  # the tasks that wait for that, if any did

@@ -43,7 +43,7 @@ class NotTLS(Broken):
 
 
 class TLS:
-    """One end of a connection; `host` is the name that the server's certificate has to have, or None on its side.
+    """One end of a connection; `host`: the name that the server's certificate must have; None: this end is the server.
 
     send() and recv() are those of a non-blocking socket, but for `unsent` and `pending`. A task that wants to wait for
     the socket to become readable has to see first that nothing is `pending`. What is `unsent` goes out with the next
@@ -62,7 +62,7 @@ class TLS:
         gate: Gate | None = None,
         address: str = "",
     ) -> None:
-        """`gate` is what its handshake has to go through with others, and `address` where the peer is."""
+        """Its handshake takes turns with others at the `gate`, where it waits under the `address` of its peer."""
         self.socket = sock
         self.gate = gate or Gate()
         self.address = address
@@ -73,7 +73,9 @@ class TLS:
         self.ended = False  # the peer's stream
         self.cut = False  # it has ended without close_notify: an attacker may have ended it
         self.failure = ""  # why what has come cannot be accepted: no exception, which would keep its frames alive
-        self.lost: tuple[object, ...] = ()  # why a send has failed, if nobody was told
+        self.lost: tuple[
+            object, ...
+        ] = ()  # why the socket's send has failed in try_to_flush(), whose caller was not told
 
     def fileno(self) -> int:
         return self.socket.fileno()
@@ -95,8 +97,8 @@ class TLS:
     def begin(self, left: Callable[[], float | None]) -> Coroutine[None]:
         """COROUTINE. The handshake. Raises Broken, or another OSError, or TimedOut.
 
-        `left()` is each wait's timeout; see countdown(). If it fails, what the peer should know has been sent, if that
-        was possible.
+        `left()` is each wait's timeout; see countdown(). If the handshake fails, an alert was sent to the peer, if
+        possible.
         """
         done = False
         while True:
@@ -133,9 +135,9 @@ class TLS:
             raise Broken(why(error)) from None
 
     def send(self, data: Data) -> int:
-        """Send what is unsent, and then `data`; returns how much of that, if nothing has to wait.
+        """Send what is unsent, and then `data`; returns the size of `data` if all of it was sent.
 
-        Else raises BlockingIOError, with the number of bytes of `data` that were taken as its characters_written.
+        Else raises BlockingIOError, whose `characters_written` says how many bytes of `data` were taken.
         """
         self.flush()
         size = len(data)
@@ -174,7 +176,7 @@ class TLS:
         """
         if not self.pending:
             data = self.socket.recv(most)
-            if not data and self.lost:  # not the end: the connection has failed, and a send got that error
+            if not data and self.lost:  # not the end: the connection has failed, and try_to_flush() got that error
                 raise OSError(*self.lost)
             self.incoming.write(data)
             self.ended = self.cut = not data  # cut off: a close_notify would have set `ended` before
@@ -193,7 +195,7 @@ class TLS:
             self.ended = True
         except ssl.SSLError as error:
             self.failure = why(error)
-        if self.kept and self.outgoing.pending > RECORD and not self.failure:
+        if self.kept and self.outgoing.pending > RECORD and not self.failure:  # our answers pile up
             self.failure = "it asks for new keys, and does not read"
         elif self.outgoing.pending:  # reading has made something to be written: an answer to a new key, or an alert
             self.try_to_flush()

@@ -7,8 +7,8 @@ A task is a track. A step is named after the function in which the task goes on.
 waits for, and then "ready": from when it was woken until its turn comes. An arrow leads to a step from whatever woke
 its task: the poller, a timer, or a step of another task. The kernel has a track, too: "poll", while there is nothing to
 do, and "wake", while it makes tasks ready. The file is written at the end and whenever SIGUSR2 comes. Only the last
-steps are kept, so a program may be traced as long as it runs. Of a server with 20 members, a message then costs 310
-microseconds of the processor's time instead of 230, and with two members 100 instead of 60.
+steps are kept, so a program may be traced as long as it runs. It costs time: with 20 members, a message takes the
+server 310 microseconds of the processor instead of 230; with two members, 100 instead of 60.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Clock = Callable[[], float]
 
 STEPS = 10_000  # some 8 MB in the file, and a quarter of a second to write it
-KERNEL = 1  # the number of the kernel's own track; it is the process's, too, so this track is drawn first
+KERNEL = 1  # the number of the kernel's own track; viewers draw first the one that has the process's number
 
 
 class Step:
@@ -76,7 +76,7 @@ class TracedPoller:
         self.arm, self.forget, self.close = poller.arm, poller.forget, poller.close
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        self.kernel.asked = self.kernel.asked or self.kernel.clock()  # the first poll since the last turn with a step
+        self.kernel.asked = self.kernel.asked or self.kernel.clock()  # polls that bring no step count as one
         found = self.poller.poll(timeout)
         self.kernel.answered = self.kernel.clock()
         self.kernel.cause = "poll"
@@ -93,9 +93,9 @@ class TracedKernel(Kernel):
         self.numbers = count(KERNEL + 1)
         self.coming: dict[Task, Step] = {}  # of each task that has not ended, the next step
         self.steps: deque[Step] = deque(maxlen=most)
-        # When the poller was asked and had answered, when all tasks were ready that it woke, and what the counters said
+        # When the poller was asked, when it had answered, when all that it woke were ready; what the counters said
         self.turns: deque[tuple[float, float, float, dict[str, float]]] = deque(maxlen=most)
-        self.counters: dict[str, Callable[[], float]] = {"ready tasks": lambda: 1 + len(self.ready)}  # 1 runs
+        self.counters: dict[str, Callable[[], float]] = {"ready tasks": lambda: 1 + len(self.ready)}  # one more runs
         self.asked = self.answered = 0.0
         self.cause = ""  # why tasks become ready at this moment, if no task's step is the reason
         self.running_track: int | None = None
@@ -196,7 +196,7 @@ class TracedKernel(Kernel):
                         yield event("C", KERNEL, name, ts=microseconds(done), args={"now": value})
         for serial, step in enumerate((*steps, *self.coming.values())):
             start = step.start or now
-            ready = max(step.ready, step.since) if step.ready else start
+            ready = max(step.ready, step.since) if step.ready else start  # after sleep(0), it is ready before it waits
             yield from piece(step.number, "wait", step.waits_for, step.since, ready)
             yield from piece(step.number, "wait", "ready", ready, start)
             if not step.start:

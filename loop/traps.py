@@ -69,7 +69,7 @@ def guess(trap: object) -> str:
     return f"{trap!r} was yielded, which is no trap; did you mean `return`, or `yield from` a coroutine?"
 
 
-# What type hints name. Type checkers take this for True; to import typing would take longer than all of loop/.
+# Names for type hints. Type checkers take this for True; to import typing would take longer than all of loop/.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any as Any

@@ -40,10 +40,10 @@ class Watchdog:
         self.turn = 0
         # A step is known by its turn and its task, because a task takes one step in a turn.
         self.step_seen = self.step_reported = (0, 0)  # by the last tick; by the last report
-        self.first_end = 0.0  # when the first of `ends` came
-        self.turn_of_end = 0, 0.0  # the last turn in which one of them came, and the time of the first one in that turn
+        self.first_end = 0.0  # when the first ending signal of all came
+        self.turn_of_end = 0, 0.0  # the turn of the last one, and when the first one in that turn came
         self.polling = False
-        # Whether poll() need not start the ticks: they go on already or, at first, other code has the signal.
+        # False: poll() has to start the ticks. It need not if they go on, and must not if other code has the signal.
         self.ticking = signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
         if not self.ticking:
             signal.signal(signal.SIGALRM, self.tick)
@@ -58,7 +58,7 @@ class Watchdog:
         self.turn += 1
         if not self.ticking:
             self.ticking = True
-            if signal.getsignal(signal.SIGALRM) == self.tick:  # else the chat's handler has set its own
+            if signal.getsignal(signal.SIGALRM) == self.tick:  # else other code has taken the signal
                 set_ticking(TICK)
         return found
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Member = nick.Member
 
     class Room(nick.Room):
-        sizes: dict[str, int]  # of the lobby: how many are in each room
+        sizes: dict[str, int]  # how many are in each room; only the lobby has this
 
 
 COMMANDS = f"/join ROOM, /leave, /rooms, {nick.COMMANDS}"

@@ -42,10 +42,10 @@ class Journal:
         self.most = most
         self.quiet = quiet
         self.timestamps = timestamps
-        # Lines that are written together, and 0; or one line that says that lines were left out, and how many.
+        # Each entry: lines, and 0; or the one line that says how many lines were left out, and that number.
         self.waiting: list[tuple[list[bytes], int]] = [([], 0)]
         self.rest = memoryview(b"")  # what is being written, and comes before `waiting`
-        self.missing = 0  # how many lines were left out, if `rest` says that
+        self.missing = 0  # the number of the entry that `rest` is from
         self.size = 0  # bytes in `rest` and `waiting`
         self.lost = 0  # lines that were dropped and not reported yet
         self.torn = False  # what has been written ends within a line
@@ -146,7 +146,9 @@ class Journal:
         if not self.failed:
             complain(f"chatsrv: the journal on stdout cannot be written ({error.strerror}); the chat goes on")
         self.failed = True  # told once
-        ends_a_line = self.torn and self.rest[0] == ord("\n")  # it ends a torn line, which was counted when it was torn
+        ends_a_line = self.torn and self.rest[0] == ord(
+            "\n"
+        )  # next_text() put it there; the torn line was counted before
         self.lost += self.missing or bytes(self.rest).count(b"\n") - ends_a_line
         self.size -= len(self.rest)
         self.rest = memoryview(b"")

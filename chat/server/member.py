@@ -56,7 +56,7 @@ class Member(Receiver):
         # The sending side.
         self.sending = NEW  # its state
         self.outbox = hub.nowhere.outbox
-        self.drained: WaitQueue | None = None  # where its task waits for what is due to be sent
+        self.drained: WaitQueue | None = None  # where its task waits until nothing is due any more
         # Its end.
         self.reason = ""  # why it ends, once that is certain
         self.handled = False  # its handler has ended
@@ -81,7 +81,7 @@ class Member(Receiver):
         most = self.hub.options.max_lag
         if self.sending == BEHIND:
             self.hub.pace.count(len(line))  # pace kicks a member over --max-lag that does not read
-            most *= 2  # if it reads, pace holds all others meanwhile, so it may have more
+            most *= 2  # one that reads may have more, as pace stops all reading until it has caught up
         if self.outbox.lag > most:
             self.kick(f"more than {self.hub.options.max_lag} bytes behind")
 
@@ -133,7 +133,7 @@ class Member(Receiver):
     def become(self, state: str) -> None:
         """Change the state of the sending side: the one place that does.
 
-        `room` is the one to leave if the member was TOGETHER, and the one to join if it becomes that.
+        self.room is the one to leave if the member was TOGETHER, and the one to join if it becomes that.
         """
         room = self.hears()
         line = b""  # that it was told, and that is not sent yet

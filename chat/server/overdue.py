@@ -69,4 +69,4 @@ def end_tasks(hub: Hub) -> Coroutine[None]:
             if not task.error:  # if it has an error, it had no step since it was cancelled
                 complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{explain(task)}")
             hub.kernel.drop(task)
-            hub.tasks.pop(coroutine, None)  # it may not have begun
+            hub.tasks.pop(coroutine, None)  # a task that has not begun has no `finally` that does this

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns: so that no step of a handler takes long
 MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# The system reports only once that a connection has failed. If a send gets that report, recv() returns b"" later, as if
-# the peer had ended its stream. A send that fails in one of these ways ("": none has failed) got no such report, so
-# that b"" is really the end.
+# Member.failure if recv() can be believed: its b"" is the end of the peer's stream. The system reports only once that a
+# connection has failed. After any other failure of a send, that report is gone, and b"" may mean the failure.
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
@@ -133,7 +132,9 @@ class Receiver:
         clock, idle_timeout = self.hub.kernel.clock, self.hub.options.idle_timeout
         if (early := self.paid - clock()) > 0:
             if deadline is not None and clock() + early > deadline and not (self.wire and self.wire.pending):
-                yield from readable(self.socket, max(0.0, deadline - clock()))  # for TimedOut
+                yield from readable(
+                    self.socket, max(0.0, deadline - clock())
+                )  # raises TimedOut if nothing comes by then
             yield from sleep(max(0.0, self.paid - clock()))
         if self.wire and self.wire.pending:
             yield from sleep(0)

@@ -26,7 +26,7 @@ LAST_TRY = 0.5  # seconds between attempts to send its last bytes to a member th
 def spread(hub: Hub) -> Coroutine[None]:
     """COROUTINE. Sends what is new, once a turn.
 
-    In each turn, it runs after the members that have something to read. So what they say is sent with the rest.
+    In each turn, it runs after the tasks of members that have said something. So that is sent with the rest.
     """
     while True:
         while not (hub.changed or hub.apart):
@@ -56,7 +56,7 @@ def send_to_all(room: Room) -> None:
         return
     data = room.outbox.take(sys.maxsize)  # no sent() here: if a member takes less, give_way() calls it
     if not data:
-        return  # a line was told to one member, which has taken it along to stand APART
+        return  # `changed` for a told line whose member has left TOGETHER since, with the line
     size = len(data)
     failed: list[tuple[Member, OSError | int]] = []  # for later: the dict must not change meanwhile
     for member, wire in room.together.items():  # its wire or, if it has none, its socket

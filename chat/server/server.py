@@ -98,7 +98,7 @@ class Server:
                 self.drop(member)
         yield from end_tasks(hub)  # those that handlers have spawned since
         if hub.cluster and membership:
-            yield from hub.cluster.returned(LINGER)  # what the handlers said at their ends
+            yield from hub.cluster.wait_for_return(LINGER)  # what the handlers said at their ends
             membership.cancel()
             self.unwritten = hub.cluster.unwritten()
         try:
@@ -200,7 +200,7 @@ class Server:
                     member.enter(self.hub.first)
                     yield from self.handler(member, self.hub.first)
                     if self.hub.cluster and not member.reason:  # what the member said last is due to it, too
-                        yield from self.hub.cluster.returned(FAREWELL)
+                        yield from self.hub.cluster.wait_for_return(FAREWELL)
             except Cancelled:
                 pass  # it was kicked, or its handler went on after the end
             except BaseException as error:

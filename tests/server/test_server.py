@@ -506,7 +506,7 @@ def test_goodbyes_have_their_time_however_long_the_cluster_takes(house: Build) -
             for _ in range(1000):
                 hub.first.append(b"y" * 1000 + b"\n")
 
-        def returned(self, timeout: float) -> Coroutine[None]:
+        def wait_for_return(self, timeout: float) -> Coroutine[None]:
             yield from sleep(0)
 
         def __getattr__(self, name: str) -> Any:

@@ -358,7 +358,7 @@ CLUSTER = [
              drop("self.unseen[link] = None")),
     mutation("a room that comes back begins with number one", "chat.server.cluster.links:Links.link",
              replace("self.number", "0")),
-    mutation("a member that leaves does not wait for its own words", "chat.server.cluster.node:Cluster.returned",
+    mutation("a member that leaves does not wait for its own words", "chat.server.cluster.node:Cluster.wait_for_return",
              put("return")),
     mutation("what has not come back at the end is not counted", "chat.server.cluster.node:Cluster.unwritten",
              replace("return count", "return 0")),

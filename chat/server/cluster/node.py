@@ -77,7 +77,7 @@ class Cluster:
 
     # For the server.
 
-    def returned(self, timeout: float) -> Coroutine[None]:
+    def wait_for_return(self, timeout: float) -> Coroutine[None]:
         """COROUTINE. Returns when what was accepted by now has come back, or after `timeout` seconds."""
         marks = [(link.outgoing, link.outgoing.accepted) for link in self.links.unwritten]
         end = self.kernel.clock() + timeout
@@ -88,10 +88,10 @@ class Cluster:
             pass
 
     def finish(self, timeout: float) -> Coroutine[None]:
-        """COROUTINE. Like returned(), but no member is read from any more, and all other waits end with this one."""
+        """COROUTINE. Like wait_for_return(); but no member is read from any more, and all other waits end, too."""
         self.links.bound = -1
         self.links.hold()
-        yield from self.returned(timeout)
+        yield from self.wait_for_return(timeout)
         self.given_up = bool(self.links.unwritten)
         self.links.progress.wake_all()
 

@@ -443,13 +443,13 @@ def test_an_end_while_redis_is_away() -> None:
     world.run(0.1)
     world.part_all()
     node.say("<0 0>", "<0 1>")
-    leaving = [world.kernel.spawn(node.cluster.returned(60)) for _ in range(3)]
+    leaving = [world.kernel.spawn(node.cluster.wait_for_return(60)) for _ in range(3)]
     began = world.now
     world.kernel.run(until=world.kernel.spawn(node.cluster.finish(5)))
     assert world.now - began == pytest.approx(5, abs=0.001)
     world.run(0)
     assert all(task.outcome == "returned" for task in leaving)
-    world.kernel.run(until=world.kernel.spawn(node.cluster.returned(60)))
+    world.kernel.run(until=world.kernel.spawn(node.cluster.wait_for_return(60)))
     assert world.now - began == pytest.approx(5, abs=0.001)
     assert node.cluster.unwritten() == 2
     assert node.told().endswith("cluster 2 messages have not come back from Redis and may be lost\n")
