@@ -397,14 +397,10 @@ WIRES = [
              replace("frames.cut(sent)", "_, count = frames.cut(sent)")),
     mutation("what TLS keeps is not sent with an answer", "chat.server.web.wire:BrowserWire.flush",
              replace("self.rest or (self.tls and self.tls.unsent)", "self.rest")),
-    mutation("what has left the socket is not looked at", "loop.tls:TLS.pending",
-             replace("self.ended or bool(self.failure) or self.incoming.pending > 0", "False")),
     mutation("a part of a record is sent twice", "loop.tls:TLS.flush",
              replace("memoryview(data)[sent:]", "self.kept = data if sent < len(data) else b''")),
     mutation("no close_notify", "loop.tls:TLS.end", drop("self.ssl.unwrap()")),
     mutation("a gate is not left", "loop.tls:TLS.begin", drop("self.gate.leave()")),
-    mutation("a part of a record ends the reading after a failed send", "chat.server.receiving:Receiver.receive",
-             replace("last", "self.failure", 3)),
 ]  # fmt: skip
 
 STRANGERS = [
