@@ -192,7 +192,14 @@ class Chatsrv:
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait, and return the exit status."""
         self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end, and until all that it has said is here; returns the exit status."""
+        status = self.process.wait(PATIENCE)
+        for output in filter(None, (self.complaints, self.journal)):
+            output.thread.join(PATIENCE)
+        return status
 
     def finish(self, status: int = 0, complaint: str | None = "") -> None:
         """End it with SIGTERM, unless it has ended; check that it went well, accounted for all, and left nothing.

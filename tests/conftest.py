@@ -34,8 +34,10 @@ Build = Callable[..., House]  # the fixture `house`
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # servers are started by the hundred: compile them once
 
-hypothesis.settings.register_profile("ours", deadline=None)  # a time, on a busy machine, says nothing
-hypothesis.settings.load_profile("ours")
+# The same examples in each run; HYPOTHESIS=search tries others. No deadline: a time, on a busy machine, says nothing.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 
 
 # Files and tests that --fast leaves out: they start many programs, wait for what takes its time, or try very much.

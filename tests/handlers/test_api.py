@@ -144,7 +144,7 @@ def test_a_bare_except_ends_by_force_and_is_reported(serve: Serve, end: str) -> 
     server.process.send_signal(signal.SIGTERM)
     assert bystander.everything() == b"* You are disconnected: the server is ending.\n"
     server.terminated("the server is ending")
-    server.process.wait(PATIENCE)
+    server.wait()
     said = [f"chatsrv: the handler of {one.name} does not end; it was dropped" for one in (client, bystander)]
     assert server.complaints.lines("does not end") == said
     place = server.complaints.lines("    handle at ")
@@ -511,7 +511,7 @@ def test_a_task_that_does_not_end_is_dropped_and_it_is_said_where_it_hangs(serve
     client = server.client()
     server.process.send_signal(signal.SIGTERM)
     assert client.everything() == b"* You are disconnected: the server is ending.\n"
-    server.process.wait(PATIENCE)
+    server.wait()
     server.complaints.expect("chatsrv: the task game does not end; it was dropped")
     (place,) = server.complaints.lines("    game at ")
     assert place.endswith("handler.py:12")

@@ -260,7 +260,7 @@ def test_at_work_a_fault_costs_one_connection_at_most(chatsrv: Start, tmp_path: 
     server.terminated("the server is ending", len(talk.clients))
     for client in talk.clients:
         client.close()
-    assert server.process.wait(PATIENCE) == 0
+    assert server.wait() == 0
     assert len(server.over("the server is ending")) == len(talk.clients)
     server.finish(complaint=None)
     assert call in BLAMED or "Traceback" not in server.complaints.text()

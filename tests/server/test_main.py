@@ -184,7 +184,7 @@ def test_several_signals_at_once_are_one(stuck: Callable[..., Chatsrv], crowd: C
     crowd.run(slow.to_the_end())
     assert slow.heard.endswith(b"\n* You are disconnected: the server is ending.\n")
     assert slow.heard.count(b"\n") == 1 + 8000 + 1
-    assert server.process.wait(PATIENCE) == 0
+    assert server.wait() == 0
 
 
 def test_several_signals_at_once_do_not_change_the_status() -> None:
@@ -246,7 +246,7 @@ def test_a_task_that_ends_the_program_is_told(chatsrv: Start, tmp_path: Path) ->
     server = chatsrv("--handler", where)
     server.client().say("go")
     server.terminated("the server is ending")
-    assert server.process.wait(PATIENCE) == 1
+    assert server.wait() == 1
     server.finish(status=1, complaint="cannot go on: a task has ended with SystemExit(0)")
 
 

@@ -125,6 +125,7 @@ class AgainstAModel(RuleBasedStateMachine):
             self.stream.append((entry.number, bytes(entry.text)))
         if answered:
             entry.position = b"e", len(self.stream)
+            self.queue.passed((b"e", self.read))
         else:
             self.cut()
 
