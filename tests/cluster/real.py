@@ -397,7 +397,12 @@ class Stage:
 
         task: Task = self.kernel.spawn(watch(), "watch")
         self.kernel.run(until=task)
-        assert task.outcome == "returned"
+        assert task.outcome == "returned", self.last_words()
+
+    def last_words(self) -> str:
+        """What may explain that something has not happened."""
+        heard = (f"{client.name}: {bytes(client.heard[-500:])!r}" for client in self.clients)
+        return "\n".join([*heard, *(node.journal()[-1000:] for node in self.nodes)])
 
     def all_heard(self) -> bool:
         """Whether all that are still there have heard the last words of all others."""

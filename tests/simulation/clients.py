@@ -253,6 +253,8 @@ class Client:
         way = self.world.pick("fin", "close", "reset")
         self.world.hit(f"broke off: {way}")
         self.finished = True
+        if self.end.queue:  # what says its end is in there, too
+            self.end.ended = False
         self.end.queue.clear()
         if way == "fin":
             self.fin = True

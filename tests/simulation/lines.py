@@ -122,6 +122,8 @@ class Line:
     def connect_ex(self, address: tuple[str, int]) -> int:
         if self.session or self.broken:
             return 0
+        if self.caller:
+            return errno.EALREADY  # asked again, after a false alarm
         host, _, self.caller = address[0].partition(".")
         self.lines.dialled += 1
         self.world.at(self.lines.latency, once(lambda: self.connect(host)))
