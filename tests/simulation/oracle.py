@@ -26,6 +26,7 @@ from chat.server.connection import FAREWELL, HANDSHAKE, LINGER
 from chat.server.journal import Journal
 from chat.server.member import APART, BEHIND, CLOSED, KICKED, LOST, NEW, OVER, TOGETHER
 from chat.server.outbox import OVERHEAD
+from chat.server.pace import GRACE
 from chat.server.sending import LOOKS
 from chat.server.web.wire import PAUSE, UNANSWERED
 from loop import ReadWait, WriteWait
@@ -141,6 +142,7 @@ class Oracle:
         self.spread_in = -1  # the turn in which spread() was at it last
         self.most_gathered = 0  # bytes, in one turn
         self.held_since: float | None = None  # nobody is read from
+        self.catching_up = 0.0  # how long that may last: a member that reads more slowly is kicked
         self.empty_since: float | None = None  # told to stop, and without a connection
         self.held_at = 0.0  # when last nobody was read from
         self.pinged_until = 0.0  # browsers are asked for signs of life
@@ -193,6 +195,8 @@ class Oracle:
             self.held_since = None
         elif self.held_since is None:
             self.held_since = self.world.now
+            lag = max((reader.outbox.lag for reader in hub.pace.behind), default=0)
+            self.catching_up = 2 + lag / hub.pace.enough * GRACE  # seconds
         stalled = any(member.unread or member.failure or member.drained for member in self.server.connections)
         self.was_held |= hub.pace.held or stalled
         if turns > 300 and turns % 10:  # long runs are much of the same
@@ -268,7 +272,7 @@ class Oracle:
                 f"idle, though {hub.pace.gathered} bytes are to be spread, or {list(hub.apart)} to be sent to"
             )
         asked = not hub.pace.full and self.stopped_at is None  # at the end nobody is read from anyway
-        if self.held_since is not None and asked and self.timely and world.now > self.held_since + 2:
+        if self.held_since is not None and asked and self.timely and world.now > self.held_since + self.catching_up:
             raise Failure(f"nobody is read from since {self.held_since}")
         if server.connections or self.stopped_at is None:
             self.empty_since = None
