@@ -241,6 +241,9 @@ class Finder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(name, source, loader=Loader(name, source, self.mutation))
 
 
+HANGS = 2.0  # seconds of the processor's time after which a broken server is taken to hang
+
+
 @contextmanager
 def broken(mutation: Mutation) -> Iterator[FailureOf]:
     """The simulation of a server with this mutation in it: its failure_of.
@@ -253,7 +256,9 @@ def broken(mutation: Mutation) -> Iterator[FailureOf]:
     sys.meta_path.insert(0, finder)
     try:
         clustered = mutation.module.startswith("chat.server.cluster.")
-        yield partial(importlib.import_module("simulation.run").failure_of, cluster=clustered)
+        run = importlib.import_module("simulation.run")
+        run.PATIENCE = HANGS
+        yield partial(run.failure_of, cluster=clustered)
     finally:
         sys.meta_path.remove(finder)
         for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
