@@ -257,7 +257,7 @@ def broken(mutation: Mutation) -> Iterator[FailureOf]:
     try:
         clustered = mutation.module.startswith("chat.server.cluster.")
         run = importlib.import_module("simulation.run")
-        run.PATIENCE = HANGS
+        vars(run)["PATIENCE"] = HANGS
         yield partial(run.failure_of, cluster=clustered)
     finally:
         sys.meta_path.remove(finder)
