@@ -27,7 +27,7 @@ def used(redis: Redis) -> set[str]:
 
 
 def heard(client: Talker, text: str) -> bool:
-    return client.lines()[-1].endswith(f": {text}")
+    return any(line.endswith(f": {text}") for line in client.lines())
 
 
 def test_the_rights_that_the_page_names(stage: Stage) -> None:
