@@ -202,7 +202,7 @@ class Kernel:
         self.rearm(task.trap.fd)
 
     def rearm(self, fd: int) -> None:
-        """Arm a descriptor for the tasks that still wait for it, else disarm it. They get an error of that."""
+        """Arm a descriptor for the tasks that still wait for it, else disarm it. They get the error if arming fails."""
         try:
             self.poller.arm(fd, (READ if fd in self.readers else 0) | (WRITE if fd in self.writers else 0))
         except (OSError, ValueError) as error:  # no memory, or the descriptor or the poller is closed

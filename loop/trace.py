@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Clock = Callable[[], float]
 
 STEPS = 10_000  # some 8 MB in the file, and a quarter of a second to write it
-KERNEL = 1  # the number of the kernel's own track; viewers draw first the one that has the process's number
+KERNEL = 1  # the kernel's own track, and the `pid` in the file: viewers draw first the track that has this number
 
 
 class Step:
@@ -76,7 +76,9 @@ class TracedPoller:
         self.arm, self.forget, self.close = poller.arm, poller.forget, poller.close
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        self.kernel.asked = self.kernel.asked or self.kernel.clock()  # polls that bring no step count as one
+        self.kernel.asked = (
+            self.kernel.asked or self.kernel.clock()
+        )  # several polls without a step between them are drawn as one
         found = self.poller.poll(timeout)
         self.kernel.answered = self.kernel.clock()
         self.kernel.cause = "poll"

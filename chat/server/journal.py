@@ -45,7 +45,7 @@ class Journal:
         # Each entry: lines, and 0; or the one line that says how many lines were left out, and that number.
         self.waiting: list[tuple[list[bytes], int]] = [([], 0)]
         self.rest = memoryview(b"")  # what is being written, and comes before `waiting`
-        self.missing = 0  # the number of the entry that `rest` is from
+        self.missing = 0  # how many lines were left out, if `rest` is the line that says so
         self.size = 0  # bytes in `rest` and `waiting`
         self.lost = 0  # lines that were dropped and not reported yet
         self.torn = False  # what has been written ends within a line

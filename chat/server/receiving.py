@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns: so that no step of a handler takes long
 MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# Member.failure if recv() can be believed: its b"" is the end of the peer's stream. The system reports only once that a
-# connection has failed. After any other failure of a send, that report is gone, and b"" may mean the failure.
+# Values of `failure` with which a b"" from recv() really is the end of the peer's stream. The system reports only once
+# that a connection has failed. After any other failure of a send, that report is gone, and b"" may mean the failure.
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []

@@ -56,7 +56,7 @@ def send_to_all(room: Room) -> None:
         return
     data = room.outbox.take(sys.maxsize)  # no sent() here: if a member takes less, give_way() calls it
     if not data:
-        return  # `changed` for a told line whose member has left TOGETHER since, with the line
+        return  # the room is in `changed` for a told line; its member stands APART by now, and has taken the line along
     size = len(data)
     failed: list[tuple[Member, OSError | int]] = []  # for later: the dict must not change meanwhile
     for member, wire in room.together.items():  # its wire or, if it has none, its socket
