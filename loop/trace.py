@@ -76,9 +76,8 @@ class TracedPoller:
         self.arm, self.forget, self.close = poller.arm, poller.forget, poller.close
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        self.kernel.asked = (
-            self.kernel.asked or self.kernel.clock()
-        )  # several polls without a step between them are drawn as one
+        # several polls without a step between them are drawn as one
+        self.kernel.asked = self.kernel.asked or self.kernel.clock()
         found = self.poller.poll(timeout)
         self.kernel.answered = self.kernel.clock()
         self.kernel.cause = "poll"
