@@ -107,6 +107,20 @@ def test_a_unix_socket(stage: Stage, tmp_path: Path) -> None:
     stage.until(stage.all_heard)
 
 
+def protected(stage: Stage, directory: Path, others: list[Redis]) -> Redis:
+    """Start the stage's Redis anew, with a password, and a copy of it, which is added to the others; returns that."""
+    flags = "--requirepass", "secret", "--masterauth", "secret"
+    stage.redis.kill()
+    stage.redis.flags = flags
+    stage.redis.start()
+    stage.redis.ask("AUTH", "secret")
+    copy = Redis(directory, *flags, "--replicaof", HERE, str(stage.redis.port))
+    others.append(copy)
+    copy.ask("AUTH", "secret")
+    stage.until(lambda: b"master_link_status:up" in copy.ask("INFO", "replication"))
+    return copy
+
+
 class StaleSentinel(Sentinel):
     """One that names what it watches, whatever has become of that: alone it may not decide anything."""
 
@@ -120,16 +134,8 @@ class StaleSentinel(Sentinel):
 def test_a_sentinel_that_has_not_heard_of_a_fail_over(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> None:
     """It names what is a copy now, and answers. The next one knows better."""
     others: list[Redis] = []
-    protected = "--requirepass", "secret", "--masterauth", "secret"
-    stage.redis.kill()
-    stage.redis.flags = protected
-    stage.redis.start()
-    stage.redis.ask("AUTH", "secret")
     try:
-        copy = Redis(tmp_path_factory.mktemp("copy"), *protected, "--replicaof", HERE, str(stage.redis.port))
-        others.append(copy)
-        copy.ask("AUTH", "secret")
-        stage.until(lambda: b"master_link_status:up" in copy.ask("INFO", "replication"))
+        copy = protected(stage, tmp_path_factory.mktemp("copy"), others)
         for watched in copy, stage.redis:
             line = "sentinel auth-pass chat secret"
             others.append(StaleSentinel(tmp_path_factory.mktemp("sentinel"), watched, line))
@@ -150,17 +156,9 @@ def test_a_sentinel_that_has_not_heard_of_a_fail_over(stage: Stage, tmp_path_fac
 
 def test_sentinel(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The master dies, its copy takes over, and nobody notices more than a pause. All of them ask for a password."""
-    protected = "--requirepass", "secret", "--masterauth", "secret"
     others: list[Redis] = []
-    stage.redis.kill()
-    stage.redis.flags = protected
-    stage.redis.start()
-    stage.redis.ask("AUTH", "secret")
     try:
-        copy = Redis(tmp_path_factory.mktemp("copy"), *protected, "--replicaof", HERE, str(stage.redis.port))
-        others.append(copy)
-        copy.ask("AUTH", "secret")
-        stage.until(lambda: b"master_link_status:up" in copy.ask("INFO", "replication"))
+        protected(stage, tmp_path_factory.mktemp("copy"), others)
         lines = "requirepass secret", "sentinel auth-pass chat secret"
         sentinel = Sentinel(tmp_path_factory.mktemp("sentinel"), stage.redis, *lines)
         others.append(sentinel)
