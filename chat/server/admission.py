@@ -56,8 +56,8 @@ class Admission:
 
     A browser gets the page over one connection, chats over another, and opens some in advance. Connections in their
     handshake keep no member out. But there may be no more of them than members that could still come (or than SPARE,
-    if that is more), and never more than MOST. From one address (with IPv6, one network), half
-    as many are allowed, but at least SPARE.
+    if that is more), and never more than MOST. From one address (with IPv6, one network), half as
+    many are allowed, but at least SPARE.
     """
 
     def __init__(self, options: Options) -> None:

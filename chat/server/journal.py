@@ -146,9 +146,7 @@ class Journal:
         if not self.failed:
             complain(f"chatsrv: the journal on stdout cannot be written ({error.strerror}); the chat goes on")
         self.failed = True  # told once
-        ends_a_line = self.torn and self.rest[0] == ord(
-            "\n"
-        )  # next_text() put it there; the torn line was counted before
+        ends_a_line = self.torn and self.rest[0] == ord("\n")  # put there by next_text(): that line was counted before
         self.lost += self.missing or bytes(self.rest).count(b"\n") - ends_a_line
         self.size -= len(self.rest)
         self.rest = memoryview(b"")

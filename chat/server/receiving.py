@@ -132,9 +132,7 @@ class Receiver:
         clock, idle_timeout = self.hub.kernel.clock, self.hub.options.idle_timeout
         if (early := self.paid - clock()) > 0:
             if deadline is not None and clock() + early > deadline and not (self.wire and self.wire.pending):
-                yield from readable(
-                    self.socket, max(0.0, deadline - clock())
-                )  # raises TimedOut if nothing comes by then
+                yield from readable(self.socket, max(0.0, deadline - clock()))  # or TimedOut: nothing came by then
             yield from sleep(max(0.0, self.paid - clock()))
         if self.wire and self.wire.pending:
             yield from sleep(0)

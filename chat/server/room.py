@@ -183,9 +183,7 @@ class Room:
 
         It can if nothing else is due to that member.
         """
-        quiet = (
-            self.told or self.quiet()
-        )  # as long as `told` has lines, it is quiet: append() would have taken them out
+        quiet = self.told or self.quiet()  # append() empties `told`: while it has lines, nothing was said since
         if not quiet or member in self.told or len(line) > LIMIT:
             return False
         if not self.told:

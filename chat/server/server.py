@@ -39,8 +39,8 @@ GONE_BEFORE = set(
 class Server:
     """A chat on `listeners`, non-blocking listening sockets. It opens nothing but what it accepts on them.
 
-    `handler` is run for each member, and `start` once, when the server starts. `wires` has, for each
-    listener that is not for plain connections, the function that makes a member's wire from its socket.
+    `handler` is run for each member, and `start` once, when the server starts. `wires` has, for each listener
+    that is not for plain connections, the function that makes a member's wire from its socket.
     """
 
     def __init__(
