@@ -32,10 +32,7 @@ class Framer:
     def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived. Return the messages that are now complete, without their separators."""
         begun = self.begun
-        full = begun and self.rest in (
-            b"",
-            b"\r",
-        )  # what came before ends with a full part: a separator here makes no empty message
+        full = begun and self.rest in (b"", b"\r")  # a separator here ends a full part, and makes no empty message
         if self.rest:
             if NEWLINE not in data and len(self.rest) + len(data) < LIMIT:
                 self.rest += data  # only what is new was searched: a line that drips in costs no more than a whole one
