@@ -1,7 +1,7 @@
 """Bytes in, messages out.
 
-Messages are separated by b"\\n"; one b"\\r" before it belongs to the separator, which is what telnet sends. A message
-has at most LIMIT bytes, separator not counted; a longer one is sent on in parts, each as soon as it is full.
+Messages are separated by b"\\n"; one b"\\r" before it belongs to the separator, as telnet sends it. A message has
+at most LIMIT bytes, separator not counted. A longer one is sent on in parts, each as soon as it is full.
 
 The same messages come out, however the network cuts the stream into pieces. So if the next byte could still change
 where a part ends, the part waits for that byte.
@@ -10,7 +10,7 @@ where a part ends, the part waits for that byte.
 from __future__ import annotations
 
 LIMIT = 1024  # bytes
-NEWLINE, RETURN = b"\n\r"  # as numbers, which Python finds faster in bytes
+NEWLINE, RETURN = ord("\n"), ord("\r")  # numbers: `10 in data` is faster than `b"\n" in data`
 
 
 class Rest(bytes):
@@ -26,19 +26,20 @@ class Framer:
     __slots__ = ("rest", "begun")
 
     def __init__(self) -> None:
-        self.rest = b""  # of a message that is not complete yet
+        self.rest = b""  # what has come of a message that is not complete yet
         self.begun = False  # parts of that message went out already
 
     def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived. Return the messages that are now complete, without their separators."""
         begun = self.begun
-        full = begun and self.rest in (b"", b"\r")  # a separator here ends a full part, and makes no empty message
+        # If a full part has just gone out, a separator only ends that part: it makes no empty message.
+        after_full_part = begun and self.rest in (b"", b"\r")
         if self.rest:
             if NEWLINE not in data and len(self.rest) + len(data) < LIMIT:
-                self.rest += data  # only what is new was searched: a line that drips in costs no more than a whole one
+                self.rest += data  # only `data` was searched: a line that comes byte by byte costs no more than another
                 return []
             data = self.rest + data
-        if full:
+        if after_full_part:
             if data == b"\r":
                 self.rest = data
                 return []
@@ -47,7 +48,7 @@ class Framer:
                 begun = False
         messages = data.split(b"\n")
         self.rest = messages.pop()
-        self.begun = begun and not messages
+        self.begun = begun and not messages  # without a separator, that line goes on
         if RETURN in data:
             messages = [message[:-1] if message.endswith(b"\r") else message for message in messages]
         if len(data) >= LIMIT:
@@ -71,10 +72,10 @@ class Framer:
 
 
 def too_long(text: bytes, most: int) -> bool:
-    """Whether a line of `text` has more than `most` bytes. Looks at only one newline in `most` bytes."""
+    """Whether a line of `text` has more than `most` bytes. Jumps as far as it can, not from line to line."""
     start = 0
     while len(text) - start > most:
-        start = text.rfind(b"\n", start, start + most + 1) + 1
+        start = text.rfind(b"\n", start, start + most + 1) + 1  # behind the last newline in reach; 0: there is none
         if not start:
             return True
     return False
@@ -83,12 +84,12 @@ def too_long(text: bytes, most: int) -> bool:
 def split(line: bytes, more: bool = False) -> list[bytes]:
     """Cut a line into parts of LIMIT bytes and a last one with what is left.
 
-    With `more`, the line goes on: all parts but the last are full and final, and the last is what has to wait.
+    With `more`, the line is not complete: the last part has to wait for what follows, the others are final.
     """
     parts: list[bytes] = []
     start = 0
-    least = LIMIT if more else LIMIT + 1  # from so many bytes on, a full part is cut off
-    while len(line) - start >= least:
+    enough = LIMIT if more else LIMIT + 1  # a complete line of LIMIT bytes stays whole
+    while len(line) - start >= enough:
         end = boundary(line, start + LIMIT, more)
         if end is None:
             break
@@ -100,12 +101,12 @@ def split(line: bytes, more: bool = False) -> list[bytes]:
 
 
 def boundary(line: bytes, end: int, more: bool) -> int | None:
-    """Where to cut instead of at `end`: before a UTF-8 character that `end` would split, else there.
+    """Where a part ends: at `end` or, if that would split a UTF-8 character, before this character.
 
-    None if that depends on bytes which are still to come. Bytes that are no valid character are cut anywhere.
+    None if bytes that are still to come decide. Bytes that are no valid character may be split.
     """
     if more and end == len(line) and line.endswith(b"\r"):
-        return None  # the first half of a separator, perhaps
+        return None  # perhaps this is the first half of a separator
     for start in range(end - 1, end - 4, -1):
         lead = line[start]
         if lead < 0x80 or lead > 0xF4:
@@ -114,7 +115,9 @@ def boundary(line: bytes, end: int, more: bool) -> int | None:
             length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
             try:
                 line[start : start + length].decode()
-                return start if start + length > end else end
             except UnicodeDecodeError as error:
-                return None if more and error.reason == "unexpected end of data" else end
+                if more and error.reason == "unexpected end of data":
+                    return None
+                return end
+            return start if start + length > end else end
     return end

@@ -329,7 +329,7 @@ FRAMING = [
     mutation("1023 instead of 1024", "chat.framing:LIMIT", replace("1024", "1023")),
     mutation("the return before a separator stays", "chat.framing:Framer.receive_data", take("RETURN in data", False)),
     mutation("a full part is followed by an empty message", "chat.framing:Framer.receive_data",
-             take("full", False)),
+             take("after_full_part", False)),
     mutation("characters are cut in two", "chat.framing:boundary",
              replace("start if start + length > end else end", "end")),
     mutation("no greeting", "chat.handlers.chat:chat", drop("member.tell")),
