@@ -61,17 +61,17 @@ class Hub:
         self.journal = journal
         self.cluster: Cluster | None = None
         self.first = Room(self, FIRST)
-        self.nowhere = Room(self, "")  # for members that are in no room; new members share its outbox, always empty
-        self.rooms: WeakValueDictionary[str, Room] | None = None  # the others, while anything refers to them
-        self.tasks: dict[Coroutine[Any], Task] = {}  # those that handlers have spawned, by what they run
-        self.insist: Callable[[Any, float], None]  # end a member's handler if it has not ended in so many seconds
-        # What spread() has to do, and where it waits for it.
+        self.nowhere = Room(self, "")  # for members in no room; its outbox, which new members share, stays empty
+        self.rooms: WeakValueDictionary[str, Room] | None = None  # all other rooms, while anything refers to them
+        self.tasks: dict[Coroutine[Any], Task] = {}  # tasks that handlers have spawned, by their coroutines
+        self.insist: Callable[[Any, float], None]  # ends a member's handler that goes on after so many seconds
+        # For spread().
         self.changed: dict[Room, None] = {}  # rooms with something new in their feeds
-        self.apart: dict[Any, None] = {}  # members in that state
-        self.news = WaitQueue()
+        self.apart: dict[Any, None] = {}  # members that are APART
+        self.news = WaitQueue()  # spread() waits here
         # How much may be read.
         self.pace = Pace(options, kernel.clock)
-        self.timed = bool(options.max_rate or options.idle_timeout)  # members have to look at the clock
+        self.timed = bool(options.max_rate or options.idle_timeout)  # receive() has to look at the clock
 
     def room(self, name: str) -> Room:
         """The room of that name, made if there is none."""
@@ -96,10 +96,10 @@ class Room:
         self.hub = hub
         self.name = name
         self.feed = Feed()
-        self.present: dict[Any, None] = {}  # those in it whose handler runs, oldest first
-        self.together: dict[Any, Wire | socket.socket] = {}  # members in that state, and what sends to them
-        self.outbox = Outbox(self.feed)  # what is due to all of these: they share it
-        self.told: dict[Any, bytes] = {}  # to which of these one line is due, and nothing else
+        self.present: dict[Any, None] = {}  # members in it whose handler runs, oldest first
+        self.together: dict[Any, Wire | socket.socket] = {}  # TOGETHER members: each with its wire or else its socket
+        self.outbox = Outbox(self.feed)  # the one that all TOGETHER members share
+        self.told: dict[Any, bytes] = {}  # a line for each TOGETHER member to whom only this line is due
 
     # For handlers.
 
@@ -134,8 +134,8 @@ class Room:
     def spawn(self, coroutine: Coroutine[Any], name: str = "") -> Task:
         """Run a coroutine as a task of its own, until it returns, is cancelled (`cancel()`), or the server ends.
 
-        Returns the task. If it fails, that is reported, and no other task is affected. Raises TypeError for what is no
-        coroutine, or not a new one.
+        Returns the task. If it fails, that is reported, and no other task is affected. Raises TypeError for anything
+        but a new coroutine.
         """
         tasks = self.hub.tasks
 
@@ -153,7 +153,7 @@ class Room:
         return f"<room {self.name}>"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse to overwrite what is ours: it is set once, and all who are in the room depend on it."""
+        """Refuse to overwrite a method or a slot that is set: all who are in the room depend on it."""
         if hasattr(Room, name) and hasattr(self, name):
             raise AttributeError(f"room.{name} is the server's: give an attribute of your own another name")
         super().__setattr__(name, value)
@@ -175,15 +175,15 @@ class Room:
             self.append(text, but)
 
     def quiet(self) -> bool:
-        """Whether nothing that was said here is due to those that are together."""
+        """Whether nothing that was said here is due to the TOGETHER members."""
         return not self.feed.fresh and self.outbox.place is self.feed.last
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
-        """Send a line to one of those that are together, without an outbox of its own. Return whether that can be.
+        """Have a line sent to a TOGETHER member, although it has no outbox of its own. Return whether that is possible.
 
-        It can if nothing else is due to that member.
+        That is possible if nothing else is due to the member.
         """
-        quiet = self.told or self.quiet()  # append() empties `told`: while it has lines, nothing was said since
+        quiet = self.told or self.quiet()  # append() empties `told`: while it has a line, the room is still quiet
         if not quiet or member in self.told or len(line) > LIMIT:
             return False
         if not self.told:
@@ -194,12 +194,12 @@ class Room:
 
     def append(self, text: bytes, but: Collection[Hearer] = ()) -> None:
         """Append whole messages, with their newlines, to the feed, for all members except `but`."""
-        for told in list(self.told) if self.told else ():
-            told.stand_apart()  # its line comes before this
+        for member in list(self.told) if self.told else ():
+            member.stand_apart()  # moves its line from `told` to an outbox of its own: the line comes before `text`
         spared = [member for member in but if member in self.present] if but else ()
         for member in spared:
             member.stand_apart()
-            member.outbox.freeze()
+            member.outbox.freeze()  # else skip() would leave out what was due before, too
         self.feed.append(text)
         for member in spared:
             member.outbox.skip()
@@ -221,7 +221,7 @@ def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes],
     start: Any = prefix
     try:
         text: bytes = start + (b"\n" + start).join(lines) + b"\n"
-    except TypeError:  # there is a str among them
+    except TypeError:  # the prefix or a message is a str
         start, lines = encoded(start, "a prefix"), [encoded(line) for line in lines]
         text = start + (b"\n" + start).join(lines) + b"\n"
     if len(text) > LIMIT and too_long(text, len(start) + LIMIT):

@@ -193,7 +193,7 @@ ROOM = [
     mutation("the second line for one replaces the first", "chat.server.room:Room.pass_on",
              replace("member in self.told", "False")),
     mutation("a line for one is not sent", "chat.server.room:Room.pass_on", drop("self.hub.changed[self]")),
-    mutation("what is said overtakes a line for one", "chat.server.room:Room.append", drop("told.stand_apart")),
+    mutation("what is said overtakes a line for one", "chat.server.room:Room.append", drop("member.stand_apart", 1)),
     mutation("what is appended is not spread", "chat.server.room:Room.append", drop("self.hub.pace.gather"), drop("self.hub.changed[self]")),
     mutation("spread is not woken", "chat.server.room:Room.append", drop("self.hub.news.wake")),
     mutation("messages do not reach the journal", "chat.server.room:Room.submit", drop("self.hub.journal.messages")),
