@@ -10,36 +10,38 @@ from .waitqueue import WaitQueue
 class Gate:
     """Lets tasks through, one in each turn. If their steps take a millisecond, a thousand at once would take a second.
 
-    They wait by address, and the addresses alternate, so one that sends a thousand does not keep the others waiting.
+    Each address has a queue, and the queues take turns. So a thousand connections of one address do not keep those of
+    others waiting.
     """
 
     def __init__(self) -> None:
-        self.waiting: OrderedDict[str, OrderedDict[WaitQueue, None]] = OrderedDict()  # one for each task, by address
-        self.inside: WaitQueue | None = None  # the one of the task that may go through now
+        # A task that has to wait makes a WaitQueue for itself alone: its ticket.
+        self.waiting: OrderedDict[str, OrderedDict[WaitQueue, None]] = OrderedDict()  # each address's queue of tickets
+        self.inside: WaitQueue | None = None  # the ticket of the task that may go through now
 
     def enter(self, address: str) -> Coroutine[None]:
-        """COROUTINE. Returns when the task may go through. Then it takes its step, sleeps a turn, and calls leave()."""
-        place = WaitQueue()
+        """COROUTINE. Returns when the task may take its step. After it, the caller does sleep(0), and then leave()."""
+        ticket = WaitQueue()
         if not self.inside:
-            self.inside = place
+            self.inside = ticket
             return
-        self.waiting.setdefault(address, OrderedDict())[place] = None
+        self.waiting.setdefault(address, OrderedDict())[ticket] = None
         try:
-            while self.inside is not place:
-                yield from place.wait()
+            while self.inside is not ticket:
+                yield from ticket.wait()
         except BaseException:
-            if self.inside is place:
+            if self.inside is ticket:
                 self.leave()
             else:
-                del self.waiting[address][place]
+                del self.waiting[address][ticket]
             raise
 
     def leave(self) -> None:
-        """Let the next one in: it cannot be overtaken by one that comes later."""
+        """Let the next task in. `inside` has its ticket even before it runs, so no other task can overtake it."""
         self.inside = None
         while self.waiting and not self.inside:
-            address, places = self.waiting.popitem(last=False)
-            if places:
-                self.inside, _ = places.popitem(last=False)
+            address, tickets = self.waiting.popitem(last=False)
+            if tickets:
+                self.inside, _ = tickets.popitem(last=False)
                 self.inside.wake()
-                self.waiting[address] = places
+                self.waiting[address] = tickets  # after all other addresses

@@ -15,7 +15,7 @@ from types import GeneratorType
 from .bare import deque
 from .diagnose import report
 from .poller import READ, WRITE, Poller, default_poller
-from .task import GROUP, NOTHING_YET, Busy, Cancelled, Closed, Task, TimedOut
+from .task import EXCEPTION_GROUP, NOTHING_YET, Busy, Cancelled, Closed, Task, TimedOut
 from .traps import Coroutine, Park, ReadWait, Sleep, Stream, WriteWait, guess
 
 TYPE_CHECKING = False
@@ -51,9 +51,9 @@ class Kernel:
     # Plain calls: what cannot block.
 
     def spawn(self, coroutine: Coroutine[object], name: str = "") -> Task:
-        """Make a task of a coroutine, which must not have one yet. Its first step comes in the next turn.
+        """Make a task of a coroutine that no other task has. Its first step comes in the next turn.
 
-        Raises TypeError if it is no generator.
+        Raises TypeError if `coroutine` is no generator.
         """
         if not isinstance(coroutine, GeneratorType):
             raise TypeError(f"spawn() takes a generator, not {coroutine!r}; did you forget the call or a `yield from`?")
@@ -63,9 +63,9 @@ class Kernel:
         return task
 
     def close(self, sock: Stream) -> None:
-        """Close a socket that tasks may wait for; those get Closed. Nothing else may close such a socket.
+        """Close a socket that tasks may wait for; these tasks get Closed. Nothing else may close such a socket.
 
-        The system uses a descriptor's number again at once. So its waiters are woken, and it is disarmed, before.
+        The system uses a descriptor's number again at once. So the tasks are woken, and the number is disarmed, first.
         """
         fd = sock.fileno()
         if fd >= 0:
@@ -85,14 +85,14 @@ class Kernel:
         if task.coroutine.gi_running:
             raise RuntimeError(f"{task.name} cannot drop itself")
         if task.undo is not None:
-            task.wake()
+            task.wake()  # takes it out of where it waits; step() skips a task that has ended
         self.end(task, "dropped")
         task.abandon()
 
     def run(self, until: Task | None = None) -> None:
         """Run turns until the task `until` has ended, no task is left, or stop() was called.
 
-        Raises RuntimeError if all tasks wait for each other, so that nothing could wake them, or if a task calls it.
+        Raises RuntimeError if all tasks wait for each other, so that nothing could wake them, or if a task calls run().
         """
         if self.running:
             raise RuntimeError("run() inside a task; did you mean `yield from join(task)`?")
@@ -104,13 +104,13 @@ class Kernel:
             self.running = self.stopping = False
 
     def stop(self) -> None:
-        """Make run() return after this turn, even if tasks still wait. Called before run(), make it return at once."""
+        """Make run() return after this turn, even if tasks still wait. A run() that begins later returns at once."""
         self.stopping = True
 
     # The turn.
 
     def turn(self) -> None:
-        """Collect all readiness, wake tasks whose time has run out, then run one step of each that is ready by now.
+        """Collect all readiness, wake tasks whose time has run out, then run one step of each ready task.
 
         Tasks that other tasks have woken run last, so they find all that this turn brings. A task that becomes ready
         meanwhile runs in the next turn. Otherwise tasks that keep waking each other would keep us from polling.
@@ -165,11 +165,16 @@ class Kernel:
                 task.timer = None
                 self.ready.append(task)
         finally:
-            error = None  # else this frame and the error's traceback keep each other alive, with the task's variables
+            error = None  # a cycle: the error's traceback refers to this frame, and would keep the task's variables
 
     def fail(self, task: Task, error: BaseException) -> None:
-        """End a task that has raised. An Exception is reported, Cancelled is not; anything else comes out of run()."""
-        rest = error.split(Cancelled)[1] if isinstance(error, GROUP) else error
+        """End a task whose `error` is being handled.
+
+        An Exception is reported, Cancelled is not; anything else comes out of run().
+        """
+        rest = error
+        if isinstance(error, EXCEPTION_GROUP):
+            _, rest = error.split(Cancelled)  # None if all errors in the group are Cancelled
         cancelled = rest is None or isinstance(rest, Cancelled)
         self.end(task, "cancelled" if cancelled else "failed")
         if isinstance(rest, Exception):
@@ -202,7 +207,7 @@ class Kernel:
         self.rearm(task.trap.fd)
 
     def rearm(self, fd: int) -> None:
-        """Arm a descriptor for the tasks that still wait for it, else disarm it. They get the error if arming fails."""
+        """Arm a descriptor for the tasks that still wait for it, or disarm it. If that fails, they get the error."""
         try:
             self.poller.arm(fd, (READ if fd in self.readers else 0) | (WRITE if fd in self.writers else 0))
         except (OSError, ValueError) as error:  # no memory, or the descriptor or the poller is closed
@@ -255,7 +260,7 @@ class Kernel:
         while self.timers and self.timers[0][2].timer is not self.timers[0]:
             heappop(self.timers)
         if self.timers:
-            return min(max(0, self.timers[0][0] - now), 86400)  # the systems' limits are in weeks
+            return min(max(0, self.timers[0][0] - now), 86400)  # a day, which every system accepts
         if not self.readers and not self.writers:
             # A wait that nothing can end would look like a program that hangs
             raise RuntimeError(f"nothing can wake these tasks any more: {list(self.tasks)}")

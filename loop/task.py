@@ -18,9 +18,8 @@ class Cancelled(BaseException):
     """Raised in a task that is to end. A BaseException, so that `except Exception` in a handler lets it through."""
 
 
-GROUP = getattr(
-    builtins, "BaseExceptionGroup", ()
-)  # `except*` may put Cancelled into one. Older Pythons have none: isinstance(error, ()) is False
+# `except*` may put a Cancelled into such a group. Python has none before 3.11; nothing is an instance of ().
+EXCEPTION_GROUP = getattr(builtins, "BaseExceptionGroup", ())
 
 
 class Closed(OSError):
@@ -54,12 +53,12 @@ class Task:
         self.name = name
         self.coroutine = coroutine
         self.ready_queue = ready_queue  # the kernel's, so that waking and cancelling need no kernel
-        self.trap: Any = NOTHING_YET  # what it asked for last
+        self.trap: Any = NOTHING_YET  # what it yielded last
         self.undo: Callable[[Task], object] | None = None
-        self.timer: tuple[float, int, Task] | None = None  # the last one that was set; others of this task are ignored
-        self.error: BaseException | None = None  # to be raised in it
-        self.outcome: str | None = None  # "returned", "cancelled", "failed" or "dropped", once it has ended
-        self.joiners: dict[Task, None] | None = None  # the tasks that wait for that, if any did
+        self.timer: tuple[float, int, Task] | None = None  # the one that counts; older ones in the heap are ignored
+        self.error: BaseException | None = None  # to be raised at its `yield`
+        self.outcome: str | None = None  # "returned", "cancelled", "failed" or "dropped"; None: it goes on
+        self.joiners: dict[Task, None] | None = None  # the tasks in join(); None until there is one
 
     def wake(self, error: BaseException | None = None) -> None:
         """Take a suspended task out of where it waits and make it ready; `error` is then raised at its yield."""
@@ -86,14 +85,15 @@ class Task:
             self.error = Cancelled()
 
     def abandon(self) -> None:
-        """Close the coroutine by force. What it raises is ignored. If it waits again, it is closed again.
+        """Close the coroutine by force. What it raises is ignored. If it yields again, it is closed again.
 
         Only Kernel.drop calls this.
         """
         hook = sys.unraisablehook
-        sys.unraisablehook = lambda unraisable: None  # errors of coroutines that it has called would go to stderr
+        # A coroutine that it has called may raise as Python frees it. That error has no caller, and would go to stderr.
+        sys.unraisablehook = lambda unraisable: None
         try:
-            for _ in range(10):  # one that answers close() with a `yield` is still open
+            for _ in range(10):  # a coroutine that answers close() with a `yield` is still open
                 try:
                     self.coroutine.close()
                     break

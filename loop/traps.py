@@ -26,19 +26,19 @@ class Wait:
 
 
 class ReadWait(Wait):
-    """Until the descriptor may be read: there is data, the stream has ended, or it has failed."""
+    """Wait until the descriptor may be read: there is data, the stream has ended, or it has failed."""
 
     __slots__ = ()
 
 
 class WriteWait(Wait):
-    """Until the descriptor may be written: there is space for more, or it has failed."""
+    """Wait until the descriptor may be written: there is space for more, or it has failed."""
 
     __slots__ = ()
 
 
 class Sleep:
-    """For `timeout` seconds; it does not raise TimedOut. 0: until the next turn."""
+    """Wait for `timeout` seconds, or, if that is 0, until the next turn. TimedOut is not raised."""
 
     __slots__ = ("timeout",)
 
@@ -47,10 +47,10 @@ class Sleep:
 
 
 class Park:
-    """Until another task wakes this one.
+    """Wait until another task wakes this one.
 
-    Meanwhile this one is in `tasks`, so that the other can find it. These are a WaitQueue's `tasks` or a Task's
-    `joiners`.
+    Meanwhile this task is in `tasks`, where the other task finds it: in the `tasks` of a WaitQueue, or in the `joiners`
+    of a Task.
     """
 
     __slots__ = ("tasks", "timeout", "woken")
@@ -92,7 +92,7 @@ if TYPE_CHECKING:
 
     Source = Union[int, HasFileno]
     Trap = Union["ReadWait", "WriteWait", "Sleep", "Park"]
-    Coroutine = Generator[Trap, Any, T]  # that returns a T
+    Coroutine = Generator[Trap, Any, T]  # T: what it returns
 else:
     Any = Protocol = Source = Stream = object
     Coroutine = Generator

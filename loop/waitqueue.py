@@ -25,26 +25,26 @@ class WaitQueue:
     def wait(self, timeout: float | None = None) -> Coroutine[None]:
         """COROUTINE. Returns once woken; raises TimedOut after `timeout` seconds (None: never).
 
-        If the waiter is ended after it was woken, its wake-up goes to the next one.
+        If the task is woken, and then cancelled before its step, the wake-up goes to the next task.
         """
         park = Park(self.tasks, timeout)
         try:
             yield park
         except BaseException:
-            if park.woken:  # and was ended before its step
+            if park.woken:
                 self.wake()
             raise
 
     def wake(self) -> None:
         """Wake the task that has waited longest, if there is one."""
-        for task in self.tasks:
+        for task in self.tasks:  # only the first: `return` ends the loop
             task.trap.woken = True  # its trap is the Park from wait()
             return task.wake()
 
     def wake_all(self) -> None:
         """Wake all tasks that wait here now."""
         for task in list(self.tasks):
-            task.wake()  # `woken` stays False: as all are woken, nobody needs this wake-up instead
+            task.wake()  # `woken` stays False: if this task is cancelled, no other one waits for its wake-up
 
 
 def join(task: Task, timeout: float | None = None) -> Coroutine[str]:
