@@ -1,9 +1,9 @@
 """Which descriptors are ready: three systems, one interface.
 
 Arming is one-shot: an event is reported once. A lasting registration would report it at every poll, and keep the
-processor busy in two cases. One is a peer that resets while no task reads from it, because an error cannot be masked.
-The other is a descriptor that was closed while a duplicate of it is still open, because its registration stays. The
-price is one system call for each wait.
+processor busy in two cases. One is a peer that resets while no task reads from it: the system reports errors unasked.
+The other is a descriptor that was closed while a duplicate of it is still open: the registration stays. The price is
+one system call for each wait.
 
 Ready means that a call will not wait. After an error or a hang-up, that is true of both directions: the next recv or
 send tells what has happened. Files and devices like /dev/null are always ready. But epoll refuses them, and kqueue does
@@ -19,8 +19,9 @@ import stat
 
 from .traps import Protocol
 
-READ = 1  # EPOLLIN
-WRITE = 4  # EPOLLOUT: what is wanted goes to epoll as it is
+# The numbers are those of EPOLLIN and EPOLLOUT, so that EpollPoller need not translate them.
+READ = 1
+WRITE = 4
 WANTED = {READ, WRITE, READ | WRITE}
 MOST = 1023  # reports that one call to the system returns
 
@@ -29,7 +30,7 @@ class Poller(Protocol):
     """What the kernel needs of each poller."""
 
     def arm(self, fd: int, want: int) -> None:
-        """Report `fd` once, as soon as one of `want` (READ | WRITE) is ready; 0 takes that back.
+        """Report `fd` once, as soon as one of `want` (READ | WRITE) is ready; 0: report it no more.
 
         Raises OSError if there is no such descriptor, or no memory; then nothing has changed.
         """
@@ -64,28 +65,32 @@ class EpollPoller:
             else:
                 self.epoll.register(fd, mask)
         except FileExistsError:
-            self.epoll.modify(fd, mask)  # it is registered and still armed, for another direction
+            self.epoll.modify(fd, mask)  # `fd` is registered and still armed, for another direction
         except FileNotFoundError:
-            self.epoll.register(fd, mask)  # closed without forget(): the number is another file's now
+            self.epoll.register(fd, mask)  # `fd` was closed without forget(), and is another file's number now
         except PermissionError:  # a file, or a device, that is always ready
             self.always[fd] = want
 
     def forget(self, fd: int) -> None:
         if fd in self.resting:
-            self.resting.remove(fd)  # it is disarmed, so a duplicate that keeps it in epoll reports nothing
+            # The registration ends when `fd` is closed. If a duplicate is open it stays, but disarmed: no harm.
+            self.resting.remove(fd)
             return
         self.always.pop(fd, None)
         try:
             self.epoll.unregister(fd)
         except (OSError, ValueError):
-            pass  # it was never armed, or this poller is closed
+            pass  # `fd` was never armed, or this poller is closed
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         found: list[tuple[int, int]] = []
+        wait = -1 if timeout is None else timeout
         if self.always:
             found = [(fd, want) for fd, want in self.always.items() if want]
             self.always.clear()
-        events = self.epoll.poll(0 if found else -1 if timeout is None else timeout, MOST)
+            if found:
+                wait = 0
+        events = self.epoll.poll(wait, MOST)
         resting = self.resting
         for fd, mask in events:
             # EPOLLHUP and EPOLLERR may come without IN or OUT: the end of a pipe is HUP alone
@@ -98,7 +103,10 @@ class EpollPoller:
 
 
 class KqueuePoller:
-    """macOS and BSD. Each direction has a filter, which is deleted once it was reported; `armed` has those left."""
+    """macOS and BSD. A descriptor has a filter for each direction, and the system deletes a filter that it reports.
+
+    `armed` has the directions of each descriptor whose filters are left.
+    """
 
     def __init__(self) -> None:
         self.kqueue = select.kqueue()
@@ -118,14 +126,14 @@ class KqueuePoller:
         try:
             self.kqueue.control(changes, 0)
         except FileNotFoundError:
-            pass  # what was to be deleted is gone: its descriptor was closed behind our back
+            pass  # the filter to be deleted is gone: `fd` was closed behind our back
         self.armed[fd] = want
 
     def forget(self, fd: int) -> None:
         try:
             self.arm(fd, 0)
         except (OSError, ValueError):
-            pass  # it is closed already, or this poller is
+            pass  # `fd` is closed already, or this poller is
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         found = [(fd, want) for fd, want in self.always.items() if want]
@@ -148,7 +156,7 @@ class SelectPoller:
         self.armed: dict[int, int] = {}
 
     def arm(self, fd: int, want: int) -> None:
-        os.fstat(fd)  # raises OSError if `fd` is closed: select() would do so for all descriptors at once
+        os.fstat(fd)  # raises OSError if `fd` is closed; otherwise select() would fail, for all tasks
         if fd >= 1024:
             raise OSError(errno.EMFILE, f"select can watch descriptors up to 1023, and not {fd}")
         self.armed[fd] = want
@@ -161,7 +169,7 @@ class SelectPoller:
         writers = [fd for fd, want in self.armed.items() if want & WRITE]
         try:
             readable, writable, _ = select.select(readers, writers, [], timeout)
-        except OSError:  # one was closed behind our back: its task will get that error from its next call
+        except OSError:  # a descriptor was closed behind our back: its task gets the error from its next call
             readable = writable = [fd for fd in self.armed if not is_open(fd)]
         found = [(fd, READ) for fd in readable] + [(fd, WRITE) for fd in writable]
         for fd, _ in found:

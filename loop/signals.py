@@ -2,8 +2,8 @@
 
 A Python signal handler runs between two instructions of the main program, and a poll that it interrupts goes on waiting
 (PEP 475). So the interpreter is told to write to a socket when a signal comes, and a task that reads from that socket
-is woken as by any other input. The interpreter does so for every signal that has a handler, even in a forked child. So
-the handler notes which of the wanted signals have really come to this process.
+is woken as by any other input. But a byte there may mean another signal that has a handler, or a signal to a forked
+child, which shares the socket. So the handler notes which of the wanted signals have really come to this process.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ class Signals:
     """
 
     def __init__(self, *numbers: int) -> None:
-        self.caught: dict[int, None] = {}  # and not returned yet
-        self.before = {}
+        self.caught: dict[int, None] = {}  # signals that wait() has not returned yet
+        self.before = {}  # the handlers to restore
         self.reader, self.writer = socket.socketpair()
         self.reader.setblocking(False)
         self.writer.setblocking(False)
         self.wakeup_before = signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
         os.register_at_fork(before=self.hold, after_in_parent=self.release, after_in_child=self.let_go)
-        # The functions registered above keep this object until very late. Python 3.9 would then crash over its sockets.
+        # The functions registered above keep this object until the interpreter has ended. Python 3.9 crashes if it has
+        # to close sockets so late.
         atexit.register(self.close)
         try:
             for number in numbers:
@@ -50,13 +51,14 @@ class Signals:
 
     def wait(self) -> Coroutine[list[int]]:
         """COROUTINE. Returns the numbers of the signals that have come since the last call, at least one, each once."""
-        while (yield from recv(self.reader, 4096)) and not self.caught:
-            pass  # it was another signal, or one of another process
+        data = yield from recv(self.reader, 4096)
+        while data and not self.caught:  # another signal, or a signal to another process
+            data = yield from recv(self.reader, 4096)
         caught, self.caught = self.caught, {}
         return list(caught)
 
     def dismiss(self, number: int) -> None:
-        """Take the bytes of this signal out of the socket, so that it wakes no task. Those of other signals stay."""
+        """Take the bytes of this signal out of the socket, so that they wake no task. Those of other signals stay."""
         try:
             self.writer.send(self.reader.recv(4096).replace(bytes([number]), b""))
         except OSError:
@@ -81,7 +83,8 @@ class Signals:
             except OSError:
                 pass
 
-    # In a forked child, signals do what they did before. A signal that comes during the fork has to wait for its end.
+    # A forked child gets the handlers that were there before this object. A signal that comes during a fork is held
+    # back until the fork is over.
 
     def hold(self) -> None:
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.before)

@@ -1,13 +1,15 @@
 """System calls as sequential generator functions.
 
-Each reads like the blocking call of the same name; only `accept` returns all the connections that are there. Readiness
-is a hint: the data may be gone again. So each call waits again when the system says that it would block after all.
+Each is used like the blocking call of the same name; only `accept` returns all the connections that are there.
+Readiness is a hint: the data may be gone again. So each of these functions waits again when the system says that the
+call would block after all.
 
 `recv` and `accept` wait first. Otherwise a peer that always sends more would keep its task running for ever. `send`
 tries first, because the system's buffer nearly always has space. So beware: a loop that only sends may never pause.
 
-Sockets must be non-blocking; send and recv also take a TLS. Timeouts are in seconds, None for none, and raise TimedOut.
-They hold for one wait: when the system said "ready" in error, the time begins anew. A call that fails raises OSError.
+Sockets must be non-blocking; send and recv also take a TLS. A `timeout` is in seconds; None means no limit. TimedOut is
+raised when it has run out. It limits one wait: if the system said "ready" by mistake, the time begins anew. A system
+call that fails raises OSError.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
-PLAIN = bytes(range(32, 256))  # what a terminal shows as it is; a newline becomes two bytes, a tab up to eight
+PLAIN = bytes(range(32, 256))  # bytes that stay one byte in a terminal; a newline becomes two, a tab up to eight
 
 
 def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[socket.socket, Any]]]:
@@ -40,16 +42,18 @@ def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[sock
                 sock, address = listener.accept()
                 sock.setblocking(False)
                 accepted.append((sock, address))
-        except OSError as error:  # if it comes after some were accepted, the next call gets it again
-            if not accepted and not isinstance(error, BlockingIOError):
-                raise
+        except BlockingIOError:
+            pass  # there are no more
+        except OSError:
+            if not accepted:
+                raise  # if some were accepted, the next call gets this error again
     return accepted
 
 
 def connect(sock: socket.socket, address: Any, timeout: float | None = None) -> Coroutine[None]:
     """COROUTINE. Returns once connected; raises OSError if it is refused or cannot be reached. For TCP."""
     # The first call starts the attempt. When the attempt has ended, the socket is writable, and SO_ERROR says how it
-    # ended. If that was well, the next call answers EISCONN.
+    # ended. If it ended well, the next call answers EISCONN.
     while error := sock.connect_ex(address):
         if error == errno.EISCONN:
             break
@@ -65,7 +69,10 @@ def connect(sock: socket.socket, address: Any, timeout: float | None = None) -> 
 def recv(sock: Stream, most: int, timeout: float | None = None) -> Coroutine[bytes]:
     """COROUTINE. Returns what has arrived, up to `most` bytes; b"" at the end of the stream."""
     while True:
-        yield Sleep(0) if getattr(sock, "pending", False) else ReadWait(sock, timeout)
+        if getattr(sock, "pending", False):  # a TLS that has taken it from the socket already
+            yield Sleep(0)
+        else:
+            yield ReadWait(sock, timeout)
         try:
             return sock.recv(most)
         except BlockingIOError:
@@ -73,7 +80,7 @@ def recv(sock: Stream, most: int, timeout: float | None = None) -> Coroutine[byt
 
 
 def send(sock: Stream, data: bytes | memoryview, timeout: float | None = None) -> Coroutine[None]:
-    """COROUTINE. Returns once the system has taken all of `data`. `timeout` runs anew whenever it took some."""
+    """COROUTINE. Returns once the system has taken all of `data`. `timeout` runs anew when it has taken some."""
     rest = data
     while True:
         try:
@@ -81,13 +88,13 @@ def send(sock: Stream, data: bytes | memoryview, timeout: float | None = None) -
             if sent == len(rest):
                 return
         except BlockingIOError as wait:
-            sent = getattr(wait, "characters_written", 0)  # a TLS may have taken some; a socket, nothing
+            sent = getattr(wait, "characters_written", 0)  # a TLS may have taken some bytes; a socket has taken none
         rest = memoryview(rest)[sent:]
         yield WriteWait(sock, timeout)
 
 
 def read(file: Source, most: int, timeout: float | None = None) -> Coroutine[bytes]:
-    """COROUTINE. Calls os.read once, when there is something, so it does not block. Returns b"" at the end."""
+    """COROUTINE. Waits until there is something, and calls os.read, which then does not block. b"" at the end."""
     while True:
         yield ReadWait(file, timeout)
         try:
@@ -97,7 +104,7 @@ def read(file: Source, most: int, timeout: float | None = None) -> Coroutine[byt
 
 
 def write(fd: int, data: bytes) -> Coroutine[None]:
-    """COROUTINE. Writes all of `data`, whenever there is space, as write_some does."""
+    """COROUTINE. Writes all of `data` with write_some(), whenever there is space."""
     rest = memoryview(data)
     while rest:
         yield WriteWait(fd)
@@ -107,16 +114,17 @@ def write(fd: int, data: bytes) -> Coroutine[None]:
 def write_some(fd: int, data: bytes | memoryview) -> int:
     """os.write as much of `data` as surely does not block, even on a blocking descriptor; returns how much, perhaps 0.
 
-    For stdout and stderr: other processes share them, and would share O_NONBLOCK. A writable pipe has space
-    for PIPE_BUF bytes. A writable terminal may have space for only one
-    byte. Yet writing one character to it does not block, nor, on Linux, a short text without control characters.
+    For stdout and stderr: other processes share them, and would share O_NONBLOCK. A writable pipe has space for
+    PIPE_BUF bytes. A writable terminal takes one character without blocking, even one that becomes several bytes there.
+    On Linux it takes a short text without control characters, too.
     """
     if not select.select([], [fd], [], 0)[1]:  # another task may have filled it meanwhile
         return 0
     size = select.PIPE_BUF
     if os.isatty(fd):
         text = bytes(data[:64])
-        size = len(text) - len(text.lstrip(PLAIN)) or 1  # up to a control character, or one alone
+        plain = len(text) - len(text.lstrip(PLAIN))  # bytes before the first control character
+        size = max(plain, 1)  # 1: the control character alone
     try:
         return write_now(fd, data[:size])
     except BlockingIOError:
@@ -124,12 +132,12 @@ def write_some(fd: int, data: bytes | memoryview) -> int:
 
 
 def write_now(fd: int, data: bytes | memoryview) -> int:
-    """os.write. On Linux, except for terminals, raises BlockingIOError if another process has filled the pipe."""
+    """os.write. If another process has filled the pipe meanwhile, Linux raises BlockingIOError, and does not block."""
     try:
         return os.pwritev(fd, [data], -1, os.RWF_NOWAIT)
     except BlockingIOError:
         raise
-    except (AttributeError, OSError):
+    except (AttributeError, OSError):  # this system, or a terminal, does not know RWF_NOWAIT; or a real error
         return os.write(fd, data)
 
 

@@ -29,8 +29,8 @@ TICK = 0.5  # seconds
 class Watchdog:
     """The poller `poller`, watched. If other code handles SIGALRM, nothing is reported.
 
-    `ends` are signals that `signals` catches. If one comes and a long step keeps the program from obeying it, another
-    one, sent more than a second later, ends the process with status 1.
+    `ends` are signals that `signals` catches, and that end the program. If a long step keeps the program from obeying
+    the first of them, another one, sent more than a second later, ends the process with status 1.
     """
 
     def __init__(self, poller: Poller, signals: Signals, *ends: int) -> None:
@@ -39,15 +39,15 @@ class Watchdog:
         self.signals = signals
         self.turn = 0
         # A step is known by its turn and its task, because a task takes one step in a turn.
-        self.step_seen = self.step_reported = (0, 0)  # by the last tick; by the last report
+        self.step_seen = 0, 0  # the step that the last tick found
+        self.step_reported = 0, 0  # the step that was reported last
         self.first_end = 0.0  # when the first ending signal of all came
-        self.turn_of_end = 0, 0.0  # the turn of the last one, and when the first one in that turn came
+        self.turn_of_end = 0, 0.0  # the last turn in which ending signals came, and when the first of these came
         self.polling = False
-        # False: poll() has to start the ticks. It need not if they go on, and must not if other code has the signal.
-        self.ticking = signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
-        if not self.ticking:
+        self.stopped = signal.getsignal(signal.SIGALRM) is signal.SIG_DFL  # whether poll() is to start the ticks
+        if self.stopped:
             signal.signal(signal.SIGALRM, self.tick)
-            atexit.register(set_ticking, 0)  # a tick without a handler would end us
+            atexit.register(set_ticking, 0)  # a tick without a handler would end the process
         for number in signals.before.keys() & ends:
             signal.signal(number, self.end)
 
@@ -56,9 +56,9 @@ class Watchdog:
         found = self.poller.poll(timeout)
         self.polling = False
         self.turn += 1
-        if not self.ticking:
-            self.ticking = True
-            if signal.getsignal(signal.SIGALRM) == self.tick:  # else other code has taken the signal
+        if self.stopped:
+            self.stopped = False
+            if signal.getsignal(signal.SIGALRM) == self.tick:  # other code may handle the signal by now
                 set_ticking(TICK)
         return found
 
@@ -68,7 +68,7 @@ class Watchdog:
         step = self.turn, id(task)
         if self.polling:
             set_ticking(0)
-            self.ticking = False
+            self.stopped = True
         elif self.step_seen != step:
             self.step_seen = step
         elif self.step_reported != step:
@@ -76,20 +76,26 @@ class Watchdog:
             complain(f"no other task can run while this takes its time:\n{where}")
 
     def end(self, number: int, frame: FrameType | None) -> None:
-        """Quick, because signals interrupt this function, too: if it took long, many signals would make it recurse."""
+        """Note an ending signal. If the program does not obey, end the process.
+
+        This must be quick, because signals interrupt it, too: if it took long, many signals would make it recurse.
+        """
         self.signals.catch(number, frame)
         now = time.monotonic()
         self.first_end = self.first_end or now
-        if self.turn_of_end[0] != self.turn:
+        turn, first_in_turn = self.turn_of_end
+        if turn != self.turn:
+            first_in_turn = now
             self.turn_of_end = self.turn, now
-        hangs = self.step_reported[0] == self.turn or now > self.turn_of_end[1] + 1
-        if hangs and not self.polling and now > self.first_end + 1:
+        hangs = self.step_reported[0] == self.turn or now > first_in_turn + 1
+        late = now > self.first_end + 1
+        if hangs and late and not self.polling:
             complain(f"ended by signal {number}, in the middle of this:\n{running(frame)[1]}")
             os._exit(1)
 
 
 def set_ticking(seconds: float) -> None:
-    """Have a tick every so many seconds, or none for 0. If the system refuses that, the program goes on unwatched."""
+    """Have a tick every `seconds`, or none for 0. If the system refuses that, the program goes on unwatched."""
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     except OSError:
