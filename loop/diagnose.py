@@ -31,7 +31,7 @@ def complain(text: str) -> None:
 
 
 def report(what: str) -> None:
-    """Report the exception that is being handled on stderr, with its traceback."""
+    """Print the exception that is being handled to stderr, with its traceback."""
     error = sys.exc_info()[1]
     try:
         import traceback  # only now: it takes longer to import than the whole loop
@@ -55,7 +55,7 @@ def explain(task: Task) -> str:
 
 
 def line_of(frame: FrameType) -> str:
-    """A line that says in which function, and in which file of the project or elsewhere, a coroutine has stopped."""
+    """The function in which a coroutine has stopped, and the file and the line."""
     code = frame.f_code
     return f"    {code.co_name} at {code.co_filename.removeprefix(ROOT)}:{frame.f_lineno}"
 

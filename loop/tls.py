@@ -1,10 +1,10 @@
 """TLS over a non-blocking socket: what a socket does, with records between it and the network.
 
 Readiness is not enough here. The descriptor is ready when there are bytes, but data is given out only when a record is
-whole. The bytes behind that record have left the descriptor, which may never be readable again. Reading may have to
-write, such as an answer to a new key. And a record that was begun must not change. So the records are kept in memory,
-apart from the socket. A read takes what the socket has and returns all that is complete. What a write makes of its data
-is kept until the socket has taken it.
+whole. The bytes that follow this record were read with it, and the descriptor may never be readable again. Reading may
+have to write, such as an answer to a new key. And a record that was begun must not change. So the records are kept in
+memory, apart from the socket. A read takes what the socket has and returns all that is complete. What a write makes of
+its data is kept until the socket has taken it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     Data = Union[bytes, bytearray, memoryview]
 
 RECORD = 16 << 10  # bytes in a record, at most
-NO_RENEGOTIATION = getattr(
-    ssl, "OP_NO_RENEGOTIATION", 1 << 30
-)  # OpenSSL 3 has this as its default; PyPy 3.9 has no name for it
+# OpenSSL 3 sets this by default; PyPy 3.9 has no name for it
+NO_RENEGOTIATION = getattr(ssl, "OP_NO_RENEGOTIATION", 1 << 30)
 BEGINNINGS = 21, 22  # the first byte of an alert, and of a handshake
 ALERTS = "tlsv1 alert ", "tlsv13 alert ", "sslv3 alert "  # how OpenSSL names what the peer has complained about
 
@@ -68,14 +67,12 @@ class TLS:
         self.address = address
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()  # records
         self.ssl = context.wrap_bio(self.incoming, self.outgoing, server_side=host is None, server_hostname=host)
-        self.kept: Data = b""  # what comes before all that is in `outgoing`
+        self.kept: Data = b""  # taken out of `outgoing`, but not by the socket yet
         self.heard = False  # something has come
         self.ended = False  # the peer's stream
-        self.cut = False  # it has ended without close_notify: an attacker may have ended it
-        self.failure = ""  # why what has come cannot be accepted: no exception, which would keep its frames alive
-        self.lost: tuple[
-            object, ...
-        ] = ()  # why the socket's send has failed in try_to_flush(), whose caller was not told
+        self.cut = False  # the stream has ended without close_notify: an attacker may have ended it
+        self.failure = ""  # why what has come cannot be accepted; a text, as an exception would keep its frames alive
+        self.lost: tuple[object, ...] = ()  # with what OSError(*lost) try_to_flush() has failed
 
     def fileno(self) -> int:
         return self.socket.fileno()
@@ -143,12 +140,13 @@ class TLS:
         size = len(data)
         taken = 0
         while taken < size:
-            taken += self.ssl.write(data if size <= RECORD else memoryview(data)[taken : taken + RECORD])
+            part = data if size <= RECORD else memoryview(data)[taken : taken + RECORD]
+            taken += self.ssl.write(part)  # all of it, because it goes to memory
             self.flush(taken)
         return taken
 
     def flush(self, taken: int = 0) -> None:
-        """Send what is unsent. Raises BlockingIOError if not all of it could be."""
+        """Send what is unsent. If the socket does not take all of it, raises BlockingIOError, which says `taken`."""
         if self.lost:
             raise OSError(*self.lost)
         while data := self.kept or self.outgoing.read():
@@ -166,13 +164,13 @@ class TLS:
             self.flush()
         except BlockingIOError:
             pass
-        except OSError as error:  # the system reports it only once
+        except OSError as error:  # the system reports this error only once
             self.lost = error.args
 
     def recv(self, most: int) -> bytes:
         """Take up to `most` bytes from the socket, and return all that is complete now; b"" at the end of the stream.
 
-        Raises BlockingIOError if nothing is, Broken if it makes no sense, or what the socket raises.
+        Raises BlockingIOError if nothing is complete, Broken if what came makes no sense, or what the socket raises.
         """
         if not self.pending:
             data = self.socket.recv(most)
@@ -191,7 +189,7 @@ class TLS:
                     self.ended = True
         except ssl.SSLWantReadError:
             pass  # the last record is not whole yet
-        except ssl.SSLZeroReturnError:  # close_notify, too, when we have said ours before
+        except ssl.SSLZeroReturnError:  # close_notify, after we have sent ours
             self.ended = True
         except ssl.SSLError as error:
             self.failure = why(error)
@@ -199,7 +197,7 @@ class TLS:
             self.failure = "it asks for new keys, and does not read"
         elif self.outgoing.pending:  # reading has made something to be written: an answer to a new key, or an alert
             self.try_to_flush()
-        if pieces:  # before the end or a failure, which is `pending` then
+        if pieces:  # the next call tells the end or a failure
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self.ended:
             return b""
@@ -208,11 +206,11 @@ class TLS:
         raise BlockingIOError(errno.EAGAIN, "no record is complete")
 
     def end(self, reason: str = "") -> None:
-        """Send close_notify: nothing follows. The peer may still send, and be read. close_notify may be left unsent."""
+        """Send close_notify: nothing follows. The peer may still send, and be read. close_notify may stay `unsent`."""
         try:
             self.ssl.unwrap()
         except ssl.SSLError:
-            pass  # it would like to wait for the peer's own
+            pass  # unwrap() would like to wait for the peer's close_notify
         self.try_to_flush()
 
 

@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     Clock = Callable[[], float]
 
 STEPS = 10_000  # some 8 MB in the file, and a quarter of a second to write it
-KERNEL = 1  # the kernel's own track, and the `pid` in the file: viewers draw first the track that has this number
+KERNEL = 1  # the number of the kernel's track, and of the file's only process: viewers draw that track first
 
 
 class Step:
-    """A step of a task and the wait before it. It is made when the step before it begins, and filled in as it goes."""
+    """A step of a task, and the wait before it. Made when the task's previous step begins, and filled in bit by bit."""
 
     __slots__ = "cause end name number outcome place ready since stack start waits_for waker".split()
 
     def __init__(self, number: int, name: str) -> None:
         self.number, self.name = number, name  # the task's track, and its name
         self.ready = self.start = self.end = 0.0  # seconds of the kernel's clock, as all times here; 0: not yet
-        self.outcome: str | None = None  # of the task, if it was the last step
+        self.outcome: str | None = None  # of the task, if this was its last step
         self.waker: int | None = None  # the track of the task that made it ready, if a task did
         self.cause = ""
 
@@ -96,7 +96,8 @@ class TracedKernel(Kernel):
         self.steps: deque[Step] = deque(maxlen=most)
         # When the poller was asked, when it had answered, when all that it woke were ready; what the counters said
         self.turns: deque[tuple[float, float, float, dict[str, float]]] = deque(maxlen=most)
-        self.counters: dict[str, Callable[[], float]] = {"ready tasks": lambda: 1 + len(self.ready)}  # one more runs
+        # The ready tasks are those in the queue, and the one that is just being resumed
+        self.counters: dict[str, Callable[[], float]] = {"ready tasks": lambda: 1 + len(self.ready)}
         self.asked = self.answered = 0.0
         self.cause = ""  # why tasks become ready at this moment, if no task's step is the reason
         self.running_track: int | None = None
@@ -131,7 +132,7 @@ class TracedKernel(Kernel):
 
     def step(self, task: Task) -> None:
         step = self.coming.get(task)
-        if step is None:  # it has ended while it was ready
+        if step is None:  # the task was ended while it was ready
             return super().step(task)
         now = step.start = self.clock()
         if self.cause:  # the turn's first step
@@ -197,7 +198,8 @@ class TracedKernel(Kernel):
                         yield event("C", KERNEL, name, ts=microseconds(done), args={"now": value})
         for serial, step in enumerate((*steps, *self.coming.values())):
             start = step.start or now
-            ready = max(step.ready, step.since) if step.ready else start  # after sleep(0), it is ready before it waits
+            # After sleep(0), `ready` was noted within the step before, and `since` only at the end of that step
+            ready = max(step.ready, step.since) if step.ready else start
             yield from piece(step.number, "wait", step.waits_for, step.since, ready)
             yield from piece(step.number, "wait", "ready", ready, start)
             if not step.start:
@@ -237,11 +239,12 @@ def main() -> None:
     del sys.argv[0]
     try:
         with open(sys.argv[0]), open("trace.json", "a"):
-            sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+            pass  # both can be opened
     except IndexError:
         sys.exit("usage: python3 -m loop.trace SCRIPT [ARGUMENT ...]")
     except OSError as error:
         sys.exit(f"loop.trace: cannot open {error.filename}: {error.strerror}")
+    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
     loop.Kernel = loop.kernel.Kernel = Kept  # type: ignore[misc]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
