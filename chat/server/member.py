@@ -30,7 +30,7 @@ APART = "apart"  # it has an outbox of its own, which spread() sends in its next
 BEHIND = "behind"  # it does not take all: a task of its own, deliver(), sends what is in its outbox
 OVER = "over"  # nothing is sent to it any more
 
-CLOSED = Outbox(Feed())  # for all that are over
+CLOSED = Outbox(Feed())  # the outbox of all members that are OVER
 CLOSED.close()
 
 
@@ -56,7 +56,7 @@ class Member(Receiver):
         # The sending side.
         self.sending = NEW  # its state
         self.outbox = hub.nowhere.outbox
-        self.drained: WaitQueue | None = None  # where its task waits until nothing is due any more
+        self.drained: WaitQueue | None = None  # drain() waits here
         # Its end.
         self.reason = ""  # why it ends, once that is certain
         self.handled = False  # its handler has ended
@@ -69,6 +69,7 @@ class Member(Receiver):
         A newline in it becomes a space.
         """
         text = one_line(line) + b"\n"
+        # If the line must wait for what comes back from Redis, cluster.tell() keeps it, and returns True.
         if not (self.hub.cluster and self.outbox.feed and self.hub.cluster.tell(self, text)):
             self.queue(text)
 
@@ -80,15 +81,15 @@ class Member(Receiver):
         self.outbox.tell(line)
         most = self.hub.options.max_lag
         if self.sending == BEHIND:
-            self.hub.pace.count(len(line))  # pace kicks a member over --max-lag that does not read
-            most *= 2  # one that reads may have more, as pace stops all reading until it has caught up
+            self.hub.pace.count(len(line))  # pace kicks a member over --max-lag whose peer takes too little
+            most *= 2  # while its peer takes enough, pace lets it be over --max-lag, and reads from no member
         if self.outbox.lag > most:
             self.kick(f"more than {self.hub.options.max_lag} bytes behind")
 
     def kick(self, reason: Text, keep: bool = False) -> None:
         """Disconnect the member: cancel its handler, and tell it why, instead of all that was due to it.
 
-        With `keep`, after all that was due.
+        With `keep`, it is told after all that was due.
         """
         if not isinstance(reason, str):
             reason = encoded(reason, "the reason of a kick").decode("utf-8", "replace")
@@ -99,7 +100,7 @@ class Member(Receiver):
             self.hub.insist(self, KICKED)
 
     def enter(self, room: Room | None) -> None:
-        """Hear that room from now on; None: hear only what tell() says. What was already due comes first."""
+        """Hear that room from now on; None: hear only what it is told. What was already due comes first."""
         if room is not None and not isinstance(room, Room):
             hint = f"did you mean room.other({room!r})?" if isinstance(room, str) else ""
             raise wrong("enter() takes a room or None", room, hint)
@@ -109,7 +110,7 @@ class Member(Receiver):
         # A new member shares the room's outbox at once, unless something is due to the others that is not due to it.
         at_once = self.sending == NEW and hears.quiet()
         if not at_once and self.sending in (NEW, TOGETHER):
-            self.become(APART)  # before self.room changes: become() asks for it
+            self.become(APART)  # before self.room changes: become() needs the old one
         before, self.room = self.room, room
         if before:
             del before.present[self]
@@ -133,10 +134,10 @@ class Member(Receiver):
     def become(self, state: str) -> None:
         """Change the state of the sending side: the one place that does.
 
-        self.room is the one to leave if the member was TOGETHER, and the one to join if it becomes that.
+        If it was TOGETHER, self.room is the room that it leaves; if it becomes TOGETHER, the room that it joins.
         """
         room = self.hears()
-        line = b""  # that it was told, and that is not sent yet
+        line = b""  # its line in room.told, if it has one there
         if self.sending == TOGETHER:
             del room.together[self]
             line = room.told.pop(self, line)
@@ -146,6 +147,7 @@ class Member(Receiver):
             del self.hub.pace.behind[self]
         self.sending = state
         if state == TOGETHER:
+            # Nothing is due to the member or its room: spread() sends to rooms first, then to members that are APART.
             assert not self.outbox.due and not self.writer and room.outbox.place is room.feed.last
             self.outbox = room.outbox
             room.together[self] = self.wire or self.socket
@@ -173,11 +175,11 @@ class Member(Receiver):
 
     @property
     def overfed(self) -> bool:
-        """So much is due to it that nothing is read from it, because the answers would be due, too."""
+        """Whether so much is due to it that nothing may be read from it, because the answers would be due, too."""
         return self.sending == BEHIND and self.outbox.lag > self.hub.options.max_lag // 4
 
     def drain(self, timeout: float | None) -> Coroutine[None]:
-        """COROUTINE. Waits until something of what is due may have been sent. Raises TimedOut."""
+        """COROUTINE. Waits until its state changes, or deliver() has sent enough to read from it. Raises TimedOut."""
         self.drained = self.drained or WaitQueue()
         yield from self.drained.wait(timeout)
 
@@ -198,7 +200,7 @@ class Member(Receiver):
             self.outbox = self.outbox.fork()
 
     def dismiss(self, reason: str, keep: bool = False) -> None:
-        """Note why the member ends. Its last line says so: instead of all that is due or, with `keep`, after it."""
+        """Note why the member ends, and tell it so: instead of all that is due or, with `keep`, after all that."""
         if self.reason:
             return
         self.reason = reason
@@ -232,4 +234,4 @@ class Member(Receiver):
         self.become(OVER)
         self.hub.insist(self, LOST)
         if self.receiving and isinstance(self.task.waits_for, ReadWait):
-            self.task.wake()  # the send may have used up the only report of the failure: receive() has to look now
+            self.task.wake()  # the system reports a failure once, perhaps to the send: receive() must look now

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from .room import Hub
     from .wire import Wire
 
-MOST = 1000  # messages that one receive() returns: so that no step of a handler takes long
+MOST = 1000  # messages that one receive() returns at most, so that no step of a handler takes long
 MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# Values of `failure` with which a b"" from recv() really is the end of the peer's stream. The system reports only once
-# that a connection has failed. After any other failure of a send, that report is gone, and b"" may mean the failure.
+# If `failure` is one of these, b"" from recv() is the end of the peer's stream. After any other failure of a send, b""
+# may mean that failure: the system reports the failure of a connection a single time, and the send has had that report.
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
@@ -36,7 +36,7 @@ class Receiver:
 
     __slots__ = (
         "hub", "socket", "wire", "prefix",
-        "framer", "unread", "heard_at", "paid", "receiving", "peer_ended", "end_known", "refused",
+        "framer", "unread", "heard_at", "paid_until", "receiving", "peer_ended", "end_known", "refused",
         "kicked", "failure", "writer",
     )  # fmt: skip
 
@@ -48,14 +48,14 @@ class Receiver:
         self.framer: Framer | None = None  # made when the first bytes come
         self.unread = NOTHING  # messages that have arrived and were not returned yet
         self.heard_at = hub.kernel.clock() if hub.timed else 0.0  # for --idle-timeout
-        self.paid = 0.0  # --max-rate allows it nothing more before this time
+        self.paid_until = 0.0  # the time from which --max-rate allows it more
         self.receiving = False  # its handler is in receive()
         self.peer_ended = False
         self.end_known = False  # its handler knows that there is nothing to come
         self.refused = False  # its handler has asked for messages after the end
         self.kicked = False
         self.failure = ""  # why its connection has failed
-        self.writer: Task | None = None  # a task that sends what is due to it, while it is BEHIND
+        self.writer: Task | None = None  # its deliver() task, while it is BEHIND
 
     # For handlers.
 
@@ -63,10 +63,10 @@ class Receiver:
         """COROUTINE. Returns the messages that have arrived, without newlines, at least one.
 
         At the end of the stream, returns an empty list, once. Raises TimedOut if no message is complete after `timeout`
-        seconds (None: waits for ever; less than 0 is 0), and OSError if the connection has failed, which a handler
-        should let pass. If it is called again after the end or a failure, it ends the handler.
+        seconds (None: waits for ever; less than 0 is 0), and OSError if the connection has failed: a handler should
+        not catch it. If it is called again after the end or a failure, it ends the handler.
 
-        If something has arrived in time, but may not be read yet, it waits for that, however long that takes.
+        If something has arrived in time, but may not be read yet, waits for the permission, however long.
         """
         if self.kicked or self.end_known:
             yield from self.refuse()
@@ -83,7 +83,7 @@ class Receiver:
                 self.end_known = True
                 return []
             while True:
-                last = False  # whether the connection has failed, and this is the last that can be read
+                last = False  # the connection has failed: nothing comes after what can be read now
                 if hub.timed or deadline is not None or self.failure or self.wire:
                     last = yield from self.wait(deadline)
                 else:
@@ -104,7 +104,7 @@ class Receiver:
                 if self.framer is None:
                     if speaks_tls(data):
                         self.kick("this port does not speak TLS")
-                        yield from sleep(0)  # here the handler ends
+                        yield from sleep(0)  # raises Cancelled: the handler ends
                     self.framer = Framer()
                 messages = self.framer.receive_data(data)
                 prefixes = len(messages) * len(self.prefix)
@@ -119,21 +119,21 @@ class Receiver:
         finally:
             self.receiving = False
 
-    # What these are made of.
+    # What receive() is made of.
 
     def wait(self, deadline: float | None) -> Coroutine[bool]:
         """COROUTINE. Returns when there may be something to read, and --max-rate allows it. Raises TimedOut.
 
-        Returns True if the connection has failed: if there is nothing to read now, nothing more will come.
+        Returns True if the connection has failed: nothing comes after what can be read now.
 
         --max-rate is an average. After a silence, one second's worth is free, because a paste is no flood. A member
         that says nothing for --idle-timeout is kicked here.
         """
         clock, idle_timeout = self.hub.kernel.clock, self.hub.options.idle_timeout
-        if (early := self.paid - clock()) > 0:
-            if deadline is not None and clock() + early > deadline and not (self.wire and self.wire.pending):
-                yield from readable(self.socket, max(0.0, deadline - clock()))  # or TimedOut: nothing came by then
-            yield from sleep(max(0.0, self.paid - clock()))
+        if self.paid_until > clock():
+            if deadline is not None and self.paid_until > deadline and not (self.wire and self.wire.pending):
+                yield from readable(self.socket, max(0.0, deadline - clock()))  # TimedOut if nothing comes in time
+            yield from sleep(max(0.0, self.paid_until - clock()))
         if self.wire and self.wire.pending:
             yield from sleep(0)
             return False
@@ -141,7 +141,7 @@ class Receiver:
         if idle_timeout is not None and (until is None or self.heard_at + idle_timeout < until):
             until = self.heard_at + idle_timeout
         if self.failure:
-            until = 0.0  # nothing more will come
+            until = clock()  # no wait: nothing more will come
         try:
             yield from readable(self.socket, None if until is None else max(0.0, until - clock()))
         except TimedOut:
@@ -150,14 +150,14 @@ class Receiver:
             if until == deadline:
                 raise
             self.kick(f"silent for {idle_timeout:g} s")
-            yield from sleep(0)  # here the handler ends
+            yield from sleep(0)  # raises Cancelled: the handler ends
         return False
 
     def be_held(self) -> Coroutine[None]:
-        """COROUTINE. Returns when it may be read from. Raises OSError if the connection has failed.
+        """COROUTINE. Returns when the member may be read from. Raises OSError if the connection has failed.
 
-        While it is held, it looks every second whether the peer has reset the connection. If the peer has ended its
-        stream, and nothing unread comes before that, it returns.
+        Looks every second whether the peer has reset the connection. Also returns if the peer has ended its stream, and
+        all that it had said was read.
         """
         pace = self.hub.pace
         while pace.held or self.overfed:
@@ -177,7 +177,8 @@ class Receiver:
         """Note that the member has said something that goes out as `size` bytes."""
         self.heard_at = self.hub.kernel.clock()
         if max_rate := self.hub.options.max_rate:
-            self.paid = max(self.paid, self.heard_at - 1) + size / max_rate
+            a_second_ago = self.heard_at - 1
+            self.paid_until = max(self.paid_until, a_second_ago) + size / max_rate
 
     def portion(self, messages: list[bytes]) -> list[bytes]:
         """Return the first of these messages and keep the others, so that one step of a handler is bounded."""
@@ -189,21 +190,22 @@ class Receiver:
         """Receive at most so many bytes; b"" at the end of the stream. Raises OSError if the connection has failed."""
         try:
             data = (self.wire or self.socket).recv(most)
-            if data or self.failure in STILL_HEARD:
-                return data
         except BlockingIOError:
             raise
         except OSError as error:
             self.failure = error.strerror or str(error)
+        else:
+            if data or self.failure in STILL_HEARD:
+                return data
         finally:
             if self.wire and self.wire.unsent:
-                self.stand_apart()  # recv() has left an answer to the peer there; spread() sends it
-        raise ConnectionError(self.failure)  # of recv() just now, or of a send before
+                self.stand_apart()  # recv() has left an answer to the peer in the wire; spread() sends it
+        raise ConnectionError(self.failure)  # recv() has failed or, if it has returned b"", a send before
 
     def refuse(self) -> Coroutine[None]:
         """COROUTINE. Ends a handler that asks for messages after the end.
 
-        One that ignores that and asks again waits here until it is dropped.
+        A handler that catches Cancelled and asks again waits here until it is dropped.
         """
         if not self.refused:
             self.refused = True
@@ -211,7 +213,7 @@ class Receiver:
         self.hub.insist(self, 0.0)
         yield from WaitQueue().wait()
 
-    # What its sending side does for it.
+    # Methods of its sending side, in Member.
 
     @property
     def overfed(self) -> bool:
