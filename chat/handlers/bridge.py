@@ -38,7 +38,7 @@ def other_chat() -> tuple[Any, Any]:
 
 
 FAMILY, ADDRESS = other_chat()
-MARK = f"[{os.environ['CHATSRV_BRIDGE']}] ".encode()  # before what comes from there
+MARK = f"[{os.environ['CHATSRV_BRIDGE']}] ".encode()  # put before what comes from the other chat
 HELLO = b"* Here begins a bridge to another chat: "
 PAUSES = 1.0, 60.0  # seconds between two attempts to connect: at first, and at most
 PATIENCE = 10.0  # seconds for the other chat to answer, or to take something
@@ -48,7 +48,7 @@ ENDLESS = 1 << 20  # bytes after which a line is taken for an error
 
 
 def bridge(member: Member, room: Room) -> Coroutine[None]:
-    """COROUTINE. The plain chat, and all is passed on to the other one."""
+    """COROUTINE. A chat that also passes on all messages to the other chat."""
     member.tell("Welcome to the chat: each line you send goes to everybody here, and in another chat.")
     while messages := (yield from member.receive()):
         if messages[0].startswith(HELLO):
@@ -56,7 +56,8 @@ def bridge(member: Member, room: Room) -> Coroutine[None]:
             return
         room.publish(member, messages)
         if room.link:
-            room.link.pass_on(member.prefix or b"> ", messages)  # so that the other chat does not take it for a command
+            prefix = member.prefix or b"> "  # without one, the other chat might take a message for a command
+            room.link.pass_on(prefix, messages)
 
 
 def start(room: Room) -> Coroutine[None]:
@@ -64,12 +65,12 @@ def start(room: Room) -> Coroutine[None]:
     room.link = None
     pause, reason = PAUSES[0], ""
     while True:
-        began, before = monotonic(), reason
+        began, first_try = monotonic(), not reason
         try:
             yield from Link(room).run()
         except (OSError, TimedOut) as error:
             reason = getattr(error, "strerror", None) or str(error)
-        if room.link or not before:
+        if room.link or first_try:
             room.announce(f"* The other chat is out of reach: {reason}")
         room.link = None
         pause = PAUSES[0] if monotonic() - began > pause else min(2 * pause, PAUSES[1])
@@ -77,7 +78,7 @@ def start(room: Room) -> Coroutine[None]:
 
 
 class Link:
-    """One connection to the other chat. Everything that waits raises OSError or TimedOut when it fails."""
+    """One connection to the other chat. Its coroutines raise OSError or TimedOut when the connection fails."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -87,7 +88,7 @@ class Link:
         # From here to there.
         self.waiting: list[bytes] = []  # lines to be passed on
         self.news = WaitQueue()
-        self.left_out = 0  # lines for which there was no room
+        self.left_out = 0  # how many messages were too many
         self.passed_on: deque[bytes] = deque()  # lines that will come back
         # From there to here.
         self.prefix = b""  # what the other chat puts before what we say
@@ -95,14 +96,15 @@ class Link:
         self.rest = b""  # of a line that is not complete yet
 
     def run(self) -> Coroutine[None]:
-        """COROUTINE. Connect, and announce what comes, until that fails."""
+        """COROUTINE. Connects, and announces what comes, until the connection fails."""
         writer = None
         try:
             yield from connect(self.socket, ADDRESS, PATIENCE)
             hello, end = HELLO + token_hex(8).encode(), monotonic() + PATIENCE
             yield from send(self.socket, hello + b"\n", PATIENCE)
-            while not (line := (yield from self.line(max(0, end - monotonic())))).endswith(hello):
-                pass  # a greeting
+            line = b""
+            while not line.endswith(hello):  # before that come the lines of a greeting
+                line = yield from self.line(max(0, end - monotonic()))
             self.prefix = line[: -len(hello)]
             self.room.link = self
             self.room.announce("* The other chat is here")
@@ -115,17 +117,19 @@ class Link:
             self.socket.close()
 
     def line(self, timeout: float | None = None) -> Coroutine[bytes]:
-        """COROUTINE. Returns the next line from there."""
+        """COROUTINE. Returns the next line from the other chat."""
         while not self.lines:
             data = yield from recv(self.socket, 1 << 16, timeout)
-            if not data or len(self.rest) > ENDLESS:
-                raise OSError("it has closed the connection" if not data else "that is no chat")
+            if not data:
+                raise OSError("it has closed the connection")
+            if len(self.rest) > ENDLESS:
+                raise OSError("that is no chat")
             *lines, self.rest = (self.rest + data).split(b"\n")
             self.lines.extend(lines)
         return self.lines.popleft()
 
     def hear(self, line: bytes) -> None:
-        """Announce a line from there, unless we have said it ourselves."""
+        """Announce a line from the other chat, unless it is one that we have passed on."""
         if self.passed_on and line == self.prefix + self.passed_on[0]:
             self.passed_on.popleft()
         else:
@@ -133,7 +137,7 @@ class Link:
                 self.room.announce(MARK + piece)
 
     def pass_on(self, prefix: bytes, messages: list[bytes]) -> None:
-        """Say there what was said here, as soon as possible; what there is no room for is counted."""
+        """Say in the other chat what was said here, as soon as possible. If there are too many, they are counted."""
         for message in messages:
             if len(self.waiting) + len(self.passed_on) < MOST:
                 self.waiting += [prefix + piece for piece in pieces(message, MOST_BYTES - len(prefix))]
@@ -154,13 +158,13 @@ class Link:
                 self.passed_on.extend(lines)
                 yield from send(self.socket, b"\n".join(lines) + b"\n", PATIENCE)
         except OSError:
-            pass  # run() meets it, too
+            pass  # run() gets this error, too
         except TimedOut:
-            self.socket.shutdown(socket.SHUT_RDWR)  # so that run() hears of it
+            self.socket.shutdown(socket.SHUT_RDWR)  # ends run(), too
 
 
 def pieces(message: bytes, most: int) -> list[bytes]:
-    """Cut a message that is too long, but no UTF-8 character, into pieces of at most so many bytes."""
+    """Cut a message into pieces of at most `most` bytes, but no UTF-8 character in two."""
     found = []
     while len(message) > most:
         end = most

@@ -17,7 +17,7 @@ from .secret import secret
 PASSWORD = secret("CHATSRV_PASSWORD")
 TRIES = 3
 PATIENCE = 15.0  # seconds for all tries together
-PAUSE = 1.0  # seconds after a wrong one, so that guessing takes long
+PAUSE = 1.0  # seconds after a wrong try, so that guessing takes long
 
 
 def login(member: Member, room: Room) -> Coroutine[None]:
@@ -35,7 +35,7 @@ def login(member: Member, room: Room) -> Coroutine[None]:
 
 
 def let_in(member: Member) -> Coroutine[list[bytes] | None]:
-    """COROUTINE. Ask for the password. Returns what has arrived after it; None if the member does not know it."""
+    """COROUTINE. Asks for the password. Returns the messages that came after it; None if it did not come."""
     tries = 0
     end = monotonic() + PATIENCE
     try:

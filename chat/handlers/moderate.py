@@ -1,8 +1,8 @@
 """Chat under nicknames, with moderators: /kick, /ban, /unban, /mute, /unmute.
 
-A member that says /moderate PASSWORD may do this. The password is in the environment, in CHATSRV_MODERATOR, or in a
-file whose path is in CHATSRV_MODERATOR_FILE. Bans and mutes are for addresses, because names are easily changed. With
-IPv6 they are for networks, because addresses are, too.
+A member that says /moderate PASSWORD becomes a moderator. The password is in the environment, in CHATSRV_MODERATOR, or
+in a file whose path is in CHATSRV_MODERATOR_FILE. Bans and mutes are for addresses, because names are easily changed.
+With IPv6, addresses are easily changed, too, and bans and mutes are for networks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COMMANDS = "/kick NAME [WHY], /ban NAME [WHY], /unban ADDRESS, /mute NAME, /unmu
 
 
 def moderate(member: Member, room: Room) -> Coroutine[None]:
-    """COROUTINE. The chat of `nick`, and on top of it what a moderator may do."""
+    """COROUTINE. The chat of `nick`, with the commands of moderators."""
     if not hasattr(room, "banned"):
         room.banned, room.muted = set(), set()
     if network(member.host) in room.banned:

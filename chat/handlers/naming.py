@@ -13,7 +13,7 @@ ALPHABETS = set(
     "LATIN GREEK CYRILLIC ARMENIAN GEORGIAN HEBREW ARABIC ETHIOPIC DEVANAGARI BENGALI GURMUKHI GUJARATI TAMIL TELUGU "
     "KANNADA MALAYALAM SINHALA THAI LAO MYANMAR KHMER TIBETAN HANGUL HIRAGANA KATAKANA CJK".split()
 )
-# Letters and digits that look like a Latin letter, or whose capitals do, and that letter (a capital I looks like an l)
+# Each pair: a letter or digit, and the Latin letter that it looks like, as it is or as a capital (I looks like l)
 PAIRS = (
     "аa вb еe гr кk мm нh оo рp сc тt уy хx іl јj ѕs һh ӏl ԁd ԛq ԝw ѵv "  # Cyrillic
     "αa βb εe ζz ηh ιl κk μm νn οo ρp τt υy χx "  # Greek
@@ -24,10 +24,10 @@ ALIKE = {ord(pair[0]): pair[1] for pair in PAIRS.split()}
 
 
 def proper(text: str, signs: str = "-_") -> str:
-    """The name as it is shown: `text`, with what is only wide or narrow made plain.
+    """The name as it is shown: `text`, with plain characters instead of wide or narrow ones.
 
-    Raises ValueError if it is no name: not 1 to LONGEST letters of one alphabet, digits and `signs`, of which at least
-    one is a letter, and the first no digit and no `-`.
+    A name has 1 to LONGEST characters: letters of one alphabet, at least one; digits; and `signs`. It does not begin
+    with a digit or with `-`. Raises ValueError if `text` is no name.
     """
     name = normalize("NFKC", text)
     alphabets = {alphabet(character) for character in name if character not in DIGITS + signs}
@@ -50,5 +50,5 @@ def alphabet(character: str) -> str:
 
 
 def key(name: str) -> str:
-    """The same for all names that look alike: by case, by width, or because letters of two alphabets do."""
+    """The same text for all names that look alike: but for case, for width, or for letters like those in PAIRS."""
     return normalize("NFD", normalize("NFKC", name).casefold()).translate(ALIKE)

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
     class Member(member.Member):
         nick: str  # how it is called
-        commanding: bool  # its last line is a command
-        whole: bool  # no part of its last line was left out so far
+        commanding: bool  # the line that it says now is a command
+        whole: bool  # no part of this line was left out so far
         room: Any
 
     class Room(room.Room):
-        names: dict[str, Member]  # everybody, by the key of the name: names that look alike have the same
+        names: dict[str, Member]  # everybody, by the key of the name: names that look alike have the same key
         guests: int  # the number of the last guest
         who: str  # what /who answers; empty if that has changed
 
 
 COMMANDS = "/nick NAME, /who, /me DOES SOMETHING, /msg NAME TEXT, /quit"
-TOO_LONG = b""  # in the place of a command; no real one is empty
+TOO_LONG = b""  # stands for the rest of a command; no real command is empty
 LONGEST = 900  # bytes of what follows /me: it is one message, with the name in front of it
 
 
@@ -56,7 +56,7 @@ def nick(member: Member, room: Room) -> Coroutine[None]:
 
 
 def lines(member: Member, messages: list[bytes]) -> list[tuple[bool, bytes]]:
-    """Say of each message whether it is a command, and put TOO_LONG in the place of the rest of one that is too long.
+    """Say of each message whether it is a command. If a command is too long, TOO_LONG replaces the rest of it.
 
     Otherwise all would hear the rest of a private message, and a rest that begins with a slash would be a command.
     """
@@ -89,27 +89,27 @@ def command(member: Member, room: Room, message: bytes) -> Coroutine[bool]:
         whisper(member, room, name.decode("utf-8", "replace"), text)
     else:
         return False
-    yield from sleep(0)  # so that its answers go out, and other tasks run, before its next command
+    yield from sleep(0)  # so that the answers go out, and other tasks run, before the member's next command
     return True
 
 
 def arrive(member: Member, room: Room) -> None:
-    """Call a member that has just come guest1, guest2, ..."""
+    """Give a new member a name: guest1, guest2, ..."""
     if not hasattr(room, "names"):
         room.names, room.guests = {}, 0
     room.guests += 1
     while key(name := f"guest{room.guests}") in room.names:
         room.guests += 1
-    call(member, room, name)
+    give_name(member, room, name)
 
 
 def depart(member: Member, room: Room) -> None:
-    """Let others have its name."""
+    """Let others have the member's name."""
     del room.names[key(member.nick)]
     member.room.who = ""
 
 
-def call(member: Member, room: Room, name: str) -> None:
+def give_name(member: Member, room: Room, name: str) -> None:
     room.names[key(name)] = member
     member.room.who = ""
     member.nick = name
@@ -129,7 +129,7 @@ def rename(member: Member, room: Room, text: str) -> None:
         return
     member.room.announce(f"* {member.nick} is now {name}")
     del room.names[key(member.nick)]
-    call(member, room, name)
+    give_name(member, room, name)
 
 
 def whisper(member: Member, room: Room, name: str, text: bytes) -> None:

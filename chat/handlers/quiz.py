@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     class Room(nick.Room):
         game: Task
-        answer: str  # to the question that is open; empty if none is
+        answer: str  # to the question that is open; empty if there is none
 
 
 SECONDS = 10
@@ -79,7 +79,7 @@ def game(room: Room) -> Coroutine[None]:
 
 
 def judge(member: Member, room: Room, text: str) -> None:
-    """If that is the answer, give the member a point, and begin a new game, because this one still waits."""
+    """If `text` is the answer, give the member a point, and end the wait for it: a new game begins."""
     if room.answer and text.strip().casefold() == room.answer.casefold():
         member.points += 1
         best = sorted(room.members, key=lambda one: -one.points)[:5]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Member = nick.Member
 
     class Room(nick.Room):
-        sizes: dict[str, int]  # how many are in each room; only the lobby has this
+        sizes: dict[str, int]  # how many members are in each room; only the lobby has this
 
 
 COMMANDS = f"/join ROOM, /leave, /rooms, {nick.COMMANDS}"
@@ -53,7 +53,7 @@ def rooms(member: Member, lobby: Room) -> Coroutine[None]:
 
 
 def command(member: Member, lobby: Room, message: bytes) -> Coroutine[bool]:
-    """COROUTINE. Carry out a command, one of ours or one of nick's; returns whether it is one."""
+    """COROUTINE. Carry out a command of this handler or of `nick`; returns whether it is one."""
     verb, _, text = message.partition(b" ")
     if verb == b"/join":
         try:
