@@ -69,7 +69,7 @@ def make_parser() -> Parser:
     flag("--timestamps", action="store_true", help="put the time, HH:MM, before each message")
     flag("--bell", action="store_true", help="ring the terminal's bell when somebody names you")
     flag("--connect-timeout", metavar="SECONDS", default=10.0, type=seconds,
-         help="wait this long for an address of the host, then try the next (default: 10; off: no limit)")  # fmt: skip
+         help="try each address of the host for this long (default: 10; off: no limit)")  # fmt: skip
     flag("--tls", action="store_true", help="speak TLS, and only with a server whose certificate proves it is HOST")
     flag("--ca", metavar="FILE", help="trust the authorities in this PEM file, instead of the system's")
     flag("--insecure", action="store_true", help="do not check the certificate of the server")
