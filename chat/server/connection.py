@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HANDSHAKE = 10.0  # seconds until a wire has to be ready
 FAREWELL = 5.0  # seconds for what is still due to a member that ends
-BY_RESET = (1).to_bytes(4, sys.byteorder) + bytes(4)  # for SO_LINGER
+BY_RESET = (1).to_bytes(4, sys.byteorder) + bytes(4)  # for SO_LINGER, a struct of two ints: on, 0 seconds
 LINGER = 1.0  # seconds for a peer to take our FIN and send its own
 
 
@@ -30,7 +30,7 @@ def shake_hands(member: Member, wire: Wire) -> Coroutine[bool]:
     except TimedOut:
         why = f"no handshake within {HANDSHAKE:g} s"
     except Cancelled:
-        why = "kicked"  # and there is a reason already
+        why = "kicked"  # member.reason is set already, and stays
     except OSError as error:
         why = (error.strerror or str(error)).lower()
     except Exception:
@@ -51,7 +51,7 @@ def see_off(member: Member) -> Coroutine[None]:
 
     Closing a socket with something unread in it makes TCP send a reset, which can destroy what was just sent.
     """
-    if member.task.error:  # it was kicked in its own last step, and Cancelled is still to be raised
+    if member.task.error:  # kicked in its handler's last step: let Cancelled be raised here, not later
         try:
             yield from sleep(0)
         except Cancelled:
@@ -68,7 +68,7 @@ def see_off(member: Member) -> Coroutine[None]:
             try:
                 yield from member.drain(left())
             except TimedOut:
-                if member.sending != OVER:  # else the last of it was sent in the turn in which the time ran out
+                if member.sending != OVER:  # else the last bytes were sent in the turn in which the time ran out
                     raise
         if member.failure:
             return
@@ -95,7 +95,7 @@ def linger(member: Member) -> Coroutine[None]:
 def reset_unless_complete(member: Member) -> None:
     """Have the socket's close send a reset if something could not be delivered.
 
-    After a FIN, what the peer has received would look complete.
+    After a FIN, the peer would take what it has received for all there is.
     """
     undelivered = member.sending != OVER and member.lag()
     if undelivered or member.failure or (member.wire and member.wire.unsent):

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Overdue:
-    """Makes such handlers end. `drop` removes a member whose handler did not end when it was cancelled."""
+    """Makes the handlers of members end. `drop` removes a member whose handler did not end when it was cancelled."""
 
     def __init__(self, kernel: Kernel, drop: Callable[[Member], None]) -> None:
         self.kernel = kernel
         self.drop = drop
-        self.entries: list[tuple[float, Member]] = []  # a handler, and when it should have ended
+        self.entries: list[tuple[float, Member]] = []  # when a handler should have ended, and its member
         self.news = WaitQueue()
 
     def insist(self, member: Member, seconds: float) -> None:
@@ -37,16 +37,16 @@ class Overdue:
             first = min((moment for moment, _ in self.entries), default=None)
             try:
                 yield from self.news.wait(None if first is None else max(0.0, first - self.kernel.clock()))
-                continue  # another one, which may come before
+                continue  # there is a new entry, which may be due before the others
             except TimedOut:
                 pass
-            now = self.kernel.clock() + 0.001  # seconds: what rounding may have taken
+            now = self.kernel.clock() + 0.001  # seconds: rounding may make the timer that early
             due = [member for moment, member in self.entries if moment <= now]
             self.entries = [entry for entry in self.entries if entry[0] > now]
             for member in due:
                 if member.handled:
                     continue
-                if member.task.error:  # no step since it was cancelled: the process stood still
+                if member.task.error:  # it had no step since it was cancelled: the process stood still
                     self.insist(member, 0.0)
                 elif member.kicked or member.refused:
                     self.drop(member)

@@ -1,4 +1,4 @@
-"""How much may be read from members, so that none that reads falls too far behind, and none waits for another."""
+"""How much may be read from members, so that no member that takes what it is sent falls too far behind."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 RECEIVE = 32 << 10  # bytes taken from one socket at once, at most; with 64 KiB, fan-out was slower
-TURN = 1 << 20  # bytes taken from all sockets together before they are sent on, about
+TURN = 1 << 20  # about how many bytes are taken from all sockets together before they are sent on
 LEAST = 1024  # bytes that may always be taken
-GRACE = 0.2  # seconds that a member which is too far behind has to show that it reads
-ENOUGH = 128 << 10  # bytes that it has to take in that time: 1 MB a second, less some for late acknowledgements
+GRACE = 0.2  # seconds in which a member that is too far behind has to show that it takes data
+ENOUGH = 128 << 10  # bytes that it has to take in that time: a third less than 1 MB a second, for late acknowledgements
 
 
 class Pace:
@@ -45,11 +45,11 @@ class Pace:
         # For each member that is BEHIND, where its measuring begins: a time, and how many bytes it had taken by then.
         # It begins anew when a look finds that at most half of --max-lag is due, or that enough was taken.
         self.behind: dict[Reader, tuple[float, int]] = {}
-        self.overrun = False  # one of them is too far behind, and may be reading
+        self.overrun = False  # a member is too far behind, and may be taking data
         self.full = False  # the cluster takes no more
         self.held = False  # for one of these reasons, no member is read from
         self.released = WaitQueue()  # members wait here until they may be read from
-        self.stop = WaitQueue()  # keep() waits here for an overrun
+        self.news = WaitQueue()  # keep() waits here until `overrun` is set
 
     def share(self) -> int:
         """How many bytes a member may take from its socket now.
@@ -59,7 +59,9 @@ class Pace:
         turn.
         """
         left = self.budget - self.gathered
-        return self.most if self.most <= left else min(self.most, max(LEAST, left))
+        if self.most <= left:  # nearly always
+            return self.most
+        return min(self.most, max(LEAST, left))
 
     def gather(self, size: int) -> None:
         """Note that `size` bytes were published."""
@@ -69,7 +71,7 @@ class Pace:
     def count(self, size: int) -> None:
         """Note that members may have fallen behind by `size` bytes more.
 
-        Not every call looks at them, so that publishing costs the same however many there are.
+        Not every call looks at them, so that publishing costs the same however many members there are.
         """
         self.unchecked += size + OVERHEAD
         if self.unchecked >= self.max_lag // 16:
@@ -82,7 +84,7 @@ class Pace:
         self.gathered = 0
 
     def look(self) -> None:
-        """Kick members that are more than --max-lag behind and do not read. If one still reads, set `overrun`."""
+        """Kick members that are more than --max-lag behind and take too little. If one takes enough, set `overrun`."""
         self.unchecked = 0
         self.overrun = False
         now = self.clock()
@@ -99,7 +101,7 @@ class Pace:
                     self.behind[reader] = now, taken
                 self.overrun = True
         if self.overrun:
-            self.stop.wake()
+            self.news.wake()
         self.hold()
 
     def hold(self) -> None:
@@ -109,9 +111,9 @@ class Pace:
             self.released.wake_all()
 
     def keep(self) -> Coroutine[None]:
-        """COROUTINE. While a member is overrun, looks again soon."""
+        """COROUTINE. While `overrun` is set, looks again and again."""
         while True:
             while not self.overrun:
-                yield from self.stop.wait()
+                yield from self.news.wait()
             yield from sleep(GRACE / 5)
             self.look()

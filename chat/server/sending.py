@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from .outbox import Piece
 
 BATCH = 64 << 10  # bytes that are sent at once to a member that is behind
-LOOKS = 4  # how often, within --stall-timeout, we look whether it takes anything
+LOOKS = 4  # how often, within --stall-timeout, we look whether a peer takes anything
 LAST_TRY = 0.5  # seconds between attempts to send its last bytes to a member that leaves
 
 
 def spread(hub: Hub) -> Coroutine[None]:
     """COROUTINE. Sends what is new, once a turn.
 
-    In each turn, it runs after the tasks of members that have said something. So that is sent with the rest.
+    In each turn, it runs after the tasks of members that have said something, and sends what they have said.
     """
     while True:
         while not (hub.changed or hub.apart):
@@ -35,7 +35,7 @@ def spread(hub: Hub) -> Coroutine[None]:
 
 
 def send_news(hub: Hub) -> None:
-    """Send all that is due. If this were in spread(), its variable `room` would keep a room alive while it waits."""
+    """Send all that is new. (In spread() itself, the variable `room` would keep a room alive while spread() waits.)"""
     hub.pace.start_turn()
     rooms = list(hub.changed)
     hub.changed.clear()
@@ -54,11 +54,11 @@ def send_to_all(room: Room) -> None:
     if not room.together:
         room.outbox.skip()
         return
-    data = room.outbox.take(sys.maxsize)  # no sent() here: if a member takes less, give_way() calls it
+    data = room.outbox.take(sys.maxsize)  # give_way() calls sent() if a member takes less
     if not data:
-        return  # the room is in `changed` for a told line; its member stands APART by now, and has taken the line along
+        return  # only a told line was new; its member is APART by now, with the line in its own outbox
     size = len(data)
-    failed: list[tuple[Member, OSError | int]] = []  # for later: the dict must not change meanwhile
+    failed: list[tuple[Member, OSError | int]] = []  # for later: room.together must not change in the loop
     for member, wire in room.together.items():  # its wire or, if it has none, its socket
         try:
             if (sent := wire.send(data)) != size:
@@ -70,7 +70,7 @@ def send_to_all(room: Room) -> None:
 
 
 def send_told(room: Room) -> None:
-    """Send members that are TOGETHER what each was told alone. Nothing that was said in the room is due then."""
+    """Send each told line to its member. Nothing that was said in the room is due to TOGETHER members then."""
     told = room.told.copy()
     room.told.clear()
     failed: list[tuple[Member, bytes, OSError | int]] = []
@@ -90,7 +90,7 @@ def give_way(member: Member, data: Piece, what: OSError | int) -> None:
         member.lose(what)
     else:
         member.stand_apart()
-        # It has an outbox of its own now, at the place after `data`. sent() puts the rest of `data` before that.
+        # The member has an outbox of its own now, at the place after `data`. sent() puts the rest of `data` into it.
         member.outbox.sent(data, what if isinstance(what, int) else taken(what))
         fall_behind(member)
 
@@ -98,7 +98,7 @@ def give_way(member: Member, data: Piece, what: OSError | int) -> None:
 def send_to_one(member: Member) -> None:
     """Send what is due to a member that is APART. If nothing is left, it is together with the others again."""
     try:
-        if send_due(member, sys.maxsize):  # all at once, so that one that is told much does not fall behind
+        if send_due(member, sys.maxsize):  # all, so that no member falls behind only because it is told much
             member.become(TOGETHER if member.outbox.feed else OVER)
         else:
             fall_behind(member)
@@ -133,15 +133,17 @@ def deliver(member: Member) -> Coroutine[None]:
     """COROUTINE. The writer of a member that is behind, until all is sent."""
     outbox, wire = member.outbox, member.wire
     stall_timeout = member.hub.options.stall_timeout
-    taken_before = member.acknowledged()  # how much its peer had taken at the last look
-    unchanged = 0  # for how many looks that has not changed
+    pause = None if stall_timeout is None else stall_timeout / LOOKS
+    taken_before = member.acknowledged()  # bytes that its peer had taken at the last look
+    unchanged = 0  # how many looks in a row have found the same
     try:
         while not outbox.empty or (wire and wire.unsent):
-            pause = LAST_TRY if outbox.feed is None else stall_timeout and stall_timeout / LOOKS
+            if outbox.feed is None:
+                pause = LAST_TRY
             try:
                 yield from writable(member.socket, pause)
                 unchanged = 0
-            except TimedOut:  # the peer may have taken something: Linux reports no space before a third is free
+            except TimedOut:  # yet the peer may have taken something: Linux reports only when a third is free
                 taken_now = member.acknowledged()
                 unchanged = unchanged + 1 if taken_now == taken_before else 0
                 taken_before = taken_now
@@ -151,7 +153,7 @@ def deliver(member: Member) -> Coroutine[None]:
             if member.drained and not member.overfed:
                 member.drained.wake_all()
         member.writer = None  # else become(OVER) would cancel this very task
-        member.become(APART if outbox.feed else OVER)  # spread() sends what is due by now
+        member.become(APART if outbox.feed else OVER)  # if APART, spread() sends what has become due by now
     except OSError as error:
         member.writer = None
         member.lose(error)
