@@ -66,7 +66,7 @@ class Client:
             for task in list(self.kernel.tasks):
                 task.cancel()
             if self.kernel.ready:
-                self.kernel.turn()  # in which they close what they have opened
+                self.kernel.turn()  # the tasks close what they have opened
             signals.close()
             self.terminal.close()
             self.kernel.poller.close()
@@ -75,7 +75,7 @@ class Client:
         return self.kernel.spawn(self.supervise(coroutine))
 
     def supervise(self, coroutine: Coroutine[None]) -> Coroutine[None]:
-        """COROUTINE. Runs another one. If that fails, the client ends: with the traceback if it is a bug."""
+        """COROUTINE. Runs `coroutine`. If it fails, the client ends, and shows the traceback if that is a bug."""
         try:
             yield from coroutine
         except OSError as error:
@@ -91,7 +91,7 @@ class Client:
             for number in (yield from signals.wait()):
                 if not self.window or number not in (signal.SIGCONT, signal.SIGWINCH):
                     sys.exit(128 + number)
-                if number == signal.SIGCONT:  # another program has stopped it, and a shell may have used the terminal
+                if number == signal.SIGCONT:  # another program had stopped us, and a shell may have used the terminal
                     self.terminal.take()
                     self.window.screen.repaint()
                 self.window.resize()
@@ -122,7 +122,8 @@ class Client:
                 sys.exit(128 + signal.SIGHUP)
             for what, text in orders:
                 if what == "say":
-                    self.conversation.say(text.encode("utf-8", "surrogateescape") + b"\n" * (not text.endswith("\n")))
+                    lines = text if text.endswith("\n") else text + "\n"
+                    self.conversation.say(lines.encode("utf-8", "surrogateescape"))
                 elif what == "again":
                     self.conversation.hurry.wake()
                 elif what == "repaint":

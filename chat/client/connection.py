@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from ..trust import Trust
 
 SILENCE = 120  # seconds without an answer after which a machine counts as gone
-LOOK = 10  # seconds between two looks for that
+LOOK = 10  # seconds between two looks whether it is gone
 
 
 def reach(
     kernel: Kernel, family: int, address: Any, timeout: float | None, host: str, trust: Trust | None
 ) -> Coroutine[socket.socket | TLS]:
-    """COROUTINE. Returns a connection to this address, with TLS if there is somebody to trust: that is called `host`.
+    """COROUTINE. Returns a connection to `address`; if `trust` is given, with TLS, to a server whose name is `host`.
 
     Raises OSError or TimedOut.
     """
@@ -57,7 +57,7 @@ def socket_of(connection: socket.socket | TLS) -> socket.socket:
 
 
 def send_end(connection: socket.socket | TLS) -> Coroutine[None]:
-    """COROUTINE. End our stream: with TLS, first by its own message."""
+    """COROUTINE. Ends our stream, with TLS first by TLS's own message."""
     if not isinstance(connection, socket.socket):
         connection.end()
         yield from send(connection, b"")
@@ -85,17 +85,19 @@ def unacknowledged(sock: socket.socket) -> int:
     try:
         count: int = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
         return count
-    except (OSError, ValueError):  # or the socket is closed
+    except (OSError, ValueError):  # the system does not tell, or the socket is closed
         return 0
 
 
 def silence(sock: socket.socket) -> float:
-    """For how many seconds the other machine has not answered; 0 if that is not known, or nothing was asked.
+    """For how many seconds the other machine has owed an answer; 0 if it owes none, or if that is not known.
 
-    While its receive window is closed, TCP asks less and less often whether that has changed.
+    While the other machine takes no more data, TCP asks less and less often whether that has changed.
     """
     if sys.platform != "linux":
         return 0
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)  # struct tcp_info of linux/tcp.h
-    unanswered, unconfirmed, since = info[3], *struct.unpack_from("I28xI", info, 24)
-    return since / 1000 if unconfirmed or unanswered > 1 else 0
+    # In struct tcp_info of linux/tcp.h: tcpi_probes is byte 3; tcpi_unacked and tcpi_last_ack_recv are at 24 and 56
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
+    unanswered_probes = info[3]
+    unconfirmed, milliseconds = struct.unpack_from("I28xI", info, 24)
+    return milliseconds / 1000 if unconfirmed or unanswered_probes > 1 else 0

@@ -34,7 +34,7 @@ PIECE = 64 << 10  # bytes sent or received at once
 
 
 class Conversation:
-    """The talk with the server at one of `addresses`, tried in turn. To end the client, it raises SystemExit.
+    """The talk with the server. Its `addresses` are tried in turn. SystemExit is raised to end the client.
 
     `spawn` makes a task of a coroutine. With `hasty`, the caller runs farewell() itself after end().
     """
@@ -63,7 +63,8 @@ class Conversation:
 
     def run(self) -> Coroutine[None]:
         """COROUTINE. Connects and shows what comes; with --reconnect, again and again."""
-        connected = absent = False
+        connected = False  # there was a connection
+        absent = False  # the user was told that there is none
         pause = 1
         while True:
             try:
@@ -74,7 +75,7 @@ class Conversation:
                 trouble = yield from self.listen(sock)
                 if self.outgoing.ended and not self.outgoing.waiting:
                     sys.exit(f"chatclient: {trouble}")
-                if self.kernel.clock() - since > LONGEST_PAUSE:  # not one of those that accept and close at once
+                if self.kernel.clock() - since > LONGEST_PAUSE:  # the server does not just accept and close
                     pause = 1
             except OSError as error:
                 trouble = str(error)
@@ -136,12 +137,13 @@ class Conversation:
         yield from self.show(incoming.finish())
         trouble = trouble or self.failure
         if not trouble and getattr(sock, "cut", False) and not self.outgoing.end_expected():
-            trouble = "the connection was cut off"  # by anybody on the way, perhaps
+            trouble = "the connection was cut off"  # perhaps by somebody on the way
         wanted = not trouble and self.outgoing.end_expected()
         lost = self.outgoing.disconnect(clean=not trouble)
         if wanted:
             self.leave()
-        return (trouble or "the server has closed the connection") + "; what was said last may be lost" * lost
+        trouble = trouble or "the server has closed the connection"
+        return f"{trouble}; what was said last may be lost" if lost else trouble
 
     def receive(self, sock: socket.socket | TLS, incoming: Incoming) -> Coroutine[bytes]:
         """COROUTINE. Like recv, but shows an unfinished line, such as a question, if no more follows soon."""
@@ -156,7 +158,7 @@ class Conversation:
         yield from self.display.show([(line, self.outgoing.heard(line)) for line in lines])
 
     def talk(self, sock: socket.socket | TLS) -> Coroutine[None]:
-        """COROUTINE. The socket's only writer. What is not sent when the connection fails goes over the next one."""
+        """COROUTINE. The socket's only writer. What is left when the connection fails goes over the next one."""
         try:
             while self.outgoing.waiting or not self.outgoing.ended:
                 if not (self.outgoing.waiting or getattr(sock, "unsent", False)):
@@ -166,7 +168,7 @@ class Conversation:
                 try:
                     self.outgoing.sent(sock.send(self.outgoing.waiting[:PIECE]))
                 except BlockingIOError as wait:
-                    self.outgoing.sent(getattr(wait, "characters_written", 0))  # TLS takes more than goes out
+                    self.outgoing.sent(getattr(wait, "characters_written", 0))  # what a TLS has taken
                 self.news.wake_all()
                 self.sent.wake()
             yield from send_end(sock)
@@ -180,11 +182,11 @@ class Conversation:
             yield from self.farewell(PATIENCE)
 
     def fail(self, sock: socket.socket, error: OSError) -> None:
-        """Nothing more can be sent. listen() learns of it by its own recv, behind all that arrived before."""
-        if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):  # which are the server's end, or our own
+        """Nothing more can be sent. listen() learns of that by its own recv, after all that has arrived."""
+        if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):  # these say that it has ended
             self.failure = f"the connection has failed: {why(error)}"
         try:
-            sock.shutdown(socket.SHUT_RDWR)  # a failure like a lack of memory has not ended it
+            sock.shutdown(socket.SHUT_RDWR)  # a failure such as a lack of memory has not ended the connection
         except OSError:
             pass
 
@@ -206,7 +208,7 @@ class Conversation:
         self.news.wake_all()
 
     def farewell(self, patience: float) -> Coroutine[None]:
-        """COROUTINE. Ends the client when nothing has happened for `patience` seconds, even if the server has not."""
+        """COROUTINE. Ends the client once `patience` seconds bring no progress, whatever the server does."""
         before = None
         while (left := self.left_to_do()) != before:
             before = left

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from .terminal import Terminal
 
-UNSEEN = 256 << 10  # about as many bytes of lines may wait for the terminal; then no more are read from the server
-PROMPT = 4096  # bytes of a line without an end that are shown before that comes
+UNSEEN = 256 << 10  # if more bytes of lines wait for the terminal, no more are read from the server
+PROMPT = 4096  # if a line has more bytes than this, it is shown only when its end has come
 
 
 class Plain:
@@ -44,7 +44,8 @@ class Plain:
 
     def show_partial(self, line: bytes) -> Coroutine[None]:
         """COROUTINE. Shows what has come of a line: whole characters, and no \\r that may belong to its end."""
-        _, end = utf_8_decode(line[: -1 if line.endswith(b"\r") else None], "backslashreplace", False)
+        bare = line[:-1] if line.endswith(b"\r") else line
+        _, end = utf_8_decode(bare, "backslashreplace", False)
         text = ("" if self.written else self.stamp()) + readable(line[self.written : end])
         self.written = end
         yield from self.write(text)
@@ -97,10 +98,13 @@ class Window(Plain):
         if len(line) <= PROMPT:
             self.screen.partial = self.stamp() + readable(line)
             self.changed.wake_all()
-        yield from ()
+        yield from ()  # nothing to wait for, but Plain's is a coroutine, too
 
     def tell(self, what: str) -> None:
-        self.screen.show([self.stamp() + (f"\x1b[2m* {what}\x1b[m" if self.speakers.colour else f"* {what}")])
+        line = f"* {what}"
+        if self.speakers.colour:
+            line = f"\x1b[2m{line}\x1b[m"
+        self.screen.show([self.stamp() + line])
         self.changed.wake_all()
 
     def prompt(self, trouble: str) -> None:

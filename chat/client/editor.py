@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from .keys import Key
 
-WARN = LIMIT - 100  # bytes from which the prompt counts them
-LONG = re.compile(rf"[^\n]{{{WARN // 4},}}")  # that many characters may have that many bytes
+WARN = LIMIT - 100  # if a line has so many bytes, the prompt says how many
+LONG = re.compile(rf"[^\n]{{{WARN // 4},}}")  # a line with fewer characters has fewer bytes than WARN
 
 
 class Editor(Line):
@@ -27,11 +27,11 @@ class Editor(Line):
         self.keyboard = Keyboard()
         self.trouble = ""  # why nothing can be sent now
         self.history = History()
-        self.sought: str | None = None  # by Ctrl-R
+        self.sought: str | None = None  # what Ctrl-R looks for; None if it is not searching
         self.names: dict[str, None] = {}  # which Tab completes, the latest one last
-        # The line and the cursor as the last completion left them, where the name begins, and those that come next
+        # The line and the cursor as the last completion left them, where the name begins, and the names that come next
         self.completion: tuple[str, int, int, list[str]] = ("", -1, 0, [])
-        self.noted: tuple[str, list[str]] = ("", [])  # a line, and what is to be said about it
+        self.noted: tuple[str, list[str]] = ("", [])  # the line when prompt() last looked at it, and notes() about it
         self.orders: list[tuple[str, str]] = []  # what press() is about to return
 
     def press(self, data: bytes) -> list[tuple[str, str]]:
@@ -96,7 +96,7 @@ class Editor(Line):
             self.text, self.cursor = text, len(text)
 
     def search(self, key: str, text: str) -> bool:
-        """Do what a key does during a search; False if it ends the search and is to be carried out."""
+        """Do what a key does during a search. Return False if the key ends the search and has yet to be carried out."""
         sought = self.sought or ""
         if key == "Ctrl-R":
             self.seek(sought, self.history.place - 1)
@@ -104,7 +104,8 @@ class Editor(Line):
             self.seek(sought[:-1], len(self.history.lines) - 1)
         elif key == "text":
             found, most = 0, len(text)
-            while found < most:  # as much of it as is found, in few steps: it may be long, and the history, too
+            # Look for as much of the text as is found, in few steps: the text may be long, and the history, too
+            while found < most:
                 middle = (found + most + 1) // 2
                 if self.history.find(sought + text[:middle], self.history.place) is None:
                     most = middle - 1
@@ -139,7 +140,8 @@ class Editor(Line):
             return f"({'search' if self.sought in self.text else 'not found'}: {self.sought}) "
         if self.noted[0] is not self.text:
             self.noted = self.text, notes(self.text)
-        said = [self.trouble] * bool(self.trouble) + self.noted[1]
+        said = [self.trouble] if self.trouble else []
+        said += self.noted[1]
         if self.keyboard.paste is not None:
             said.append("pasting, Ctrl-G ends it")
         return f"[{', '.join(said)}] > " if said else "> "
@@ -153,8 +155,9 @@ def notes(text: str) -> list[str]:
         said.append(f"{lines} lines")
     longest = max([line.encode("utf-8", "surrogateescape") for line in LONG.findall(text)], key=len, default=b"")
     if len(longest) >= WARN:
+        size = f"{len(longest)}/{LIMIT}"
         parts = len(split(longest))
-        said.append(f"{len(longest)}/{LIMIT}" + f": {parts} messages" * (parts > 1))
+        said.append(f"{size}: {parts} messages" if parts > 1 else size)
     return said
 
 

@@ -6,19 +6,19 @@ KEPT = 1 << 20  # characters
 
 
 class History:
-    """The lines entered before, and last the one not entered yet. One of them is shown."""
+    """The lines entered before, and after them the line not entered yet. One of all these is shown."""
 
     def __init__(self) -> None:
         self.lines = [""]
-        self.place = 0  # of the line that is shown
+        self.place = 0  # which of the lines is shown
 
     def edit(self, text: str) -> None:
-        """The line that is shown has changed. One that was entered before stays here as it was."""
+        """The line that is shown was changed. If it was entered before, it stays here as it was."""
         if self.place == len(self.lines) - 1:
             self.lines[-1] = text
 
     def add(self, text: str) -> None:
-        """A line was entered. The oldest ones go when they are too many."""
+        """A line was entered. The oldest lines are removed when there are too many."""
         if self.lines[-2:-1] != [text]:
             self.lines.insert(-1, text)
         size = sum(map(len, self.lines))
@@ -39,6 +39,9 @@ class History:
         return self.lines[-1]
 
     def find(self, sought: str, place: int) -> int | None:
-        """The place of the newest line that contains this, from `place` backwards."""
-        found = (older for older in range(place, -1, -1) if sought in self.lines[older])
-        return next(found, None) if sought else None
+        """The place of the newest line that contains `sought`, from `place` backwards; None if there is none."""
+        if sought:
+            for older in range(place, -1, -1):
+                if sought in self.lines[older]:
+                    return older
+        return None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-LONGEST = 64 << 10  # bytes of a line without an end that are shown as one
+LONGEST = 64 << 10  # if so many bytes have come of a line without its end, they count as a line
 
 
 class Incoming:
     """The stream of one connection. Each byte is searched once, however a line is cut into pieces on its way."""
 
     def __init__(self) -> None:
-        self.rest = bytearray()  # of a line that is not complete yet
-        self.fresh = False  # whether there is more of it than was looked at
+        self.rest = bytearray()  # what has come of a line that is not complete yet
+        self.fresh = False  # whether `rest` has something that look() has not returned yet
 
     def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived. Return the lines that are now complete, without their ends."""

@@ -2,8 +2,8 @@
 
 TCP confirms what has reached the other machine, not what the server has read. But a server that publishes what we say
 sends it back, in order: what has come back has arrived, and so has all that was said before. A command, which is not
-published, is taken to have arrived when anything at all comes after it. And a server that closes the connection
-once our stream has ended has read it to that end.
+published, is taken to have arrived when anything at all comes after it. And a server that closes the connection after
+our stream has ended has read all of this stream.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter, deque
 from ..framing import Framer
 
 MOST = 16 << 20  # bytes of messages that are remembered until they come back; a server may send none back
-OVERHEAD = 200  # bytes that remembering one takes besides its own
+OVERHEAD = 200  # bytes that a remembered message takes besides its own
 
 
 class Outgoing:
@@ -29,21 +29,21 @@ class Outgoing:
         """What is sent from now on goes over a new connection."""
         self.framer = Framer()  # cuts as the server does
         self.messages: deque[bytes] = deque()  # sent over this connection and not come back, oldest first
-        self.counts: Counter[bytes] = Counter()  # the same, to be found at once
-        self.size = 0  # bytes that these take
-        self.forgotten = False  # they were too many
-        self.echoed = False  # some have come back
-        self.finished = False  # the stream has ended
-        self.quitting = False  # the latest one asked the server to close the connection
+        self.counts: Counter[bytes] = Counter()  # how often each is in `messages`, to be found at once
+        self.size = 0  # bytes that `messages` takes
+        self.forgotten = False  # the messages were too many to remember
+        self.echoed = False  # some messages have come back
+        self.finished = False  # our stream has ended
+        self.quitting = False  # the latest message asked the server to close the connection
 
     def sent(self, size: int) -> None:
-        """The system has taken `count` bytes of what is waiting."""
+        """The system has taken `size` bytes of what is waiting."""
         messages = self.framer.receive_data(bytes(self.waiting[:size]))
         del self.waiting[:size]
         self.remember(messages)
 
     def finish(self) -> None:
-        """The stream has ended: the server takes a line without an end for a message, too."""
+        """Our stream has ended: the server takes a line without an end for a message, too."""
         self.remember(self.framer.finish())
         self.finished = True
 
@@ -63,18 +63,19 @@ class Outgoing:
     def heard(self, line: bytes) -> bool:
         """Take a line from the server; return whether it is one of ours, come back.
 
-        Ours are those that were sent and have not come back yet. If another says the same just then, it counts as ours.
+        Our messages are those that were sent and have not come back. If somebody else says the same just then, that
+        counts as ours.
         """
         _, colon, message = line.partition(b": ")
-        if line in self.counts:
+        if line in self.counts:  # the server puts no name before it
             message = line
-        elif not colon or message not in self.counts:
+        elif not colon or message not in self.counts:  # not ours; but it shows that earlier commands have arrived
             while self.messages and self.messages[0].startswith(b"/"):
                 self.confirm()
             return False
         self.echoed = True
         while self.confirm() != message:
-            pass  # those before it will not come any more: the server answers in order
+            pass  # a message before it will not come back any more: the server answers in order
         return True
 
     def confirm(self) -> bytes:
@@ -91,14 +92,16 @@ class Outgoing:
         return self.finished or self.quitting
 
     def disconnect(self, clean: bool) -> bool:
-        """The connection has ended; `clean`: by the server, and it did not fail. Whether something may be lost by that.
+        """The connection has ended, `clean` if the server ended it without failure. Return whether some may be lost.
 
-        If it was asked to, the server has read all, unless it has sent back some of what was said and not the rest.
+        A server that was asked to end the connection has read everything that was sent. But if it sends back messages,
+        those that have not come back may be lost.
         """
         lost = bool(self.messages) or self.forgotten
         if clean and self.end_expected():
-            lost = self.echoed and not all(message.startswith(b"/") for message in self.messages)
+            lost = self.echoed and any(not message.startswith(b"/") for message in self.messages)
         self.lost = self.lost or lost
-        self.waiting[:0] = self.framer.rest  # of a message that is not complete: the server has dropped it
+        # The server drops a message that is not complete. So what was sent of it is sent again, before the rest.
+        self.waiting = bytearray(self.framer.rest) + self.waiting
         self.connect()
         return lost
