@@ -92,7 +92,7 @@ class Outgoing:
         return self.finished or self.quitting
 
     def disconnect(self, clean: bool) -> bool:
-        """The connection has ended, `clean` if the server ended it without failure. Return whether some may be lost.
+        """The connection has ended, `clean` if the server ended it without failure. Return whether data may be lost.
 
         A server that was asked to end the connection has read everything that was sent. But if it sends back messages,
         those that have not come back may be lost.
