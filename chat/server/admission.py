@@ -6,8 +6,8 @@ from loop.bare import socket
 
 from .flags import Options
 
-MOST = 4096  # connections that may be in a handshake: TLS needs some 60 KiB for each
-SPARE = 16  # that may be in a handshake in any case: a browser opens up to six connections at once
+MOST = 4096  # connections that may be in a handshake, at most: TLS needs some 60 KiB for each
+SPARE = 16  # connections that may be in a handshake in any case: a browser opens up to six at once
 
 
 def network(host: str) -> str:
@@ -19,51 +19,51 @@ def network(host: str) -> str:
         first = socket.inet_pton(socket.AF_INET6, address)[:8]
     except OSError:
         return host
-    return f"{socket.inet_ntop(socket.AF_INET6, first + bytes(8))}{zone and '%'}{zone}/64"
+    name = socket.inet_ntop(socket.AF_INET6, first + bytes(8))
+    return f"{name}%{zone}/64" if zone else f"{name}/64"
 
 
 class Count:
-    """How many there are: in all and, `by_network`, from each network."""
+    """How many connections there are: in all and, if `by_network`, from each network."""
 
     def __init__(self, by_network: bool) -> None:
         self.all = 0
         self.by_network = by_network
-        self.of: dict[str, int] = {}
+        self.of: dict[str, int] = {}  # how many from each network
 
     def add(self, host: str) -> None:
         self.all += 1
         if not self.by_network:
             return
-        place = network(host)
-        self.of[place] = self.of.get(place, 0) + 1
+        source = network(host)
+        self.of[source] = self.of.get(source, 0) + 1
 
     def remove(self, host: str) -> None:
         self.all -= 1
         if not self.by_network:
             return
-        place = network(host)
-        self.of[place] -= 1
-        if not self.of[place]:
-            del self.of[place]
+        source = network(host)
+        self.of[source] -= 1
+        if not self.of[source]:
+            del self.of[source]
 
     def near(self, host: str) -> int:
-        """How many there are from the network of this address."""
+        """How many connections there are from the network of this address."""
         return self.of.get(network(host), 0)
 
 
 class Admission:
     """The connections that were let in. One with a wire counts as a member only after its handshake.
 
-    A browser gets the page over one connection, chats over another, and opens some in advance. Connections in their
-    handshake keep no member out. But there may be no more of them than members that could still come (or than SPARE,
-    if that is more), and never more than MOST. From one address (with IPv6, one network), half as
-    many are allowed, but at least SPARE.
+    A browser gets the page over one connection, chats over another, and opens some in advance. So a connection in its
+    handshake keeps no member out. But no more handshakes go on than members can still come, and from one network half
+    as many. SPARE may go on in any case, and never more than MOST.
     """
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.members = Count(by_network=bool(options.max_per_ip))
-        self.shaking = Count(by_network=True)  # those in their handshake
+        self.shaking = Count(by_network=True)  # connections in their handshake
 
     def refusal(self, host: str) -> str:
         """Why nobody from `host` can become a member now; empty if somebody can."""
@@ -74,15 +74,16 @@ class Admission:
             return f"too many connections from {network(host)}"
         return ""
 
-    def crowd(self, host: str) -> str:
+    def handshake_refusal(self, host: str) -> str:
         """Why nobody from `host` can begin a handshake now; empty if somebody can."""
         most, most_per_ip = self.options.max_clients, self.options.max_per_ip
-        total = MOST if most is None else min(MOST, max(SPARE, most - self.members.all))
+        could_come = MOST if most is None else most - self.members.all
+        total = min(MOST, max(SPARE, could_come))
         if self.shaking.all >= total:
             return "too many handshakes"
-        share = max(SPARE, total // 2)
+        share = total // 2
         if most_per_ip:
-            share = min(share, max(SPARE, most_per_ip - self.members.near(host)))
-        if self.shaking.near(host) >= share:
+            share = min(share, most_per_ip - self.members.near(host))
+        if self.shaking.near(host) >= max(SPARE, share):
             return f"too many handshakes from {network(host)}"
         return ""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .loading import Handler, Start
     from .wire import MakeWire, Wire
 
-# accept(2) fails with these because of the one connection, or of the network it came through
+# accept(2) fails with these because of a single connection, or of the network through which it came.
 GONE_BEFORE = set(
     "ECONNABORTED ECONNRESET EPROTO EPERM ETIMEDOUT ENETDOWN ENETUNREACH ENONET EHOSTDOWN EHOSTUNREACH ENOPROTOOPT "
     "EOPNOTSUPP".split()
@@ -37,7 +37,7 @@ GONE_BEFORE = set(
 
 
 class Server:
-    """A chat on `listeners`, non-blocking listening sockets. It opens nothing but what it accepts on them.
+    """A chat on `listeners`, non-blocking listening sockets. It opens no descriptors but those of connections.
 
     `handler` is run for each member, and `start` once, when the server starts. `wires` has, for each listener
     that is not for plain connections, the function that makes a member's wire from its socket.
@@ -65,7 +65,7 @@ class Server:
         self.connections: dict[Member, Count | None] = {}  # oldest first; each with the Count that it is in
         self.stopping = False
         self.unwritten = 0  # messages that have not come back from the cluster at the end
-        self.change = WaitQueue()  # run() waits here: for stop(), then for members to go
+        self.change = WaitQueue()  # run() waits here: for stop(), then until all members are gone
         self.overdue = Overdue(kernel, self.drop)
         self.hub.insist = self.overdue.insist
 
@@ -96,9 +96,9 @@ class Server:
         except TimedOut:
             for member in list(self.connections):
                 self.drop(member)
-        yield from end_tasks(hub)  # those that handlers have spawned since
+        yield from end_tasks(hub)  # tasks that handlers have spawned meanwhile
         if hub.cluster and membership:
-            yield from hub.cluster.wait_for_return(LINGER)  # what the handlers said at their ends
+            yield from hub.cluster.wait_for_return(LINGER)  # for what the handlers said at their ends
             membership.cancel()
             self.unwritten = hub.cluster.unwritten()
         try:
@@ -120,8 +120,8 @@ class Server:
     # Admission.
 
     def admit(self, listener: socket.socket) -> Coroutine[None]:
-        """COROUTINE. Accepts connections for as long as the server runs. No OSError ends this."""
-        tell_at = 0.0
+        """COROUTINE. Accepts connections for as long as the server runs. Goes on after every OSError."""
+        complain_from = 0.0  # no complaint before this time
         make_wire = self.wires.get(listener)
         while True:
             try:
@@ -130,16 +130,16 @@ class Server:
             except OSError as error:
                 if errno.errorcode.get(error.errno or 0) in GONE_BEFORE:
                     continue
-                if self.kernel.clock() >= tell_at:
+                if self.kernel.clock() >= complain_from:
                     complain(f"chatsrv: cannot accept connections: {error.strerror}; still trying")
-                    tell_at = self.kernel.clock() + 60
+                    complain_from = self.kernel.clock() + 60
                 yield from sleep(0.1)  # out of descriptors or memory; the connection stays in the backlog
 
     def let_in(self, sock: socket.socket, address: Any, make_wire: MakeWire | None = None) -> None:
-        """Make a member of a new connection, after its handshake if there is one, or refuse it."""
-        if address is None:  # macOS does not know it any more: the connection was reset before it was accepted
+        """Begin to serve a new connection, which counts as a member now or after its handshake; or refuse it."""
+        if address is None:  # on macOS, if the connection was reset before it was accepted
             return self.kernel.close(sock)
-        host, port = address[0], address[1]  # getpeername fails after an early reset
+        host, port = address[0], address[1]  # getpeername() would fail after an early reset
         if host.startswith(MAPPED):
             host = host[len(MAPPED) :]
         wire, why = self.wire(sock, host, make_wire) if make_wire else (None, "")
@@ -148,7 +148,7 @@ class Server:
         self.connections[member] = None
         if why:
             member.reason = why
-            return self.close(member)  # before its handshake, it cannot be told why
+            return self.close(member)  # it cannot be told why: it has had no handshake
         member.task = self.kernel.spawn(self.serve(member), member.name)
         if wire:
             self.count(member, self.admission.shaking)
@@ -158,8 +158,8 @@ class Server:
     def wire(self, sock: socket.socket, host: str, make_wire: MakeWire) -> tuple[Wire | None, str]:
         """A wire for a connection from `host`, or why there is none."""
         try:
-            if crowd := self.admission.crowd(host):
-                return None, crowd
+            if refusal := self.admission.handshake_refusal(host):
+                return None, refusal
             return make_wire(sock), ""
         except OSError as error:
             return None, (error.strerror or str(error)).lower()
@@ -168,7 +168,7 @@ class Server:
             return None, "it has no wire"
 
     def admit_or_refuse(self, member: Member) -> None:
-        """From now on it counts as a member, or is told why not."""
+        """Count the connection as a member from now on, or tell it why not."""
         if refusal := self.admission.refusal(member.host):
             self.count(member, None)
             member.handled = True  # it has no handler
@@ -177,7 +177,7 @@ class Server:
             self.count(member, self.admission.members)
 
     def count(self, member: Member, count: Count | None) -> None:
-        """Count a connection in `count`, and no longer where it was counted before."""
+        """Count a connection in `count` (None: nowhere), and no longer where it was counted before."""
         if before := self.connections[member]:
             before.remove(member.host)
         if count:
@@ -199,15 +199,15 @@ class Server:
                 else:
                     member.enter(self.hub.first)
                     yield from self.handler(member, self.hub.first)
-                    if self.hub.cluster and not member.reason:  # what the member said last is due to it, too
+                    if self.hub.cluster and not member.reason:  # the member gets back what it said last, too
                         yield from self.hub.cluster.wait_for_return(FAREWELL)
             except Cancelled:
                 pass  # it was kicked, or its handler went on after the end
             except BaseException as error:
                 if member.handled or member not in self.connections:
-                    return  # it was dropped, and raised an exception at that
+                    return  # it was dropped: the exception is its handler's answer to that
                 if isinstance(error, GeneratorExit) and not self.kernel.running:
-                    raise  # the kernel is being thrown away with members in it
+                    raise  # Python frees a kernel that nobody needs, with members in it
                 if not (isinstance(error, OSError) and member.end_known):  # else the error is the connection's
                     report(f"the handler of {member.name} failed")
                     member.dismiss("its handler failed", keep=True)
@@ -244,6 +244,6 @@ class Server:
         ended = "end of stream" if member.peer_ended else member.failure.lower()
         member.reason = member.reason or ended or "its handler does not end"
         if member.wire and member.sending != NEW and not (member.failure or member.lag()):
-            member.wire.end(member.reason)  # it has got all that is due to it: end its stream in good order
+            member.wire.end(member.reason)  # all that was due to it is sent: end its stream in good order
         self.kernel.drop(member.task)
         self.close(member)

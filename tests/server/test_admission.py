@@ -30,9 +30,9 @@ def test_another_address_of_the_same_network_is_no_way_around_the_limits() -> No
     admission = Admission(options)
     hosts = [f"2001:db8::{number:x}:1" for number in range(SPARE + 1)]
     for host in hosts[:SPARE]:
-        assert admission.crowd(host) == ""
+        assert admission.handshake_refusal(host) == ""
         admission.shaking.add(host)
-    assert admission.crowd(hosts[SPARE]) == "too many handshakes from 2001:db8::/64"
+    assert admission.handshake_refusal(hosts[SPARE]) == "too many handshakes from 2001:db8::/64"
     for host in hosts[:SPARE]:
         assert admission.refusal(host) == ""
         admission.members.add(host)

@@ -286,7 +286,7 @@ SERVER = [
     mutation("a member that has gone still counts for --max-clients", "chat.server.admission:Count.remove",
              drop("self.all -= 1")),
     mutation("a member that has gone still counts for --max-per-ip", "chat.server.admission:Count.remove",
-             drop("self.of[place] -= 1")),
+             drop("self.of[source] -= 1")),
     mutation("the server's end is not told that a member has gone", "chat.server.server:Server.close",
              drop("self.change.wake_all")),
     # handlers that do not end
