@@ -137,7 +137,7 @@ class Kernel:
             return  # it was dropped while it was ready
         error = task.error
         try:
-            if error is None or task.trap is NOTHING_YET:  # thrown in before the first step, it would skip `finally`
+            if error is None or task.trap is NOTHING_YET:  # an error thrown in before the first step skips `finally`
                 trap = next(task.coroutine)
             else:
                 task.error = None
