@@ -4,8 +4,8 @@ A character is what Backspace removes at once: a code point and the marks that a
 are joined to one, as in a family, a flag or a keycap. That is Unicode's rule (UAX 29), except for some fine points such
 as Indic conjuncts. A code point that is shown as an escape, like a zero-width space, is a character of its own.
 
-Terminals disagree about the widths of many. Here they are those of chat/client/widths.py. A RUN is of letters that all
-terminals take for as wide: its first group for one column, its second for two.
+Terminals disagree about the widths of many characters. The widths here are those of chat/client/widths.py. A RUN has
+letters on whose width all terminals agree: its first group, letters of one column; its second, letters of two.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RUN = re.compile(
     "([ -~\xa1-\xa8\xaa-\xac\xaf-\u02ff\u038e-\u03a1\u03a3-\u0482]+)"  # European letters
     "|([\u3041-\u3096\u30a1-\u30ff\u4e00-\u9fef\uac00-\ud7a3]+)"  # Kana, Han, Hangul
 )
-MARKS = 20  # on one character; more would be drawn over the rows above
+MARKS = 20  # how many one character may have; more would be drawn over the rows above
 JOINED = re.compile(f"[\U0001f1e6-\U0001f1ff]{{2}}|{EMOJI}")  # a flag, or another emoji
 
 
@@ -39,9 +39,13 @@ def behind(text: str, place: int) -> int:
     """The end of the character that begins at `place`; `place` at the end of the text."""
     if place == len(text):
         return place
-    found = JOINED.match(text, place) if text[place] > "~" or text[place + 1 : place + 2] == "\ufe0f" else None
-    end = found.end() if found else place + 1
-    most = min(end + MARKS, len(text)) if text[place] not in "\t\n" else end
+    end = place + 1
+    if text[place] in "\t\n":
+        return end
+    if text[place] > "~" or text[end : end + 1] == "\ufe0f":  # others are never joined; to match takes longer
+        found = JOINED.match(text, place)
+        end = found.end() if found else end
+    most = min(end + MARKS, len(text))
     while end < most and mark(text[end]):
         end += 1
     return end
@@ -57,7 +61,7 @@ def split(text: str) -> list[str]:
 
 
 def anchor(text: str, place: int) -> int:
-    """The last place, here or before, where a character begins whatever comes next."""
+    """The last place, up to this one, where a character surely begins."""
     while place > 0 and not begins(text[place - 1], text[place]):
         place -= 1
     return place
@@ -77,7 +81,7 @@ def before(text: str, place: int) -> int:
 
 
 def begins(previous: str, char: str) -> bool:
-    """Whether a character surely begins here, whatever is before."""
+    """Whether a character surely begins at `char`, after `previous`, whatever comes before these two."""
     if char <= "~":
         return True
     if mark(char) or char in "\u200d\ufe0e\ufe0f" or "\U0001f3fb" <= char <= "\U0001f3ff" or previous == "\u200d":
@@ -87,9 +91,13 @@ def begins(previous: str, char: str) -> bool:
 
 @lru_cache(4096)
 def width(character: str) -> int:
-    """How many columns a character takes that is no control: 0 to 2, or a few more with marks that need space."""
+    """How many columns a character takes: 0 to 2, or a few more with marks that need space. Not for controls."""
     first = character[0]
-    columns = 1 if first < "\u0300" else 0 if within(first, ZERO) else 2 if within(first, WIDE) else 1
+    columns = 1
+    if within(first, ZERO):
+        columns = 0
+    elif within(first, WIDE):
+        columns = 2
     if len(character) == 1:
         return columns
     if (found := JOINED.match(character)) and found.group() not in (first, first + "\ufe0e"):

@@ -11,51 +11,60 @@ import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Key = tuple[str, str]  # its name, and the characters where that is "text" or "paste"
+    Key = tuple[str, str]  # its name, and, if the name is "text" or "paste", the characters
 
-SHORT = 0.1  # seconds after which Esc was a key, and not the beginning of one
+SHORT = 0.1  # seconds after which Esc was a key, and not the beginning of a sequence
 LONG = 2.0  # seconds after which the rest of a sequence does not come any more
 
 SEQUENCE = re.compile(
     r"""
     (?P<text> [^\x00-\x1f\x7f]+ )  # a run of characters
     | (?P<control> [^\x1b] )
-    | (?P<alt> \x1b? ) \x1b\[ (?P<rxvt> \d+ ) \$  # Shift with a key in rxvt; by the grammar this goes on
+    | (?P<alt> \x1b? ) \x1b\[ (?P<rxvt> \d+ ) \$  # Shift with a key in rxvt; by the grammar, `$` would not be the end
     | (?P<begun> \x1b\x1b? (\[ (\[ | M [^\x00-\x1f]{0,2} | [0-?]{0,99} [ -/]{0,9} )? | O [0-9;]{0,99} | [PX^_\]] )? ) \Z
     | \x1b?\x1b\[\[ [ -~]  # a function key of Linux's console
-    | \x1b\[M [^\x00-\x1f]{3}  # the mouse, as it was reported at first
+    | \x1b\[M [^\x00-\x1f]{3}  # the mouse, in the first of its formats
     | (?P<alt_csi> \x1b? ) \x1b\[ (?P<csi> [0-?]* ) [ -/]* (?P<csi_end> [@-~] )
     | (?P<alt_ss3> \x1b? ) \x1bO (?P<ss3> [0-9;]* ) (?P<ss3_end> [ @-~] )
-    | \x1b?\x1b[PX^_\]] (?P<answer> [^\x00-\x1f\x7f] )  # of the terminal, as long as it likes
-    | \x1b?\x1b (\[ [0-?]* [ -/]* | O [0-9;]* )  # broken off by what is the next key
+    | \x1b?\x1b[PX^_\]] (?P<answer> [^\x00-\x1f\x7f] )  # an answer of the terminal, of any length
+    | \x1b?\x1b (\[ [0-?]* [ -/]* | O [0-9;]* )  # a sequence that the next key breaks off
     | \x1b (?P<letter> [^\x00-\x07\x09-\x1f] )  # Alt with a character
-    | (?P<escape> \x1b )  # in front of a key of its own
+    | (?P<escape> \x1b )  # the key Esc, and then another key
     """,
     re.VERBOSE | re.DOTALL,
 )
-PASTE, PASTED = "200", "\x1b[201~"  # a bracketed paste, which the terminal marks, begins with such a CSI and ends so
+PASTE, PASTED = "200", "\x1b[201~"  # the CSI before a paste, and the sequence after it, by which the terminal marks it
 BREAK = re.compile(r"[\x00-\x1f\x7f]")  # in an answer: its end, or a key
-TYPED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]\Z")  # in a paste, and then nothing: hardly pasted
+TYPED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]\Z")  # if nothing follows this in a paste, it is a key
 
-CONTROLS = {"\r": "Enter", "\n": "Enter", "\t": "Tab", "\x7f": "Backspace", "\x08": "Backspace"}  # others: Ctrl-A
+# The other control characters are Ctrl-A and so on
+CONTROLS = {"\r": "Enter", "\n": "Enter", "\t": "Tab", "\x7f": "Backspace", "\x08": "Backspace"}
 NUMBERED = {
     "1": "Home", "2": "Insert", "3": "Delete", "4": "End", "5": "PageUp", "6": "PageDown", "7": "Home", "8": "End",
 }  # fmt: skip
 LETTERED = {"A": "Up", "B": "Down", "C": "Right", "D": "Left", "F": "End", "H": "Home", "M": "Enter"}
-KEYPAD = dict(zip(" Xjklmnopqrstuvwxy", " =*+,-./0123456789"))  # where a program has left it in that mode
-RXVT = {"~": 0, "$": 1, "^": 4, "@": 5}  # at the end of a numbered key, with the modifiers that it stands for
-PRIVATE = ("<", "=", ">", "?")  # what a terminal's answers begin with, and no key
+KEYPAD = dict(zip(" Xjklmnopqrstuvwxy", " =*+,-./0123456789"))  # some program may have left the keypad in this mode
+RXVT = {"~": 0, "$": 1, "^": 4, "@": 5}  # how a numbered key's sequence ends, and the modifiers that this means
+PRIVATE = ("<", "=", ">", "?")  # the beginnings of a terminal's answers; no key begins so
 SHIFT, ALT, CTRL, META = 1, 2, 4, 8
 
 
 def name(key: str, modifiers: int) -> str:
     """A key with what is held down, like Ctrl-Alt-Left; empty if the key is unknown."""
-    held = "Ctrl-" * bool(modifiers & CTRL) + "Alt-" * bool(modifiers & (ALT | META)) + "Shift-" * (modifiers & SHIFT)
-    return held + key if key else ""
+    if not key:
+        return ""
+    held = ""
+    if modifiers & CTRL:
+        held += "Ctrl-"
+    if modifiers & (ALT | META):
+        held += "Alt-"
+    if modifiers & SHIFT:
+        held += "Shift-"
+    return held + key
 
 
 def modifiers(parameters: str) -> int:
-    """What the parameters of a sequence say: 1;5 is 5, and that is one more than the bits of CTRL."""
+    """The modifiers in the parameters of a sequence: the last number, less one. 1;5 means 4, which is CTRL."""
     last = parameters.rpartition(";")[2]
     return int(last) - 1 if last.isdigit() and 1 < int(last[:3]) <= 16 else 0
 
@@ -81,20 +90,22 @@ def sequence(found: re.Match[str]) -> Key:
             return name(LETTERED[end.upper()], SHIFT | alt), ""
         if end != "M" and not number.startswith(PRIVATE):
             return name(LETTERED.get(end, ""), modifiers(found["csi"]) | alt), ""
-    return "Esc" if found["escape"] else "", ""
+    if found["escape"]:
+        return "Esc", ""
+    return "", ""
 
 
 class Keyboard:
-    """Give it what is read from the terminal, cut anywhere, and it returns the keys.
+    """press() takes what is read from the terminal, cut anywhere, and returns the keys.
 
-    If nothing is read for `patience` seconds (None: however long that is), call settle().
+    Call settle() if nothing is read for `patience` seconds; None: do not call it.
     """
 
     def __init__(self) -> None:
         self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self.begun = ""  # what may become a longer sequence
-        self.paste: list[str] | None = None  # what has come of a paste
-        self.answering = False  # within an answer of the terminal
+        self.paste: list[str] | None = None  # what has come of a paste; None outside of one
+        self.answering = False  # what comes belongs to an answer of the terminal
         self.patience: float | None = None
 
     def press(self, data: bytes) -> list[Key]:
@@ -116,7 +127,7 @@ class Keyboard:
         return keys
 
     def take(self, found: re.Match[str], keys: list[Key]) -> None:
-        """A run of characters, a key, or the beginning of something."""
+        """Take a run of characters, a key, or the beginning of something."""
         if found["text"]:
             keys.append(("text", found["text"]))
         elif control := found["control"]:
@@ -134,7 +145,9 @@ class Keyboard:
         """Take what is pasted, from `place` on; return the place after it."""
         end = text.find(PASTED, place)
         if end < 0:
-            kept = next(size for size in range(len(PASTED) - 1, -1, -1) if text.endswith(PASTED[:size], place))
+            kept = len(PASTED) - 1
+            while not text.endswith(PASTED[:kept], place):  # it ends when kept is 0
+                kept -= 1
             self.begun = PASTED[:kept]
             if pasted := text[place : len(text) - kept]:
                 paste.append(pasted)
@@ -161,16 +174,22 @@ class Keyboard:
         return found.end() + 1 if text.startswith("\x1b\\", found.start()) else found.start()
 
     def how_long(self) -> float | None:
+        """What `patience` is now."""
         if self.paste is not None:
-            return SHORT if self.paste and TYPED.search(self.paste[-1]) and not self.begun else None
-        if self.begun and not self.answering:
-            return SHORT if self.begun.strip("\x1b") in ("", *"[OPX^_]") else LONG
-        return LONG if self.answering else None
+            typed = self.paste and TYPED.search(self.paste[-1]) and not self.begun
+            return SHORT if typed else None
+        if self.answering:
+            return LONG
+        if not self.begun:
+            return None
+        may_be_a_key = self.begun.strip("\x1b") in ("", *"[OPX^_]")  # Esc, or Alt with one of these characters
+        return SHORT if may_be_a_key else LONG
 
     def settle(self) -> list[Key]:
         """Nothing has followed for a while, so nothing will. Return the keys that are complete then.
 
-        A paste whose end does not come ends with a control key, like Ctrl-C: in a paste, such a key is not the last.
+        A paste whose end does not come can be ended with a control key, like Ctrl-C, because no paste ends with such a
+        character.
         """
         keys: list[Key] = []
         patience, self.patience = self.patience, None

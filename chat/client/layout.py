@@ -1,7 +1,7 @@
 """Which rows text takes on a screen: of the conversation, broken between words; of the line being typed, at the edge.
 
-A row is what to write for it. Behind each character about whose width terminals disagree, it sets the column, so that
-what follows stands where it belongs in all of them.
+A row is the text to write for it. After each character about whose width terminals disagree, this text sets the column,
+so that what follows stands where it belongs in all terminals.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Row:
         self.indent = indent
         self.column = begin + indent  # where the next character goes
         self.room = columns - self.column  # columns that are left
-        self.doubtful = False  # whether this terminal may think that the next one goes somewhere else
+        self.doubtful = False  # whether this terminal may think that the next character goes somewhere else
 
     def add(self, shown: str, columns: int, certain: bool = True) -> None:
-        """Put something of this width at the end."""
+        """Put `shown` at the end. It takes `columns`; if this is not `certain`, a terminal may think otherwise."""
         if self.doubtful:
             self.text += f"\x1b[{self.column + 1}G"
         self.text += shown
@@ -44,7 +44,7 @@ class Row:
         columns: int = found.lastindex or 1
         after = min(found.end(), place + self.room // columns)
         if text[after : after + 1] > "~":
-            after -= 1  # this may be a mark, and belong to the last letter
+            after -= 1  # what follows may be a mark, and belong to the last letter
         if after > place:
             self.add(text[place:after], columns * (after - place))
         return max(after, place)
@@ -60,7 +60,7 @@ class Row:
             return None
         for number, (piece, columns, certain) in enumerate(shown(character)):
             if number >= skip:
-                if columns > self.room and self.column > self.indent:  # in an empty row it has to fit
+                if columns > self.room and self.column > self.indent:  # an empty row takes it nevertheless
                     return number
                 self.add(piece, columns, certain)
         return None
@@ -79,10 +79,10 @@ def shown(character: str) -> tuple[tuple[str, int, bool], ...]:
 
 
 def wrap(line: str, columns: int) -> list[str]:
-    """The rows of a line of the conversation: safe to show, in one style or another.
+    """The rows of a line of the conversation. The line is safe to show, and may have styles in it.
 
-    It is broken between words, or inside of a word that is longer than a row. All rows but the first are indented, so
-    that none of them can be taken for a message of its own.
+    It is broken between words, and a word that is longer than a row is broken, too. All rows but the first are
+    indented, so that none of them can be taken for a message of its own.
     """
     bare = re.sub(STYLE, "", line)
     if len(bare) <= columns and bare.isascii() and "\t" not in bare:
@@ -141,11 +141,11 @@ class Draft:
         self.text = ""
         self.columns = 0
         self.begin = 0  # the column where the first row begins
-        self.starts: list[tuple[int, int]] = []  # of each row: the place of its first character, and of which piece
-        self.rows: list[str] = []  # those that are laid out
+        self.starts: list[tuple[int, int]] = []  # where each row starts: at which character, and at which piece of it
+        self.rows: list[str] = []  # the rows that are laid out
 
     def update(self, text: str, columns: int, begin: int = 0) -> None:
-        """Take what the text is now, and forget the rows that may have changed. It begins in column `begin`."""
+        """Take what the text is now, and forget the rows that may have changed. The text begins in column `begin`."""
         if (columns, begin) != (self.columns, self.begin) or not self.starts:
             self.starts, self.rows = [(0, 0)], []
         elif text != self.text:
@@ -156,13 +156,13 @@ class Draft:
         self.text, self.columns, self.begin = text, columns, begin
 
     def lay_out(self, number: int) -> int:
-        """Lay out the first `rows` rows; return how many there are, if there are fewer."""
+        """Lay out the first `number` rows, or all if there are fewer; return how many these are."""
         while len(self.rows) < number and self.next_row():
             pass
         return min(len(self.rows), number)
 
     def find(self, cursor: int) -> tuple[int, int]:
-        """The row and the column of a place in the text. Behind a full row, that is where the next one begins."""
+        """The row and the column of a place in the text. After a full row, these are the next row's beginning."""
         while self.starts[-1][0] <= cursor and self.next_row():
             pass
         number = bisect_right(self.starts, (cursor, 0)) - 1
@@ -176,9 +176,11 @@ class Draft:
         columns = self.columns - (self.begin if not self.rows else 0)
         line, newline, _ = self.text[place : place + columns + 1].partition("\n")
         after: tuple[int, int] | None
-        if line.isascii() and line.isprintable() and not skip and (newline or len(line) > columns):  # as most are
+        if line.isascii() and line.isprintable() and not skip and (newline or len(line) > columns):  # like most rows
             row = line[:columns]
-            after = (place + len(row) + (len(row) < columns), 0)
+            after = (place + len(row), 0)
+            if len(row) < columns:
+                after = (place + len(row) + 1, 0)  # after the newline
         else:
             filled, after = self.fill(len(self.rows), len(self.text))
             row = filled.text
@@ -188,7 +190,7 @@ class Draft:
         return True
 
     def fill(self, number: int, end: int) -> tuple[Row, tuple[int, int] | None]:
-        """A row, up to the place `end` or to the edge, and where the next one begins; None: nowhere."""
+        """A row, up to the place `end` or to the edge; and where the next row starts, or None if there is none."""
         text, (place, skip) = self.text, self.starts[number]
         row = Row(self.columns, 0 if number else self.begin)
         while row.room > 0:

@@ -19,7 +19,7 @@ class Line:
         self.text = ""
         self.cursor = 0  # the place in it
         self.killed = ""  # what Ctrl-Y brings back
-        self.after_kill = ("", 0)  # the line and the cursor as this left them
+        self.after_kill = ("", 0)  # the line and the cursor as the last kill() left them
 
     def put(self, start: int, end: int, text: str = "") -> None:
         """Replace what is between two places by `text`, and put the cursor after it."""
@@ -43,13 +43,13 @@ class Line:
         return before(self.text, self.cursor)
 
     def right(self) -> int:
-        """The place one character further."""
+        """The place one character after the cursor."""
         return behind(self.text, self.cursor)
 
     def word_left(self, between: Callable[[str], bool]) -> int:
         """The start of the word before the cursor."""
         place = self.cursor
-        for wanted in True, False:
+        for wanted in True, False:  # first what is between words, then the word
             while place > 0 and between(self.text[place - 1]) is wanted:
                 place -= 1
         return start(self.text, place) if place < len(self.text) else place
@@ -57,7 +57,7 @@ class Line:
     def word_right(self, between: Callable[[str], bool]) -> int:
         """The end of the word after the cursor."""
         place = self.cursor
-        for wanted in True, False:
+        for wanted in True, False:  # first what is between words, then the word
             while place < len(self.text) and between(self.text[place]) is wanted:
                 place += 1
         return behind(self.text, before(self.text, place))

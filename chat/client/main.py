@@ -37,7 +37,7 @@ def resolve(host: str, port: int) -> list[Address]:
 
 
 def find(host: str, port: int) -> list[Address]:
-    """All addresses of a host. If there are none, that ends the program: status 1 and one line."""
+    """All addresses of a host. If there are none, the program ends: status 1 and one line."""
     try:
         return resolve(host, port)
     except OSError as error:
@@ -49,9 +49,13 @@ def host_and_port(text: str) -> tuple[str, int | None]:
     found = HOST.fullmatch(text)
     if not found:
         return text, None
-    port = found["port"] if found["name"] is None else found["its_port"]
-    host = found["bracketed"] if found["name"] is None else found["name"] or HERE
-    return host, None if port is None else whole(1, 65535)(port)
+    if found["name"] is None:
+        host, port = found["bracketed"], found["port"]
+    else:
+        host, port = found["name"] or HERE, found["its_port"]
+    if port is None:
+        return host, None
+    return host, whole(1, 65535)(port)
 
 
 def make_parser() -> Parser:

@@ -6,8 +6,8 @@ of those rows it left the cursor. To show something new, it moves to the first o
 is new in the conversation, and below it the line again.
 
 That works only if no other program moves the cursor. When the window's size changes, some terminals wrap all rows anew,
-some cut them off, and none says which. All leave a line alone that has one row before and after. If it is longer, the
-whole screen is painted anew, from the last lines of the conversation.
+some cut them off, and none says which. All leave a line alone that takes one row before and after. If the line being
+typed takes more, the whole screen is painted anew, from the last lines of the conversation.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ class Screen:
 
     def __init__(self, columns: int, rows: int) -> None:
         self.columns, self.rows = columns, rows
-        self.head = Draft()  # the prompt,
-        self.draft = Draft()  # and what is being typed behind it
+        self.head = Draft()  # the prompt
+        self.draft = Draft()  # what is being typed, after the prompt
         self.unseen = Lines()  # not on the screen yet
         self.seen = Lines()
         self.partial = ""  # what has come of a line that is not complete
         self.bell = False  # to be rung
         self.shown: tuple[list[str], int, int] | None = None  # the line's rows, and the cursor's row and column there
-        self.width = 0  # columns that the line takes, if that is one row
+        self.width = 0  # columns that the line takes, if it takes only one row
         self.lost = False  # it is not known what is on the screen
 
     def show(self, lines: list[str]) -> None:
-        """Add lines to the conversation: safe to show, in one style or another, each as long as it likes."""
+        """Add lines to the conversation. They are safe to show, may have styles in them, and may be of any length."""
         for line in lines:
             self.unseen.append(line)
 
     def resize(self, columns: int, rows: int) -> None:
-        """The size of the screen is another one, perhaps."""
+        """The size of the screen may have changed."""
         self.columns, self.rows = columns, rows
         if self.shown and (len(self.shown[0]) > 1 or self.width >= columns):
             self.lost = True
@@ -72,7 +72,7 @@ class Screen:
         self.lost = True
 
     def refresh(self, prompt: str, text: str, cursor: int) -> str:
-        """What to write, to bring the screen up to date: empty if it is. `cursor` is a place in the text."""
+        """What to write to bring the screen up to date; "" if it is so already. `cursor` is a place in the text."""
         rows, row, column = self.live(prompt, text, cursor)
         if (rows, row, column) == self.shown and not (self.unseen.lines or self.bell or self.lost):
             return ""
@@ -82,11 +82,13 @@ class Screen:
         else:
             output = self.hide()
             above = self.next_rows()
-        output = "\a" * self.bell + output + "".join([line + "\r\n" for line in above]) + "\r\n".join(rows)
+        if self.bell:
+            output = "\a" + output
+        output += "".join([line + "\r\n" for line in above]) + "\r\n".join(rows)
         output += go(len(rows) - 1 - row, "A") + "\r" + go(column, "C")
         self.shown = rows, row, column
         self.lost = self.bell = False
-        # Where a terminal takes a character for wider than it is counted here, it must not begin a row by itself
+        # A terminal that takes a character for wider than we do must not begin a new row by itself: it is told not to
         return output if output.isascii() else f"\x1b[?7l{output}\x1b[?7h"
 
     def live(self, prompt: str, text: str, cursor: int) -> tuple[list[str], int, int]:
@@ -131,10 +133,9 @@ class Screen:
         return rows[len(rows) - most :] if len(rows) > most else rows
 
     def hide(self) -> str:
-        """What to write, to take the line off the screen; refresh() brings it back.
+        """What to write to take the line off the screen; refresh() brings it back.
 
-        It does not erase all from the first row on: if that is the top of the screen, tmux would move it to the
-        scrollback.
+        All is erased, but in two steps. If one step erased the whole screen, tmux would move that to the scrollback.
         """
         shown, self.shown = self.shown, None
         if not shown:
@@ -143,7 +144,7 @@ class Screen:
         return "\r" + go(row, "A") + "\x1b[K" + ("\x1b[B\x1b[J\x1b[A" if len(rows) > 1 else "")
 
     def drop(self) -> None:
-        """Let go what is not on the screen yet."""
+        """Forget what is not on the screen yet."""
         self.unseen = Lines()
 
     def finish(self, prompt: str, text: str, cursor: int) -> str:
@@ -151,7 +152,9 @@ class Screen:
         if self.partial:
             self.show([self.partial])
             self.partial = ""
-        output = "".join(iter(lambda: self.refresh(prompt, text, cursor), ""))
+        output = ""
+        while more := self.refresh(prompt, text, cursor):
+            output += more
         if text and self.shown:
             rows, row, _ = self.shown
             return output + "\r" + "\n" * (len(rows) - row)
@@ -159,5 +162,5 @@ class Screen:
 
 
 def go(steps: int, way: str) -> str:
-    """What to write, to move the cursor up (A) or to the right (C)."""
+    """What to write to move the cursor up (A) or to the right (C)."""
     return f"\x1b[{steps}{way}" if steps else ""

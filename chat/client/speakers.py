@@ -24,10 +24,10 @@ class Speakers:
         self.colour = colour
         self.names: dict[str, None] = {}  # of others who have spoken, the latest one last
         self.me = ""
-        self.called = False  # a line has named us since the last look at this
+        self.called = False  # a line has named us; Window.show() resets this
 
     def dress(self, line: bytes, own: bool) -> str:
-        """A received line as it is shown; `own` if it is one of ours, come back."""
+        """A received line as it is shown; `own`: it is a message of ours that has come back."""
         text = readable(line)
         sender, colon, said = text.partition(": ")
         if not colon or not 0 < len(sender) <= LONGEST or " " in sender:
@@ -71,7 +71,7 @@ class Speakers:
                 self.meet(renamed[2])
 
     def calls(self, sender: str, said: str) -> re.Pattern[str] | None:
-        """What names us in what somebody says, or does, or tells us alone; None if nothing does."""
+        """The pattern of what names us in a line that somebody says, does, or tells us alone; None if nothing does."""
         if not sender and (private := PRIVATE.match(said)):
             self.meet(private[1])
             return PRIVATE
@@ -83,5 +83,5 @@ class Speakers:
 
 
 def readable(line: bytes) -> str:
-    """A received line, in which nothing can do anything but be read. A tab may stay one."""
+    """A received line as harmless text, with its tabs."""
     return line.decode() if plain(line) else "\t".join(map(visible, line.split(b"\t")))

@@ -42,7 +42,7 @@ class Terminal:
         return max(columns or 80, 2), max(rows or 24, 2)
 
     def take(self) -> None:
-        """Change the mode. Ctrl-C, Ctrl-S and Ctrl-Z are keys like others then. Again after SIGCONT."""
+        """Change the mode: Ctrl-C, Ctrl-S and Ctrl-Z become keys like others. To be called again after SIGCONT."""
         try:
             mode = termios.tcgetattr(0)
         except termios.error:
@@ -55,29 +55,29 @@ class Terminal:
         self.finish(PASTE_ON)
 
     def give_back(self, last: str) -> None:
-        """Write `last`, and make the terminal what it was before take(). Never raises: it may be gone."""
+        """Write `last`, and make the terminal what it was before take(). Never raises: the terminal may be gone."""
         if self.before is not None:
             written = self.finish(last.encode("utf-8", "backslashreplace") + PASTE_OFF)
-            set_mode(self.before, termios.TCSADRAIN if written else termios.TCSANOW)  # the first waits for the output
+            set_mode(self.before, termios.TCSADRAIN if written else termios.TCSANOW)  # TCSADRAIN waits for the output
             self.before = None
 
     def suspend(self, last: str) -> None:
         """Give the terminal back and stop; returns, with the terminal taken, when the job is continued."""
         self.give_back(last)
-        before = signal.signal(signal.SIGCONT, signal.SIG_DFL)  # this one comes as no surprise
-        os.kill(0, signal.SIGTSTP)  # to all of the job, as the terminal does it
+        before = signal.signal(signal.SIGCONT, signal.SIG_DFL)  # we wait for this SIGCONT right here
+        os.kill(0, signal.SIGTSTP)  # to all processes of the job, as from the terminal
         signal.signal(signal.SIGCONT, before)
         self.take()
 
     def write(self, text: str) -> Coroutine[None]:
-        """COROUTINE. Write to stdout as fast as it takes it. Raises OSError."""
+        """COROUTINE. Writes to stdout, whenever there is space. Raises OSError."""
         self.rest = memoryview(text.encode("utf-8", "backslashreplace"))
         while self.rest:
             yield from writable(self.output)
             self.rest = self.rest[self.output.write(self.rest[: self.most]) or 0 :]
 
     def finish(self, last: bytes) -> bool:
-        """Write the rest of what is being written, and `last`; whether all was taken within PATIENCE."""
+        """Write the rest of what is being written, and `last`. Return whether all was taken within PATIENCE."""
         rest, self.rest = memoryview(bytes(self.rest) + last), memoryview(b"")
         deadline = time.monotonic() + PATIENCE
         try:
@@ -98,7 +98,7 @@ class Terminal:
 
 def set_mode(mode: list[Any], when: int) -> None:
     """Change the mode; keys typed meanwhile are kept."""
-    for _ in range(10):  # in the background this stops the process, and to be continued interrupts it
+    for _ in range(10):  # in the background, this call stops the process, and fails when the process is continued
         try:
             return termios.tcsetattr(0, when, mode)
         except termios.error:
