@@ -69,9 +69,10 @@ class Kernel:
         """
         fd = sock.fileno()
         if fd >= 0:
-            for waiting in (self.readers, self.writers):
-                if fd in waiting:
-                    waiting[fd].wake(error=Closed("closed by another task"))
+            if fd in self.readers:
+                self.readers[fd].wake(error=Closed("closed by another task"))
+            if fd in self.writers:
+                self.writers[fd].wake(error=Closed("closed by another task"))
             self.poller.forget(fd)
         try:
             sock.close()
@@ -192,13 +193,14 @@ class Kernel:
     # Descriptors.
 
     def wait_for(self, task: Task, trap: ReadWait | WriteWait) -> None:
-        fd = trap.fd
-        waiting, direction = (self.readers, READ) if type(trap) is ReadWait else (self.writers, WRITE)
+        fd, waiting, other, direction = trap.fd, self.readers, self.writers, READ
+        if type(trap) is WriteWait:
+            waiting, other, direction = other, waiting, WRITE
         if fd in waiting:
             raise Busy(f"{waiting[fd].name} already waits for this direction of descriptor {fd}")
         if fd < 0:
             raise Closed("this socket is closed")  # its fileno() is -1 then
-        self.poller.arm(fd, direction | (READ if fd in self.readers else 0) | (WRITE if fd in self.writers else 0))
+        self.poller.arm(fd, READ | WRITE if fd in other else direction)
         waiting[fd] = task
 
     def leave(self, task: Task) -> None:

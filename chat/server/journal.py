@@ -56,7 +56,9 @@ class Journal:
 
     def say(self, who: str, what: str) -> None:
         """One line about a connection."""
-        line = f"{self.stamp()}{who} {harmless(what)}\n"
+        line = f"{who} {harmless(what)}\n"
+        if self.timestamps:
+            line = self.stamp() + line
         self.queue(line.encode("utf-8", "backslashreplace"), 1)
 
     def messages(self, who: str, messages: list[bytes]) -> None:
@@ -77,6 +79,8 @@ class Journal:
         if self.closed or self.size > WAITING:
             self.lost += count
             return
+        if not self.size:
+            self.news.wake()  # else write() does not wait there
         if self.lost:
             left_out = f"{self.stamp()}({self.lost} lines were left out here: they could not be written in time)\n"
             self.waiting += ([left_out.encode()], self.lost), ([], 0)
@@ -84,7 +88,6 @@ class Journal:
             self.lost = 0
         self.waiting[-1][0].append(lines)
         self.size += len(lines)
-        self.news.wake()
 
     def write(self) -> Coroutine[None]:
         """COROUTINE. The journal's only writer. Ends when the journal can no longer be written."""

@@ -43,17 +43,18 @@ class Member(Receiver):
 
     __slots__ = (
         "name", "host", "room", "task", "__dict__",
-        "sending", "outbox", "drained",
+        "hears", "sending", "outbox", "drained",
         "reason", "handled",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, host: str, port: int, hub: Hub, wire: Wire | None = None) -> None:
-        super().__init__(sock, f"{host}: ".encode() if hub.options.prefix else b"", hub, wire)
+        Receiver.__init__(self, sock, f"{host}: ".encode() if hub.options.prefix else b"", hub, wire)
         self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.host = host
         self.room: Room | None = None
         self.task: Task  # runs its handler
         # The sending side.
+        self.hears = hub.nowhere  # the room whose feed its outbox follows
         self.sending = NEW  # its state
         self.outbox = hub.nowhere.outbox
         self.drained: WaitQueue | None = None  # drain() waits here
@@ -75,7 +76,7 @@ class Member(Receiver):
 
     def queue(self, line: bytes) -> None:
         """A line for this member alone is due now."""
-        if self.outbox.feed is None or (self.sending == TOGETHER and self.hears().pass_on(self, line)):
+        if (self.sending == TOGETHER and self.hears.pass_on(self, line)) or self.outbox.feed is None:
             return
         self.stand_apart()
         self.outbox.tell(line)
@@ -110,8 +111,8 @@ class Member(Receiver):
         # A new member shares the room's outbox at once, unless something is due to the others that is not due to it.
         at_once = self.sending == NEW and hears.quiet()
         if not at_once and self.sending in (NEW, TOGETHER):
-            self.become(APART)  # before self.room changes: become() needs the old one
-        before, self.room = self.room, room
+            self.become(APART)  # before self.hears changes: become() needs the old one
+        before, self.room, self.hears = self.room, room, hears
         if before:
             del before.present[self]
         if room:
@@ -134,9 +135,9 @@ class Member(Receiver):
     def become(self, state: str) -> None:
         """Change the state of the sending side: the one place that does.
 
-        If it was TOGETHER, self.room is the room that it leaves; if it becomes TOGETHER, the room that it joins.
+        If it was TOGETHER, self.hears is the room that it leaves; if it becomes TOGETHER, the room that it joins.
         """
-        room = self.hears()
+        room = self.hears
         line = b""  # its line in room.told, if it has one there
         if self.sending == TOGETHER:
             del room.together[self]
@@ -169,8 +170,8 @@ class Member(Receiver):
 
     def lag(self) -> int:
         """How many bytes are due to it."""
-        if self.sending == TOGETHER and self in self.hears().told:
-            return len(self.hears().told[self])
+        if self.sending == TOGETHER and self in self.hears.told:
+            return len(self.hears.told[self])
         return self.outbox.lag
 
     @property
@@ -182,10 +183,6 @@ class Member(Receiver):
         """COROUTINE. Waits until its state changes, or deliver() has sent enough to read from it. Raises TimedOut."""
         self.drained = self.drained or WaitQueue()
         yield from self.drained.wait(timeout)
-
-    def hears(self) -> Room:
-        """The room whose feed its outbox follows."""
-        return self.room or self.hub.nowhere
 
     def acknowledged(self) -> int:
         """About how many bytes its peer has taken; where the system cannot tell, how many were sent."""

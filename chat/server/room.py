@@ -183,13 +183,13 @@ class Room:
 
         That is possible if nothing else is due to the member.
         """
-        quiet = self.told or self.quiet()  # append() empties `told`: while it has a line, the room is still quiet
-        if not quiet or member in self.told or len(line) > LIMIT:
+        told = self.told  # append() empties it: while it has a line, the room is still quiet
+        if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False
-        if not self.told:
+        if not told:
             self.hub.changed[self] = None
             self.hub.news.wake()
-        self.told[member] = line
+        told[member] = line
         return True
 
     def append(self, text: bytes, but: Collection[Hearer] = ()) -> None:
@@ -236,7 +236,7 @@ def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes],
 
 def one_line(text: Text) -> bytes:
     """The text encoded, and on one line: a newline in it becomes a space, so that it can't pass for two lines."""
-    return encoded(text).replace(b"\n", b" ")
+    return text if type(text) is bytes and NEWLINE not in text else encoded(text).replace(b"\n", b" ")
 
 
 def encoded(text: Text, what: str = "a message") -> bytes:

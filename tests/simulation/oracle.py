@@ -209,7 +209,7 @@ class Oracle:
         everybody = self.server.connections
         for room in rooms:
             for member in room.together:
-                if member.sending != TOGETHER or member.hears() is not room or member not in everybody:
+                if member.sending != TOGETHER or member.hears is not room or member not in everybody:
                     raise Failure(f"{member.name} is {member.sending} and yet together with others in {room.name!r}")
             if room.told and not (room.quiet() and room.told.keys() <= room.together.keys()):
                 raise Failure(f"in {room.name!r}, more is due to {list(room.told)} than a line for each alone")
@@ -224,7 +224,7 @@ class Oracle:
                     raise Failure(f"{member.name} is {member.sending} and yet among those {state}")
         for member in everybody:
             state, writer, outbox = member.sending, member.writer, member.outbox
-            hears = member.hears()
+            hears = member.hears
             right_place = {
                 NEW: writer is None and (member.wire is not None or member.task in self.world.kernel.ready),
                 TOGETHER: member in hears.together and outbox is hears.outbox and writer is None,
