@@ -38,7 +38,7 @@ class Kernel:
         # disarm it for both directions; then it is armed again, if the other table still has it.
         self.readers: dict[int, Task] = {}
         self.writers: dict[int, Task] = {}
-        self.timers: list[tuple[float, int, Task]] = []  # a heap; the number keeps it from comparing tasks
+        self.timers: list[tuple[float, int, Task]] = []  # a heap; the serial number keeps it from comparing tasks
         self.serial = count()
         self.running = self.stopping = False
         self.traps: dict[type, tuple[Callable[..., object], Callable[[Task], object]]] = {  # to carry out, to undo
@@ -65,7 +65,7 @@ class Kernel:
     def close(self, sock: Stream) -> None:
         """Close a socket that tasks may wait for; these tasks get Closed. Nothing else may close such a socket.
 
-        The system uses a descriptor's number again at once. So the tasks are woken, and the number is disarmed, first.
+        Before the system can give the descriptor's number to something else, the tasks are woken, and it is disarmed.
         """
         fd = sock.fileno()
         if fd >= 0:
@@ -86,7 +86,7 @@ class Kernel:
         if task.coroutine.gi_running:
             raise RuntimeError(f"{task.name} cannot drop itself")
         if task.undo is not None:
-            task.wake()  # takes it out of where it waits; step() skips a task that has ended
+            task.wake()  # takes the task out of where it waits; step() will skip it
         self.end(task, "dropped")
         task.abandon()
 
@@ -166,20 +166,18 @@ class Kernel:
                 task.timer = None
                 self.ready.append(task)
         finally:
-            error = None  # a cycle: the error's traceback refers to this frame, and would keep the task's variables
+            # Otherwise this frame and the error's traceback would refer to each other, and keep the task's variables
+            error = None
 
     def fail(self, task: Task, error: BaseException) -> None:
-        """End a task whose `error` is being handled.
-
-        An Exception is reported, Cancelled is not; anything else comes out of run().
-        """
+        """End a task that has raised. An Exception is reported, Cancelled is not; anything else comes out of run()."""
         rest = error
         if isinstance(error, EXCEPTION_GROUP):
             _, rest = error.split(Cancelled)  # None if all errors in the group are Cancelled
         cancelled = rest is None or isinstance(rest, Cancelled)
         self.end(task, "cancelled" if cancelled else "failed")
         if isinstance(rest, Exception):
-            report(f"task {task.name} failed")
+            report(f"task {task.name} failed")  # with the error that step() is handling
         elif not cancelled:
             raise rest
 

@@ -69,7 +69,7 @@ def connect(sock: socket.socket, address: Any, timeout: float | None = None) -> 
 def recv(sock: Stream, most: int, timeout: float | None = None) -> Coroutine[bytes]:
     """COROUTINE. Returns what has arrived, up to `most` bytes; b"" at the end of the stream."""
     while True:
-        if getattr(sock, "pending", False):  # a TLS that has taken it from the socket already
+        if getattr(sock, "pending", False):  # a TLS has taken data that the socket does not report any more
             yield Sleep(0)
         else:
             yield ReadWait(sock, timeout)
@@ -80,7 +80,7 @@ def recv(sock: Stream, most: int, timeout: float | None = None) -> Coroutine[byt
 
 
 def send(sock: Stream, data: bytes | memoryview, timeout: float | None = None) -> Coroutine[None]:
-    """COROUTINE. Returns once the system has taken all of `data`. `timeout` runs anew when it has taken some."""
+    """COROUTINE. Returns once the system has taken all of `data`. When some bytes were taken, `timeout` runs anew."""
     rest = data
     while True:
         try:

@@ -18,7 +18,7 @@ class Cancelled(BaseException):
     """Raised in a task that is to end. A BaseException, so that `except Exception` in a handler lets it through."""
 
 
-# `except*` may put a Cancelled into such a group. Python has none before 3.11; nothing is an instance of ().
+# `except*` may put a Cancelled into an exception group. Before Python 3.11 there are none, and () has no instances.
 EXCEPTION_GROUP = getattr(builtins, "BaseExceptionGroup", ())
 
 
@@ -53,7 +53,7 @@ class Task:
         self.name = name
         self.coroutine = coroutine
         self.ready_queue = ready_queue  # the kernel's, so that waking and cancelling need no kernel
-        self.trap: Any = NOTHING_YET  # what it yielded last
+        self.trap: Any = NOTHING_YET  # the latest trap that was yielded
         self.undo: Callable[[Task], object] | None = None
         self.timer: tuple[float, int, Task] | None = None  # the one that counts; older ones in the heap are ignored
         self.error: BaseException | None = None  # to be raised at its `yield`

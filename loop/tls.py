@@ -42,7 +42,7 @@ class NotTLS(Broken):
 
 
 class TLS:
-    """One end of a connection; `host`: the name that the server's certificate must have; None: this end is the server.
+    """One end of a connection. The server's certificate must have the name `host`; None: this end is the server.
 
     send() and recv() are those of a non-blocking socket, but for `unsent` and `pending`. A task that wants to wait for
     the socket to become readable has to see first that nothing is `pending`. What is `unsent` goes out with the next
@@ -69,10 +69,10 @@ class TLS:
         self.ssl = context.wrap_bio(self.incoming, self.outgoing, server_side=host is None, server_hostname=host)
         self.kept: Data = b""  # taken out of `outgoing`, but not by the socket yet
         self.heard = False  # something has come
-        self.ended = False  # the peer's stream
+        self.ended = False  # the peer's stream has ended
         self.cut = False  # the stream has ended without close_notify: an attacker may have ended it
         self.failure = ""  # why what has come cannot be accepted; a text, as an exception would keep its frames alive
-        self.lost: tuple[object, ...] = ()  # with what OSError(*lost) try_to_flush() has failed
+        self.lost: tuple[object, ...] = ()  # the `args` of the OSError with which try_to_flush() has failed
 
     def fileno(self) -> int:
         return self.socket.fileno()
