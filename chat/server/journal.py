@@ -1,7 +1,7 @@
 """The log on stdout, as one more slow reader.
 
 A paused pager or a full pipe must not stop the chat. So lines are queued, and one task writes them as fast as stdout
-takes them. When too many wait, new ones are counted instead of kept, and a later line says how many.
+takes them. When too many lines wait, new lines are only counted, and a later line says how many were left out.
 If stdout can no longer be written (`./chatsrv | head -1`, a full disk), the chat goes on without its journal.
 """
 
@@ -42,7 +42,7 @@ class Journal:
         self.most = most
         self.quiet = quiet
         self.timestamps = timestamps
-        # Each entry: lines, and 0; or the one line that says how many lines were left out, and that number.
+        # Each entry is a pair: lines, and 0; or the line that says how many lines were left out, and this number.
         self.waiting: list[tuple[list[bytes], int]] = [([], 0)]
         self.rest = memoryview(b"")  # what is being written, and comes before `waiting`
         self.missing = 0  # how many lines were left out, if `rest` is the line that says so
@@ -50,19 +50,19 @@ class Journal:
         self.lost = 0  # lines that were dropped and not reported yet
         self.torn = False  # what has been written ends within a line
         self.failed = False
-        self.closed = False  # for good
+        self.closed = False  # nothing can be written any more
         self.news = WaitQueue()
         self.written = WaitQueue()
 
     def say(self, who: str, what: str) -> None:
-        """One line about a connection."""
+        """Write a line about a connection."""
         line = f"{who} {harmless(what)}\n"
         if self.timestamps:
             line = self.stamp() + line
         self.queue(line.encode("utf-8", "backslashreplace"), 1)
 
     def messages(self, who: str, messages: list[bytes]) -> None:
-        """The text of each message, a line each."""
+        """Write the text of each message, on a line of its own."""
         if self.quiet:
             return
         head = f"{self.stamp()}{who} > ".encode()
@@ -83,7 +83,8 @@ class Journal:
             self.news.wake()  # else write() does not wait there
         if self.lost:
             left_out = f"{self.stamp()}({self.lost} lines were left out here: they could not be written in time)\n"
-            self.waiting += ([left_out.encode()], self.lost), ([], 0)
+            self.waiting.append(([left_out.encode()], self.lost))
+            self.waiting.append(([], 0))  # for the lines after this one
             self.size += len(left_out)
             self.lost = 0
         self.waiting[-1][0].append(lines)
@@ -126,7 +127,7 @@ class Journal:
         lines, self.missing = self.waiting.pop(0)
         self.waiting = self.waiting or [([], 0)]
         text = b"".join(lines)
-        if self.torn:
+        if self.torn:  # fail() has left out the rest of a line: end that line first
             self.size += 1
             return b"\n" + text
         return text
@@ -144,12 +145,15 @@ class Journal:
             self.put()
 
     def fail(self, error: OSError) -> None:
-        """Leave out what was to be written. A pipe without a reader stays one; another failure may pass."""
+        """Leave out what was to be written. A pipe that has no reader closes the journal; other failures may pass."""
         self.closed = error.errno in (errno.EPIPE, errno.EBADF)
         if not self.failed:
+            self.failed = True
             complain(f"chatsrv: the journal on stdout cannot be written ({error.strerror}); the chat goes on")
-        self.failed = True  # told once
-        ends_a_line = self.torn and self.rest[0] == ord("\n")  # put there by next_text(): that line was counted before
-        self.lost += self.missing or bytes(self.rest).count(b"\n") - ends_a_line
+        left_out = bytes(self.rest)
+        lines = left_out.count(b"\n")
+        if self.torn and left_out.startswith(b"\n"):  # this only ends a line that was counted before
+            lines -= 1
+        self.lost += self.missing or lines
         self.size -= len(self.rest)
         self.rest = memoryview(b"")

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 BACKLOG = 1024  # connections the system holds for us until we accept them
 FIRST = 3  # the first descriptor that is handed over
 MAPPED = "::ffff:"  # how an IPv4 address begins that is written as one of IPv6
-# How a call fails where there is no IPv6, or no socket for both IPv6 and IPv4
+# How a call fails where there is no IPv6, or no socket for both IPv6 and IPv4.
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENOPROTOOPT)
 IDLE, INTERVAL, PROBES = 60, 15, 4  # keepalive: seconds of silence before TCP probes, between probes, and how many
-SHORTEST = 2 * PROBES  # seconds of TCP_USER_TIMEOUT: keepalive counts in whole ones, and PROBES must have their time
+SHORTEST = 2 * PROBES  # seconds, at least, for TCP_USER_TIMEOUT: keepalive counts whole seconds, and PROBES need time
 
 
 class CannotListen(Exception):
@@ -25,8 +25,9 @@ class CannotListen(Exception):
 
 
 def inherited() -> list[socket.socket]:
-    """The listening sockets handed over in LISTEN_FDS; none if there are none. Raises ValueError for anything else."""
-    meant_for, count = (os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS"))
+    """The listening sockets handed over in LISTEN_FDS, if any. Raises ValueError if something else was."""
+    meant_for = os.environ.pop("LISTEN_PID", "")
+    count = os.environ.pop("LISTEN_FDS", "")
     if meant_for != str(os.getpid()):
         return []
     if not count.isdecimal():
@@ -62,7 +63,7 @@ def objection_to(listener: socket.socket) -> str:
 
 
 def listen(host: str | None, port: int, share: bool = False) -> list[socket.socket]:
-    """Listening sockets on `host` (None: on everything, IPv6 and IPv4 in one where the system can). Raises OSError.
+    """Listening sockets on `host` (None: on all addresses, with one socket if the system can). Raises OSError.
 
     With `share`, other processes may listen there too, and the system distributes connections among them.
     """
@@ -77,7 +78,7 @@ def listen(host: str | None, port: int, share: bool = False) -> list[socket.sock
 
 
 def opened(family: int, address: Any, share: bool, both: bool = False) -> socket.socket:
-    """A listening socket; one of IPv6 listens for IPv4, too, if it is to be for `both`."""
+    """A listening socket. If it is of IPv6 and for `both`, it listens for IPv4, too."""
     listener = Socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -95,7 +96,7 @@ def opened(family: int, address: Any, share: bool, both: bool = False) -> socket
 
 def resolve(host: str, port: int) -> tuple[int, Any]:
     """The family and the address of a host, IPv4 before IPv6. Raises OSError if there is none."""
-    if host.startswith("[") and host.endswith("]"):  # as it is written before a port
+    if host.startswith("[") and host.endswith("]"):  # as an IPv6 address is written before a port
         host = host[1:-1]
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM) if host else []
@@ -105,9 +106,9 @@ def resolve(host: str, port: int) -> tuple[int, Any]:
         raise OSError("too few descriptors to load what knows host names") from None
     if not found:
         raise OSError("this is no host name")
-    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)  # False first
     where = str(address[0])
-    if where.startswith(MAPPED):  # a socket of IPv6 alone cannot be bound to that
+    if where.startswith(MAPPED):  # an IPv6 socket cannot be bound to it, unless it is for both
         return socket.AF_INET, (where[len(MAPPED) :], port)
     return family, address
 
@@ -116,8 +117,8 @@ def prepare(listener: socket.socket, patience: float | None) -> None:
     """Set up a listening socket. Accepted sockets inherit these options, which saves the calls for each of them.
 
     A peer that acknowledges nothing for `patience` seconds (None: as long as TCP tries) loses its connection. So does
-    one that answers no probe. With TCP_USER_TIMEOUT, Linux does not count unanswered probes, but gives up at the
-    first one after that time. So the first probe comes early enough to leave time for PROBES of them.
+    a peer that answers no probe. With TCP_USER_TIMEOUT, Linux does not count unanswered probes, but gives up at the
+    first probe after that time. So the first probe comes early enough to leave time for PROBES of them.
     """
     listener.setblocking(False)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -151,4 +152,6 @@ def describe(listeners: list[socket.socket], does: str = "listens on") -> str:
 
 def why(error: OSError) -> str:
     """Why a system call has failed, in the system's words."""
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+    if error.errno and error.errno > 0:  # on Linux, the numbers of getaddrinfo() are negative
+        return os.strerror(error.errno)
+    return error.strerror or str(error)

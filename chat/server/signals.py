@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from .server import Server
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SAME = 1.0  # seconds in which several of these are one: a terminal, a shell and a supervisor may all send theirs
-AT_ONCE = 100  # tasks or members of which a step tells what they wait for
+SAME = 1.0  # seconds in which several of these are one: a terminal, a shell and a supervisor may each send one
+AT_ONCE = 100  # lines about tasks or members that are written in one step
 SUPERVISOR = 0.1  # seconds to wait for a supervisor that reads nothing; meanwhile, nothing else goes on
-LONG = 1.5  # seconds after which an end is explained; with nothing to deliver, it takes up to one
+LONG = 1.5  # seconds after which stderr says what the end waits for; with nothing due, the end takes up to one
 
 
 def ending(ports: Ports) -> list[int]:
-    """The signals that end the server. With a certificate, HUP is not one: it has that read again."""
+    """The signals that end the server. With a certificate, SIGHUP has the certificate read again instead."""
     return [number for number in ENDING if not (ports.certificate and number == signal.SIGHUP)]
 
 
 def handle_signals(signals: Signals, server: Server, ports: Ports) -> Coroutine[None]:
-    """COROUTINE. Obeys signals: the first that ends begins the orderly end; one that comes SAME later ends at once.
+    """COROUTINE. Obeys signals. One of ENDING begins the orderly end; another, at least SAME later, ends at once.
 
-    With a certificate, SIGHUP has it read again. SIGUSR1 asks what all tasks wait for. While that is being answered, it
-    is not answered again.
+    With a certificate, SIGHUP has the certificate read again. SIGUSR1 asks what all tasks wait for; it is ignored while
+    an earlier one is being answered.
     """
     kernel = server.kernel
     begun = kernel.clock()
@@ -80,7 +80,7 @@ def tell(lines: Iterator[str]) -> Coroutine[None]:
 def what_all_wait_for(server: Server) -> Iterator[str]:
     """What every task waits for, and how far behind each member is, line by line.
 
-    A line is made when it is asked for, since there may be thousands. It leaves out what has ended by then.
+    Each line is made when it is asked for, since there may be thousands. What has ended by then is left out.
     """
     tasks, members, cluster = list(server.kernel.tasks), list(server.connections), server.hub.cluster
     return chain(
@@ -95,10 +95,12 @@ def tell_what_takes_time(server: Server) -> Coroutine[None]:
     """COROUTINE. Says on stderr what the end waits for, if it takes LONG."""
     yield from sleep(LONG)
     names = [member.name for member in server.connections]
-    whom = f" to {', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}" if names else ""
-    complain(
-        f"chatsrv: still delivering what is due{whom}, for {FAREWELL:g} s at most; another signal ends this at once"
-    )
+    due = "what is due"
+    if names:
+        due += f" to {', '.join(names[:3])}"
+    if len(names) > 3:
+        due += f" and {len(names) - 3} more"
+    complain(f"chatsrv: still delivering {due}, for {FAREWELL:g} s at most; another signal ends this at once")
 
 
 def notify(state: str) -> None:
@@ -114,4 +116,4 @@ def notify(state: str) -> None:
             sock.connect(address)
             sock.send(state.encode())
     except OSError:
-        pass  # it has ended; the chat does not need it
+        pass  # the supervisor has ended; the chat does not need it
