@@ -142,11 +142,11 @@ class Keyboard:
             keys.append(key)
 
     def take_paste(self, paste: list[str], text: str, place: int, keys: list[Key]) -> int:
-        """Take what is pasted, from `place` on; return the place after it."""
+        """Take what is pasted, from `place` on; return the place after it. A part of PASTED at the end is kept."""
         end = text.find(PASTED, place)
         if end < 0:
             kept = len(PASTED) - 1
-            while not text.endswith(PASTED[:kept], place):  # it ends when kept is 0
+            while not text.endswith(PASTED[:kept], place):  # in the end, every text ends with ""
                 kept -= 1
             self.begun = PASTED[:kept]
             if pasted := text[place : len(text) - kept]:

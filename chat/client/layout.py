@@ -94,7 +94,10 @@ def wrap(line: str, columns: int) -> list[str]:
         row = rows[-1]
         if word[0] in " \t":
             for blank in word:
-                gap += 1 if blank == " " else 8 - (row.column + gap) % 8
+                if blank == " ":
+                    gap += 1
+                else:
+                    gap += 8 - (row.column + gap) % 8  # a tab, to the next multiple of 8
             continue
         taken = measure(word)
         if gap + taken <= row.room or (taken > columns - indent and gap < row.room):
@@ -149,6 +152,7 @@ class Draft:
         if (columns, begin) != (self.columns, self.begin) or not self.starts:
             self.starts, self.rows = [(0, 0)], []
         elif text != self.text:
+            # The last character in common may change with what follows it, and may then fit into the row before its own
             place = max(common(text, self.text) - 1, 0)
             place = anchor(self.text, max(anchor(self.text, place) - 1, 0)) if self.text else 0
             known = max(bisect_right(self.starts, (place, 0)), 1)

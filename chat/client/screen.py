@@ -88,23 +88,23 @@ class Screen:
         output += go(len(rows) - 1 - row, "A") + "\r" + go(column, "C")
         self.shown = rows, row, column
         self.lost = self.bell = False
-        # A terminal that takes a character for wider than we do must not begin a new row by itself: it is told not to
+        # Switch off the terminal's own wrapping meanwhile: it may take a character for wider than we do
         return output if output.isascii() else f"\x1b[?7l{output}\x1b[?7h"
 
     def live(self, prompt: str, text: str, cursor: int) -> tuple[list[str], int, int]:
         """The rows below the conversation, and the cursor's row and column there."""
         self.head.update(prompt, self.columns)
-        last, begin = self.head.find(len(prompt))
+        last, begin = self.head.find(len(prompt))  # the row and the column where the prompt ends
         self.head.lay_out(last + 1)
         self.draft.update(text, self.columns, begin)
         row, column = self.draft.find(cursor)
         row += last
-        known = last + self.draft.lay_out(row - last + self.rows)
-        top = max(0, min(row - 1, known - self.rows))
+        known = last + self.draft.lay_out(row - last + self.rows)  # how many rows are laid out
+        top = max(0, min(row - 1, known - self.rows))  # the first row on the screen
         rows = [*self.head.rows[:last], self.head.rows[last] + self.draft.rows[0]][top:]
         rows += self.draft.rows[max(top - last, 1) : top - last + self.rows]
         del rows[self.rows :]
-        if top:  # they are too many: the part around the cursor, and the prompt above it
+        if top:  # some rows are left out: the prompt's first row stands above the rest
             rows[0] = self.head.rows[0]
         self.width = self.draft.find(len(text))[1] if known == 1 else self.columns
         room = self.rows - len(rows)

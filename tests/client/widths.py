@@ -12,7 +12,7 @@ from wcwidth.table_zero import ZERO_WIDTH
 TARGET = Path(__file__).resolve().parents[2] / "chat" / "client" / "widths.py"
 HEAD = '''"""How many columns characters take, from Unicode {version}. Made by tests/client/widths.py; not to be edited.
 
-Each table is the borders of ranges: the first code point of one, the first one behind it, and so on.
+Each table has the borders of ranges: where a range begins, where the code points after it begin, and so on.
 """
 '''
 
@@ -56,9 +56,9 @@ def made() -> str:
     return "\n".join(
         [
             HEAD.format(version=version),
-            table("ZERO", "none: what is drawn into the character before it", borders(zero)),
-            table("SPACING", "one, and still a part of the character before it", borders(marks)),
-            table("WIDE", "two", borders(wide)),
+            table("ZERO", "no column: what is drawn into the character before it", borders(zero)),
+            table("SPACING", "one column, and still a part of the character before it", borders(marks)),
+            table("WIDE", "two columns", borders(wide)),
         ]
     )
 
