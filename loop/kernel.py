@@ -133,9 +133,9 @@ class Kernel:
             self.step(ready.popleft())
 
     def step(self, task: Task) -> None:
-        """Resume a task, run it to its next trap, and carry that out."""
+        """Resume a task, run it to its next trap, and carry this trap out."""
         if task.outcome is not None:
-            return  # it was dropped while it was ready
+            return  # the task was dropped while it was ready
         error = task.error
         try:
             if error is None or task.trap is NOTHING_YET:  # an error thrown in before the first step skips `finally`
@@ -151,7 +151,7 @@ class Kernel:
             task.trap = trap
             kind = type(trap)
             if task.error is not None or (kind is Sleep and trap.timeout == 0):
-                self.ready.append(task)  # it was cancelled while it ran, or only asks for the next turn
+                self.ready.append(task)  # the task was cancelled while it ran, or only asks for the next turn
                 return
             try:
                 if kind not in self.traps:

@@ -51,7 +51,7 @@ def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[sock
 
 
 def connect(sock: socket.socket, address: Any, timeout: float | None = None) -> Coroutine[None]:
-    """COROUTINE. Returns once connected; raises OSError if it is refused or cannot be reached. For TCP."""
+    """COROUTINE. Returns once connected; raises OSError if `address` refuses, or cannot be reached. For TCP."""
     # The first call starts the attempt. When the attempt has ended, the socket is writable, and SO_ERROR says how it
     # ended. If it ended well, the next call answers EISCONN.
     while error := sock.connect_ex(address):
@@ -118,7 +118,7 @@ def write_some(fd: int, data: bytes | memoryview) -> int:
     PIPE_BUF bytes. A writable terminal takes one character without blocking, even one that becomes several bytes there.
     On Linux it takes a short text without control characters, too.
     """
-    if not select.select([], [fd], [], 0)[1]:  # another task may have filled it meanwhile
+    if not select.select([], [fd], [], 0)[1]:  # another task may have filled the pipe meanwhile
         return 0
     size = select.PIPE_BUF
     if os.isatty(fd):
@@ -168,5 +168,5 @@ def countdown(clock: Callable[[], float], seconds: float) -> Callable[[], float]
 
 
 def sleep(seconds: float) -> Coroutine[None]:
-    """COROUTINE. Returns after so many seconds, never earlier; 0: in the next turn."""
+    """COROUTINE. Returns after `seconds`, never earlier; 0: in the next turn."""
     yield Sleep(seconds)

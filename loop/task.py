@@ -27,7 +27,7 @@ class Closed(OSError):
 
 
 class Busy(RuntimeError):
-    """Raised in a task that wants to wait for one direction of a descriptor where another task already waits."""
+    """Raised in a task that wants to wait for one direction of a descriptor if another task already waits for it."""
 
 
 class TimedOut(Exception):
@@ -57,7 +57,7 @@ class Task:
         self.undo: Callable[[Task], object] | None = None
         self.timer: tuple[float, int, Task] | None = None  # the one that counts; older ones in the heap are ignored
         self.error: BaseException | None = None  # to be raised at its `yield`
-        self.outcome: str | None = None  # "returned", "cancelled", "failed" or "dropped"; None: it goes on
+        self.outcome: str | None = None  # "returned", "cancelled", "failed" or "dropped"; None: not ended
         self.joiners: dict[Task, None] | None = None  # the tasks in join(); None until there is one
 
     def wake(self, error: BaseException | None = None) -> None:
@@ -90,7 +90,7 @@ class Task:
         Only Kernel.drop calls this.
         """
         hook = sys.unraisablehook
-        # A coroutine that it has called may raise as Python frees it. That error has no caller, and would go to stderr.
+        # Python may free a coroutine that this one has called. Its errors have no caller, and would go to stderr.
         sys.unraisablehook = lambda unraisable: None
         try:
             for _ in range(10):  # a coroutine that answers close() with a `yield` is still open
@@ -105,7 +105,7 @@ class Task:
 
     @property
     def waits_for(self) -> Any:
-        """The trap it is suspended at; None if it is ready or running."""
+        """The trap at which the task is suspended; None if it is ready or running."""
         return None if self.undo is None else self.trap
 
     def __repr__(self) -> str:

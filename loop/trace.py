@@ -101,7 +101,9 @@ class TracedKernel(Kernel):
         self.asked = self.answered = 0.0
         self.cause = ""  # why tasks become ready at this moment, if no task's step is the reason
         self.running_track: int | None = None
-        self.path, self.seconds, self.wanted = "", float("inf"), False  # the file, and whether SIGUSR2 has asked for it
+        self.path = ""  # of the file
+        self.seconds = float("inf")  # how much of the end is written to it
+        self.wanted = False  # SIGUSR2 has asked for the file
 
     def notice(self, task: Task) -> None:
         """A task becomes ready."""

@@ -8,7 +8,7 @@ from .traps import Coroutine, Park
 
 
 class WaitQueue:
-    """Tasks that wait for something to happen; the one that has waited longest is woken first.
+    """Tasks that wait for something to happen; the task that has waited longest is woken first.
 
     Waking is a hint, like readiness. Between the wake-up and the waiter's step, another task may have used up what the
     waiter was woken for. So a waiter checks in a loop, with no pause between the check and the wait:
@@ -44,7 +44,7 @@ class WaitQueue:
     def wake_all(self) -> None:
         """Wake all tasks that wait here now."""
         for task in list(self.tasks):
-            task.wake()  # `woken` stays False: if this task is cancelled, no other one waits for its wake-up
+            task.wake()  # `woken` stays False: if this task is cancelled, no other task needs its wake-up
 
 
 def join(task: Task, timeout: float | None = None) -> Coroutine[str]:

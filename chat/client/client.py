@@ -97,7 +97,7 @@ class Client:
                 self.window.resize()
 
     def pipe(self) -> Coroutine[None]:
-        """COROUTINE. Passes stdin on to the server, no faster than it goes out."""
+        """COROUTINE. Passes stdin on to the server, no faster than the socket takes it."""
         try:
             while data := (yield from read(0, PIECE)):
                 self.conversation.say(data)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..trust import Trust
 
 SILENCE = 120  # seconds without an answer after which a machine counts as gone
-LOOK = 10  # seconds between two looks whether it is gone
+LOOK = 10  # seconds between two checks of watch()
 
 
 def reach(
@@ -52,7 +52,7 @@ def reach(
 
 
 def socket_of(connection: socket.socket | TLS) -> socket.socket:
-    """The socket of a connection, which is one or has one."""
+    """The socket of a connection: the connection itself, or what is under its TLS."""
     return connection if isinstance(connection, socket.socket) else connection.socket
 
 

@@ -158,7 +158,7 @@ class Conversation:
         yield from self.display.show([(line, self.outgoing.heard(line)) for line in lines])
 
     def talk(self, sock: socket.socket | TLS) -> Coroutine[None]:
-        """COROUTINE. The socket's only writer. What is left when the connection fails goes over the next one."""
+        """COROUTINE. The socket's only writer. What is left when the connection fails goes over the next connection."""
         try:
             while self.outgoing.waiting or not self.outgoing.ended:
                 if not (self.outgoing.waiting or getattr(sock, "unsent", False)):
@@ -183,7 +183,8 @@ class Conversation:
 
     def fail(self, sock: socket.socket, error: OSError) -> None:
         """Nothing more can be sent. listen() learns of that by its own recv, after all that has arrived."""
-        if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):  # these say that it has ended
+        # EPIPE and ECONNRESET mean that the server has ended the connection; EBADF, that we have
+        if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
             self.failure = f"the connection has failed: {why(error)}"
         try:
             sock.shutdown(socket.SHUT_RDWR)  # a failure such as a lack of memory has not ended the connection

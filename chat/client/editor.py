@@ -20,7 +20,7 @@ LONG = re.compile(rf"[^\n]{{{WARN // 4},}}")  # a line with fewer characters has
 
 
 class Editor(Line):
-    """Give it what was read from the keyboard (press), and show what view() returns."""
+    """press() takes what was read from the keyboard, and view() returns what to show."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Editor(Line):
         self.trouble = ""  # why nothing can be sent now
         self.history = History()
         self.sought: str | None = None  # what Ctrl-R looks for; None if it is not searching
-        self.names: dict[str, None] = {}  # which Tab completes, the latest one last
+        self.names: dict[str, None] = {}  # the names that Tab completes, the latest one last
         # The line and the cursor as the last completion left them, where the name begins, and the names that come next
         self.completion: tuple[str, int, int, list[str]] = ("", -1, 0, [])
         self.noted: tuple[str, list[str]] = ("", [])  # the line when prompt() last looked at it, and notes() about it
@@ -80,7 +80,7 @@ class Editor(Line):
         self.completion = (self.text, self.cursor, begin, names[1:] + names[:1])
 
     def enter(self) -> None:
-        """Hand the line over. An empty one is no message, only Enter hit once too often."""
+        """Hand the line over. An empty line is no message, only Enter hit once too often."""
         if self.trouble:
             self.order("again")
         elif self.text:

@@ -17,7 +17,7 @@ def is_sign(char: str) -> bool:
 class Line:
     def __init__(self) -> None:
         self.text = ""
-        self.cursor = 0  # the place in it
+        self.cursor = 0  # a place in `text`
         self.killed = ""  # what Ctrl-Y brings back
         self.after_kill = ("", 0)  # the line and the cursor as the last kill() left them
 

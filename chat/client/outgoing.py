@@ -61,7 +61,7 @@ class Outgoing:
             self.forgotten = True
 
     def heard(self, line: bytes) -> bool:
-        """Take a line from the server; return whether it is one of ours, come back.
+        """Take a line from the server; return whether it is one of our messages, come back.
 
         Our messages are those that were sent and have not come back. If somebody else says the same just then, that
         counts as ours.
@@ -88,7 +88,7 @@ class Outgoing:
         return message
 
     def end_expected(self) -> bool:
-        """Whether the server closes the connection because it was asked to."""
+        """Whether the server was asked to close the connection."""
         return self.finished or self.quitting
 
     def disconnect(self, clean: bool) -> bool:

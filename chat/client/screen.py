@@ -17,7 +17,7 @@ from collections import deque
 from .layout import Draft, wrap
 
 ENOUGH = 16 << 10  # characters of the conversation shown at once: in a flood, what is typed must not wait for long
-KEPT = 256 << 10  # characters of it kept for painting the screen anew
+KEPT = 256 << 10  # characters of the conversation kept for painting the screen anew
 OVERHEAD = 100  # what a line costs besides its characters
 
 
@@ -39,7 +39,7 @@ class Lines:
 
 
 class Screen:
-    """Give it lines of the conversation (show), and write what refresh() returns.
+    """show() takes lines of the conversation, and refresh() returns what to write to the terminal.
 
     The screen has `columns` columns and `rows` rows, at least 2 of each.
     """

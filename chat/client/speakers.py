@@ -22,7 +22,7 @@ RENAMED = re.compile(r"\* (\S+) is now (\S+)")
 class Speakers:
     def __init__(self, colour: bool) -> None:
         self.colour = colour
-        self.names: dict[str, None] = {}  # of others who have spoken, the latest one last
+        self.names: dict[str, None] = {}  # of others who have spoken, the latest name last
         self.me = ""
         self.called = False  # a line has named us; Window.show() resets this
 
@@ -57,7 +57,8 @@ class Speakers:
         self.names.pop(name, None)
         self.names[name] = None
         if len(self.names) > MOST:
-            del self.names[next(iter(self.names))]
+            oldest = next(iter(self.names))
+            del self.names[oldest]
 
     def learn(self, text: str) -> None:
         """Nobody has said this line, so the server has; see whether it is about names."""

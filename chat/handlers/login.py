@@ -1,4 +1,4 @@
-"""A chat with a password: three tries and 15 seconds to say it, and nothing is heard before.
+"""A chat with a password: a member has three tries and 15 seconds to say it, and hears nothing before.
 
 The password is in the environment, in CHATSRV_PASSWORD, or in a file whose path is in CHATSRV_PASSWORD_FILE.
 """

@@ -79,7 +79,7 @@ def game(room: Room) -> Coroutine[None]:
 
 
 def judge(member: Member, room: Room, text: str) -> None:
-    """If `text` is the answer, give the member a point, and end the wait for it: a new game begins."""
+    """If `text` is the answer, give the member a point, and put a new game in the place of the one that waits."""
     if room.answer and text.strip().casefold() == room.answer.casefold():
         member.points += 1
         best = sorted(room.members, key=lambda one: -one.points)[:5]

@@ -91,6 +91,6 @@ def go_out(member: Member, lobby: Room) -> None:
     lobby.sizes[room.name] -= 1
     if not lobby.sizes[room.name]:
         del lobby.sizes[room.name]
-    member.enter(None)  # so that it does not get the announcement that it has left
+    member.enter(None)  # so that the member does not get the announcement that it has left
     room.who = ""
     room.announce(f"* {member.nick} has left {room.name}")
