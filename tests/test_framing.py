@@ -5,16 +5,20 @@ In between, what is out is exactly what no further byte can change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import operator
+import pickle
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import combinations, combinations_with_replacement
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation.reference import frames, parts, settled
 
-from chat.framing import LIMIT, Framer, Rest
+from chat.framing import LIMIT, Framer, Messages, Rest, join
 
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
@@ -183,3 +187,117 @@ def test_the_cost_is_linear(line: bytes, size: int) -> None:
     for start in range(0, len(stream), size):
         framer.receive_data(HandledBytes(stream[start : start + size]))
     assert 0 < HandledBytes.handled <= 4 * len(stream)
+
+
+# Messages: a list, whoever looks at it.
+
+TEXT, LISTED = b"b\n\na\nb\n", [b"b", b"", b"a", b"b"]
+
+
+def set_slice(messages: list[bytes]) -> None:
+    messages[1:3] = [b"x"]
+
+
+def delete(messages: list[bytes]) -> None:
+    del messages[0]
+
+
+def add_in_place(messages: list[bytes]) -> list[bytes]:
+    messages += [b"x"]
+    return messages
+
+
+def repeat_in_place(messages: list[bytes]) -> list[bytes]:
+    messages *= 2
+    return messages
+
+
+def extend_another(messages: list[bytes]) -> list[bytes]:
+    another = [b"x"]
+    another.extend(messages)
+    another[:0] = messages
+    another += messages
+    return another
+
+
+def unpack(messages: list[bytes]) -> Any:
+    first, *others = messages
+    return first, others, (*messages,), [*messages], {*messages}
+
+
+USES: dict[str, Callable[[list[bytes]], Any]] = {
+    "len": len,
+    "bool": bool,
+    "list": list,
+    "tuple": tuple,
+    "iter": lambda messages: list(iter(messages)),
+    "for": lambda messages: [message for message in messages],
+    "reversed": lambda messages: list(reversed(messages)),
+    "sorted": sorted,
+    "join": b" ".join,
+    "zip": lambda messages: list(zip(messages, enumerate(messages))),
+    "repr": repr,
+    "an index": lambda messages: (messages[0], messages[-1]),
+    "a slice": lambda messages: messages[1:3],
+    "in": lambda messages: (b"a" in messages, b"c" in messages),
+    "equal": lambda messages: (messages == LISTED, messages != LISTED),
+    "equal, the other way": lambda messages: (operator.eq(LISTED, messages), operator.ne(LISTED, messages)),
+    "less": lambda messages: (messages < [b"c"], messages >= LISTED),
+    "less, the other way": lambda messages: (operator.lt([b"c"], messages), operator.ge(LISTED, messages)),
+    "add": lambda messages: operator.add(messages, [b"x"]),
+    "add, the other way": lambda messages: operator.add([b"x"], messages),
+    "times": lambda messages: (messages * 2, 2 * messages),
+    "add in place": add_in_place,
+    "times in place": repeat_in_place,
+    "set": lambda messages: messages.__setitem__(0, b"x"),
+    "set a slice": set_slice,
+    "delete": delete,
+    "append": lambda messages: messages.append(b"x"),
+    "extend": lambda messages: messages.extend([b"x"]),
+    "extend another": extend_another,
+    "insert": lambda messages: messages.insert(1, b"x"),
+    "pop": lambda messages: (messages.pop(), messages.pop(0)),
+    "remove": lambda messages: messages.remove(b"b"),
+    "clear": lambda messages: messages.clear(),
+    "index": lambda messages: messages.index(b"a"),
+    "count": lambda messages: messages.count(b"b"),
+    "sort": lambda messages: messages.sort(key=len, reverse=True),
+    "reverse": lambda messages: messages.reverse(),
+    "copy": lambda messages: messages.copy(),
+    "copy.copy": copy.copy,
+    "copy.deepcopy": copy.deepcopy,
+    "pickle": lambda messages: pickle.loads(pickle.dumps(messages)),
+    "unpack": unpack,
+    "isinstance": lambda messages: isinstance(messages, list),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=list(USES))
+def test_messages_in_one_piece_are_a_list_for_everybody(use: Callable[[list[bytes]], Any]) -> None:
+    messages, listed = Messages(TEXT), LISTED.copy()
+    for _ in range(2):  # at the first look, and at another one
+        assert use(messages) == use(listed)
+        assert list(messages) == listed
+    assert join(b"> ", messages) == join(b"> ", listed)
+
+
+def test_every_method_of_a_list_fills_it() -> None:
+    own = {"__bool__", "__init__", "__new__", "__getattribute__", "__class_getitem__", "__doc__"}
+    left = [name for name in vars(list) if name not in own and getattr(Messages, name) is getattr(list, name)]
+    assert left == []
+
+
+@pytest.mark.parametrize("prefix", [b"", b"> ", b"127.0.0.1: "])
+@pytest.mark.parametrize("looked_into", [False, True])
+@given(messages=st.lists(st.binary(max_size=9).map(lambda text: text.replace(b"\n", b"")), min_size=1, max_size=9))
+@settings(max_examples=30)
+def test_messages_in_one_piece_are_joined_and_counted_like_a_list(
+    prefix: bytes, looked_into: bool, messages: list[bytes]
+) -> None:
+    whole = Messages(join(b"", messages))
+    if looked_into:
+        assert whole[0] == messages[0]
+    assert whole.number(prefix) == len(messages)
+    for before in prefix, b"another ", prefix:
+        assert join(before, whole) == join(before, messages)
+    assert whole == messages

@@ -21,7 +21,7 @@ from bench.count import TOOLS, Exchange, counted
 from bench.servers import chatsrv
 from chatting import ROOT
 
-from chat.framing import LIMIT, Framer
+from chat.framing import LIMIT, Framer, Messages
 from chat.handlers.chat import chat
 from chat.server.flags import Options
 from chat.server.journal import Journal
@@ -33,6 +33,9 @@ from loop.poller import default_poller
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from chat.server.loading import Handler
+    from chat.server.member import Member
+    from chat.server.room import Room
+    from loop import Coroutine
 
 GREETING = b"Welcome to the chat: each line you send goes to everybody here.\n"
 PREFIX = b"127.0.0.1: "
@@ -227,6 +230,28 @@ def test_a_member_that_publishes_message_by_message_counts_as_one_talker(world: 
     assert hub.pace.share() == alone
 
 
+def test_what_is_published_as_it_was_received_is_never_split() -> None:
+    passed_on: list[list[bytes]] = []
+
+    def handler(member: Member, room: Room) -> Coroutine[None]:
+        member.tell("Welcome")
+        while messages := (yield from member.receive()):
+            room.publish(member, messages)
+            passed_on.append(messages)
+
+    world = Host(handler, quiet=False)
+    try:
+        world.join(1)
+        world.clients[0].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for text in b"one\ntwo\n", b"and so on\n" * 200, b"in two", b" pieces\nand more\n", b"more\n":
+            world.clients[0].sendall(text)
+            world.settle()
+        texts = [messages.text for messages in passed_on if isinstance(messages, Messages)]
+    finally:
+        world.close()
+    assert texts == [b"one\ntwo\n", b"and so on\n" * 200, b"in two pieces\nand more\n", b"more\n"]
+
+
 def test_an_idle_turn_makes_one_system_call(world: Host) -> None:
     world.join(100)
     before = world.calls.copy()
@@ -362,7 +387,7 @@ class Path(NamedTuple):
 
 PATHS = {
     "fan-out": Path("deliveries", Exchange("", 100, 1, 1), 2.06, 1.1),
-    "everybody talks": Path("lines", Exchange("", 100, 100, 1), 52, 3.1),
+    "everybody talks": Path("lines", Exchange("", 100, 100, 1), 53, 3.1),
     "journal": Path("lines", Exchange("", 100, 1, 100, {"journal": True}), 2.8, 1.15),
     "tell": Path("lines told", Exchange("", 100, 1, 1, {"handler": "tell"}), 8, 1.1),
     "come and go": Path("connections", Exchange("", 100, 0, 0), 85, 7.3),

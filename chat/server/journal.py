@@ -14,6 +14,7 @@ import time
 from loop import WaitQueue, complain, sleep, writable
 
 from ..escape import harmless, plain, visible
+from ..framing import join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,25 +60,24 @@ class Journal:
         line = f"{who} {harmless(what)}\n"
         if self.timestamps:
             line = self.stamp() + line
-        self.queue(line.encode("utf-8", "backslashreplace"), 1)
+        self.queue(line.encode("utf-8", "backslashreplace"))
 
     def messages(self, who: str, messages: list[bytes]) -> None:
         """Write the text of each message, on a line of its own."""
         if self.quiet:
             return
         head = f"{self.stamp()}{who} > ".encode()
-        separator = b"\n" + head
-        text = separator.join(messages)
+        text = join(head, messages)
         if not plain(text):
-            text = separator.join([visible(message).encode() for message in messages])
-        self.queue(head + text + b"\n", len(messages))
+            text = join(head, [visible(message).encode() for message in messages])
+        self.queue(text)
 
     def stamp(self) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S ") if self.timestamps else ""
 
-    def queue(self, lines: bytes, count: int) -> None:
+    def queue(self, lines: bytes) -> None:
         if self.closed or self.size > WAITING:
-            self.lost += count
+            self.lost += lines.count(b"\n")
             return
         if not self.size:
             self.news.wake()  # else write() does not wait there

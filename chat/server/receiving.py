@@ -7,9 +7,10 @@ import os
 
 from loop import Cancelled, TimedOut, WaitQueue, readable, sleep
 
-from ..framing import Framer
+from ..framing import Framer, Messages
 from .misuse import seconds
 from .peer import ENDED, RESET, look_at, speaks_tls
+from .room import encoded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,11 +108,12 @@ class Receiver:
                         yield from sleep(0)  # raises Cancelled: the handler ends
                     self.framer = Framer()
                 messages = self.framer.receive_data(data)
-                prefixes = len(messages) * len(self.prefix)
                 if hub.timed:
-                    self.account(len(data) + prefixes)
+                    self.account(data, messages)
                 if messages:
-                    return messages if len(messages) < MOST and prefixes < MUCH else self.portion(messages)
+                    # So little data has few messages in it, whatever they are.
+                    little = len(data) < MOST and len(data) * len(self.prefix) < MUCH
+                    return messages if little else self.portion(messages)
         except OSError as error:  # the connection has failed, or the system had no memory for the wait
             self.failure = self.failure or error.strerror or str(error)
             self.end_known = True
@@ -173,16 +175,21 @@ class Receiver:
                 if state == ENDED:
                     return
 
-    def account(self, size: int) -> None:
-        """Note that the member has said something that goes out as `size` bytes."""
+    def account(self, data: bytes, messages: list[bytes]) -> None:
+        """Note that the member has said this, which goes out with prefixes."""
         self.heard_at = self.hub.kernel.clock()
         if max_rate := self.hub.options.max_rate:
+            size = len(data) + len(messages) * len(self.prefix)
             a_second_ago = self.heard_at - 1
             self.paid_until = max(self.paid_until, a_second_ago) + size / max_rate
 
     def portion(self, messages: list[bytes]) -> list[bytes]:
         """Return the first of these messages and keep the others, so that one step of a handler is bounded."""
-        most = min(MOST, MUCH // (len(self.prefix) + 1) + 1)
+        prefix = encoded(self.prefix, "a prefix")
+        most = min(MOST, MUCH // (len(prefix) + 1) + 1)
+        if (messages.number(prefix) if type(messages) is Messages else len(messages)) <= most:
+            self.unread = NOTHING
+            return messages
         self.unread = messages[most:]
         return messages[:most]
 

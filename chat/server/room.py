@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loop import WaitQueue
 
-from ..framing import LIMIT, NEWLINE, split, too_long
+from ..framing import LIMIT, NEWLINE, Messages, join, split, too_long
 from .misuse import check_spawn, members, several, wrong
 from .outbox import Feed, Outbox
 from .pace import Pace
@@ -164,7 +164,7 @@ class Room:
         self, member: Hearer | None, who: str, prefix: Text, messages: Text | Iterable[Text], but: Collection[Hearer]
     ) -> None:
         lines, text = compose(prefix, messages)
-        if not lines:
+        if not text:
             return
         if member:
             self.hub.pace.talking.add(id(member))
@@ -213,20 +213,22 @@ def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes],
 
     Raises ValueError if there is a newline in one of them.
     """
+    start: Any = prefix
+    if type(messages) is Messages and messages.text and NEWLINE not in (start := encoded(prefix, "a prefix")):
+        return messages, messages.joined(start)  # as it was received: nothing in it can be wrong
     lines: list[Any] = [messages]
     if not isinstance(messages, (bytes, str)):
-        lines = messages[:] if type(messages) is list else several(messages)
+        lines = messages[:] if isinstance(messages, list) else several(messages)
     if not lines:
         return [], b""
-    start: Any = prefix
     try:
-        text: bytes = start + (b"\n" + start).join(lines) + b"\n"
+        text = join(start, lines)
     except TypeError:  # the prefix or a message is a str
         start, lines = encoded(start, "a prefix"), [encoded(line) for line in lines]
-        text = start + (b"\n" + start).join(lines) + b"\n"
+        text = join(start, lines)
     if len(text) > LIMIT and too_long(text, len(start) + LIMIT):
         lines = [part for line in lines for part in split(line)]
-        text = start + (b"\n" + start).join(lines) + b"\n"
+        text = join(start, lines)
     if NEWLINE in start + b"".join(lines):
         if NEWLINE in start:
             raise ValueError(f"a prefix has no newline in it, but this one has: {start!r}")

@@ -15,6 +15,7 @@ import chat.server.outbox
 import chat.server.pace
 import chat.server.receiving
 import chat.server.room
+from chat.framing import Messages
 from chat.server.connection import FAREWELL, LINGER
 from chat.server.web.wire import PAUSE, UNANSWERED
 from loop import TimedOut
@@ -342,20 +343,20 @@ class Member(chat.server.member.Member):
             ear.receiving = False
         if self.kicked and not ear.interrupted:
             raise Failure(f"{self.name} was kicked, and yet its handler receives {messages}")
+        # The handler gets those that nobody has looked into.
+        seen = Messages(messages.text) if isinstance(messages, Messages) and messages.text else messages
         much = self.hub.options.max_lag // 4
         if messages and not self.peer_ended and self.sending == chat.server.member.BEHIND and ear.due > much:
             raise Failure(f"{self.name} is read from, though {ear.due} bytes are due to it")
         ear.answered = len(ear.should) if self.sending == chat.server.member.BEHIND else ear.link.out
-        ear.got += messages
+        ear.got += seen
         world.work += 1
         ear.ends_told += not messages
         if ear.ends_told > 1:
             raise Failure(f"{self.name}'s handler is told of the end of the stream again and again")
-        prefixes = len(messages) * len(self.prefix)
-        if len(messages) > chat.server.receiving.MOST or prefixes > chat.server.receiving.MUCH + len(self.prefix):
-            raise Failure(
-                f"{self.name}'s handler is given {len(messages)} messages at once, {prefixes} bytes of prefixes"
-            )
+        prefixes = len(seen) * len(self.prefix)
+        if len(seen) > chat.server.receiving.MOST or prefixes > chat.server.receiving.MUCH + len(self.prefix):
+            raise Failure(f"{self.name}'s handler is given {len(seen)} messages at once, {prefixes} bytes of prefixes")
         return messages
 
     # Whether it is rightly kicked.

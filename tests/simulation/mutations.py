@@ -98,7 +98,7 @@ MEMBER = [
     mutation("the end of the stream is told again and again", "chat.server.receiving:Receiver.receive",
              replace("self.kicked or self.end_known", "self.kicked")),
     mutation("the second half of what was read is lost", "chat.server.receiving:Receiver.portion", drop("self.unread")),
-    mutation("a handler is given everything at once", "chat.server.receiving:Receiver.receive", take("MOST", True)),
+    mutation("a handler is given everything at once", "chat.server.receiving:Receiver.receive", take("little", True)),
     mutation("the timeout of receive is ignored", "chat.server.receiving:Receiver.receive",
              replace("hub.kernel.clock() + seconds(timeout)", "None")),
     mutation("the timeout of receive begins anew with each part of a message", "chat.server.receiving:Receiver.receive",
@@ -173,8 +173,12 @@ MEMBER = [
 ]  # fmt: skip
 
 ROOM = [
-    mutation("the first of several messages gets no prefix", "chat.server.room:compose",
-             replace("start + (b'\\n' + start).join(lines) + b'\\n'", "(b'\\n' + start).join(lines) + b'\\n'", 1)),
+    mutation("the first of several messages gets no prefix", "chat.framing:join",
+             replace("prefix + (b'\\n' + prefix).join(messages) + b'\\n'", "(b'\\n' + prefix).join(messages) + b'\\n'")),
+    mutation("the first of messages in one piece gets no prefix", "chat.framing:Messages.joined",
+             replace("prefix + self.text[:-1].replace(b'\\n', b'\\n' + prefix)", "self.text[:-1].replace(b'\\n', b'\\n' + prefix)")),
+    mutation("messages in one piece are miscounted", "chat.framing:Messages.number",
+             replace("len(prefix)", "len(prefix * 2)")),
     mutation("many messages lose the last newline", "chat.server.room:compose",
              put("text = text if len(lines) < 4 else text[:-1]", before="return lines, text")),
     mutation("a newline in a message is published", "chat.server.room:compose",
@@ -330,6 +334,9 @@ FRAMING = [
     mutation("the return before a separator stays", "chat.framing:Framer.receive_data", take("RETURN in data", False)),
     mutation("a full part is followed by an empty message", "chat.framing:Framer.receive_data",
              take("after_full_part", False)),
+    mutation("the beginning of a message is lost", "chat.framing:Framer.receive_data",
+             replace("data[end:]", "data[len(data):]")),
+    mutation("a list is not filled before it is looked into", "chat.framing:filling", take("self.text", False)),
     mutation("characters are cut in two", "chat.framing:boundary",
              replace("start if start + length > end else end", "end")),
     mutation("no greeting", "chat.handlers.chat:chat", drop("member.tell")),
