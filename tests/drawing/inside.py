@@ -51,9 +51,11 @@ class Inside(AbstractContextManager["Inside"]):
             kernel.turn()
 
     def __exit__(self, *details: object) -> None:
+        for person in self.people.values():
+            person.close()
+        self.settle()
         self.server.stop()
         self.kernel.run()
-        for sock in (*self.people.values(), self.listener):
-            sock.close()
+        self.listener.close()
         self.output.close()
         self.world.close()

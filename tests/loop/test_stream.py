@@ -437,7 +437,7 @@ def test_write_goes_on_where_a_partial_write_ended(kernel: Kernel, pair: Pair, m
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize(
     "text",
-    [b"text\n" * 9000, b"a\tb" * 9000, b"\n" * 30_000, "schön € \x1b[1m\n".encode() * 4000],
+    [b"text\n" * 4500, b"a\tb" * 4500, b"\n" * 15_000, "schön € \x1b[1m\n".encode() * 2000],
     ids="lines tabs ends any".split(),
 )
 def test_write_never_waits_for_a_terminal(kernel: Kernel, text: bytes) -> None:
@@ -446,7 +446,7 @@ def test_write_never_waits_for_a_terminal(kernel: Kernel, text: bytes) -> None:
     shown = bytearray()
 
     def reader() -> Coroutine[None]:
-        while b"THE END" not in shown:
+        while not shown.endswith(b"THE END"):
             shown.extend((yield from read(master, 700)))
 
     mode = termios.tcgetattr(slave)

@@ -241,7 +241,7 @@ class Finder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(name, source, loader=Loader(name, source, self.mutation))
 
 
-HANGS = 2.0  # seconds of the processor's time after which a broken server is taken to hang
+HANGS = 1.0  # seconds of the processor's time after which a broken server is taken to hang; a cluster takes twice that
 
 
 @contextmanager
@@ -257,7 +257,7 @@ def broken(mutation: Mutation) -> Iterator[FailureOf]:
     try:
         clustered = mutation.module.startswith("chat.server.cluster.")
         run = importlib.import_module("simulation.run")
-        vars(run)["PATIENCE"] = HANGS
+        vars(run)["PATIENCE"] = HANGS * (1 + clustered)
         yield partial(run.failure_of, cluster=clustered)
     finally:
         sys.meta_path.remove(finder)

@@ -102,14 +102,14 @@ def traffic(line: int, face: str) -> bytes:
 @pytest.mark.parametrize("face", ["send", "push"])
 @pytest.mark.parametrize("line", [0, 1], ids=["the follower", "the writer"])
 def test_cut_anywhere(line: int, face: str) -> None:
-    """Before, in and at the end of each line of the protocol: where within a line makes no difference.
+    """Before and in each line of the protocol: where within a line makes no difference.
 
     What the writer sends may still arrive after the cut: then it does when everything has been sent again.
     """
     stream = traffic(line, face)
     start = 0
     for end in [found.end() for found in re.finditer(b"\r\n", stream)]:
-        for at in {start, (start + end) // 2, end - 1}:
+        for at in start, (start + end) // 2:
             late = 0.0, 0.5
             for seconds in late if line == 1 and face == "send" and stream.startswith(b"*", at) else late[:1]:
                 cut = run_with_cut(line, (at, None) if face == "send" else (None, at), seconds)
