@@ -76,7 +76,8 @@ class Ear:
         self.kicked = False
         self.sending = APART
         self.room: Room | None = None
-        self.outbox = Outbox(node.hub.nowhere.feed)
+        self.hears = node.hub.nowhere
+        self.outbox = Outbox(self.hears.feed)
         self.heard = bytearray()
 
     enter: Any = Member.enter
@@ -102,7 +103,7 @@ class Ear:
         assert self.room
         self.room.publish(self, messages, but)
 
-    def hears(self) -> list[str]:
+    def has_heard(self) -> list[str]:
         """Everything so far, a line each."""
         if self.outbox.feed:
             self.outbox.feed.seal()

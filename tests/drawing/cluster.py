@@ -28,7 +28,7 @@ def run() -> tuple[list[str], dict[str, list[str]], dict[str, list[str]]]:
     texts = [b"".join(fields).decode() for _, fields in world.redis.keys[0, b"chat"].entries]
     everything = [line for lines in said.values() for line in lines]
     stream = [line for text in texts for line in everything if line in text]
-    shown = {name: [line for line in member.hears() if line in everything] for name, member in members.items()}
+    shown = {name: [line for line in member.has_heard() if line in everything] for name, member in members.items()}
     missing = {name: [line for line in said[name] if line not in stream] for name in NODES}
     return stream, shown, missing
 
