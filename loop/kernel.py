@@ -198,7 +198,7 @@ class Kernel:
             raise Busy(f"{waiting[fd].name} already waits for this direction of descriptor {fd}")
         if fd < 0:
             raise Closed("this socket is closed")  # its fileno() is -1 then
-        self.poller.arm(fd, READ | WRITE if fd in other else direction)
+        self.poller.arm(fd, (READ | WRITE) if fd in other else direction)
         waiting[fd] = task
 
     def leave(self, task: Task) -> None:

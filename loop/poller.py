@@ -94,7 +94,7 @@ class EpollPoller:
         resting = self.resting
         for fd, mask in events:
             # EPOLLHUP and EPOLLERR may come without IN or OUT: the end of a pipe is HUP alone
-            found.append((fd, mask if mask in WANTED else READ | WRITE))
+            found.append((fd, mask if mask in WANTED else (READ | WRITE)))
             resting.add(fd)
         return found if len(events) < MOST else found + self.poll(0)
 

@@ -1,8 +1,8 @@
 """Characters as people count them, and the columns they take.
 
-A character is what Backspace removes at once: a code point and the marks that are drawn into it, or for emoji all that
-are joined to one, as in a family, a flag or a keycap. That is Unicode's rule (UAX 29), except for some fine points such
-as Indic conjuncts. A code point that is shown as an escape, like a zero-width space, is a character of its own.
+A character is what Backspace removes at once: a code point and the marks drawn into it, or all code points that
+make one emoji, as in a family, a flag or a keycap. That is Unicode's rule (UAX 29), except for some fine points such as
+Indic conjuncts. A code point that is shown as an escape, like a zero-width space, is a character of its own.
 
 Terminals disagree about the widths of many characters. The widths here are those of chat/client/widths.py. A RUN has
 letters on whose width all terminals agree: its first group, letters of one column; its second, letters of two.

@@ -32,7 +32,7 @@ class Plain:
     def __init__(self, terminal: Terminal, options: Namespace) -> None:
         self.terminal = terminal
         self.timestamps = options.timestamps
-        self.written = 0  # bytes of the line that is not complete yet
+        self.written = 0  # bytes that were shown of the line that is not complete yet
 
     def show(self, lines: list[tuple[bytes, bool]]) -> Coroutine[None]:
         """COROUTINE. Shows lines, each with a flag that says whether it is our own."""
