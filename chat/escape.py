@@ -20,7 +20,7 @@ PICTURE = (  # one emoji, perhaps with a variation selector and a skin tone
     "[\xa9\xae\u203c\u2049\u2122\u2139\u2194-\u21aa\u231a-\u23ff\u24c2\u25aa-\u27bf\u2934\u2935\u2b05-\u2b55\u3030\u303d"
     "\u3297\u3299\U0001f000-\U0001f1e5\U0001f200-\U0001faff][\ufe0e\ufe0f]?[\U0001f3fb-\U0001f3ff]?"
 )
-EMOJI = f"[#*0-9]\ufe0f\u20e3|{PICTURE}(?:\u200d{PICTURE}){{0,9}}"  # a keycap, or what is joined from one or more
+EMOJI = f"[#*0-9]\ufe0f\u20e3|{PICTURE}(?:\u200d{PICTURE}){{0,9}}"  # a keycap, or a picture, or several joined
 
 
 def plain(data: bytes) -> bool:
@@ -41,22 +41,27 @@ def harmless(text: str) -> str:
         return text.translate(ESCAPES)
     import re  # only now: most text does without it
 
-    parts = re.split(f"({EMOJI})", text)  # every other one is an emoji
-    for place, part in enumerate(parts):
-        if place % 2 == 0 or not part.replace("\u200d", "").isprintable():
-            parts[place] = part.translate(ESCAPES)
+    parts = re.split(f"({EMOJI})", text)  # the second, the fourth and so on are emoji
+    for index, part in enumerate(parts):
+        emoji = index % 2 == 1
+        if not emoji or not part.replace("\u200d", "").isprintable():
+            parts[index] = part.translate(ESCAPES)
     return "".join(parts)
 
 
 class Escapes(dict):  # type: ignore[type-arg] # of int and str
-    """What is shown for a character outside of emoji, for str.translate. Keeps a thousand; a peer may send all."""
+    """What is shown for a character outside of emoji, for str.translate. Remembers a thousand; a peer may send all."""
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
         if (char.isprintable() or char in SPACES) and char not in UNSEEN:
             shown = char
+        elif code < 0x100:
+            shown = f"\\x{code:02x}"
+        elif code < 0x10000:
+            shown = f"\\u{code:04x}"
         else:
-            shown = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+            shown = f"\\U{code:08x}"
         if len(self) < 1000:
             self[code] = shown
         return shown

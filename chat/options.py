@@ -12,7 +12,7 @@ VERSION = "1.0"
 
 
 def occupy_standard_descriptors() -> None:
-    """Open /dev/null where 0, 1 or 2 is closed. Otherwise a socket would get that number, and the journal."""
+    """Open /dev/null where 0, 1 or 2 is closed. Else a socket could become number 1, and get the journal."""
     for fd in 0, 1, 2:
         try:
             os.fstat(fd)
@@ -37,20 +37,21 @@ class Flags:
         """Set what the flags say; False if only argparse can understand or explain it."""
         rest = iter(words)
         for word in rest:
-            flag, given, text = word.partition("=")
+            flag, equals, text = word.partition("=")
             about = self.about.get(flag)
             if about is None or not about.keys() <= UNDERSTOOD:
                 return False
             action = about.get("action", "store")
             if action == "store":
-                text = text if given else next(rest, "-")
+                if not equals:
+                    text = next(rest, "-")  # a missing value is refused like a value that begins with "-"
                 if text.startswith("-"):
                     return False
                 try:
                     value = about.get("type", str)(text)
                 except Exception:
                     return False
-            elif action in ("store_true", "store_false") and not given:
+            elif action in ("store_true", "store_false") and not equals:
                 value = action == "store_true"
             else:
                 return False
@@ -58,17 +59,19 @@ class Flags:
         return True
 
 
-UNITS = {"k": 10, "m": 20, "g": 30}  # powers of two
+UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def whole(least: int, most: int, unit: str = "") -> Callable[[str], int]:
     """Parse an integer between `least` and `most`; with a unit, k, M or G (powers of 1024) may stand behind it."""
 
     def parse(text: str) -> int:
-        scale = UNITS.get(text[-1:].lower(), 0) if unit else 0
-        digits = text[:-1] if scale else text
-        if digits.isascii() and digits.isdigit() and len(digits) < 20 and least <= int(digits) << scale <= most:
-            return int(digits) << scale
+        scale = UNITS.get(text[-1:].lower(), 1) if unit else 1
+        digits = text[:-1] if scale > 1 else text
+        if digits.isascii() and digits.isdigit() and len(digits) < 20:
+            value = int(digits) * scale
+            if least <= value <= most:
+                return value
         if unit:
             hint = f"a whole number of {unit} from {least} to {most >> 30}G; k, M or G may follow it, as in 64k or 16M"
         else:
@@ -90,7 +93,7 @@ def seconds(text: str) -> float | None:
 
 
 def mistake(text: str) -> Exception:
-    """What argparse shows as it is."""
+    """An error whose text argparse shows as it is."""
     import argparse
 
     return argparse.ArgumentTypeError(text)

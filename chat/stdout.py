@@ -29,7 +29,7 @@ class Shared:
         return self.fd
 
     def write(self, data: bytes | memoryview, /) -> int | None:
-        """Return how many bytes were taken; None if it would have to wait."""
+        """Return how many bytes were taken; None if the write would have to wait."""
         os.set_blocking(self.fd, False)
         try:
             return os.write(self.fd, data)
@@ -53,8 +53,8 @@ def standard_output() -> tuple[Output, int]:
     """stdout: something to write to, and how much may be written at once without ever waiting in write(2).
 
     Files take everything. Pipes and terminals are opened anew to make them non-blocking, because O_NONBLOCK on
-    descriptor 1 itself would also hit the shell and all others that share it. That is not possible for those of another
-    user.
+    descriptor 1 itself would also hit the shell and all others that share it. A pipe or terminal of another user cannot
+    be opened.
     """
     kind = os.fstat(1).st_mode
     if stat.S_ISREG(kind):
@@ -62,10 +62,10 @@ def standard_output() -> tuple[Output, int]:
     try:
         terminal = os.ttyname(1)
     except OSError:
-        terminal = ""  # it is none, or one whose device is not in our /dev
+        terminal = ""  # stdout is no terminal, or its device is not in our /dev
     for path in "/proc/self/fd/1", terminal:
         try:
             return io.FileIO(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), "w"), 1 << 20
         except OSError:
             pass  # not Linux, a socket, or somebody else's
-    return (Pipe if stat.S_ISFIFO(kind) else Shared)(1), 1 << 20
+    return Pipe(1) if stat.S_ISFIFO(kind) else Shared(1), 1 << 20

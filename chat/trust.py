@@ -19,7 +19,7 @@ PARTIAL_CHAIN = getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN", 0x80000)  # which Pyth
 class Trust:
     """Trust in servers whose certificate is from one of the system's authorities, or from one of those in a file.
 
-    `blindly`: in any server, which protects only against listeners.
+    With `blindly`, trust in any server: that protects only against listeners.
     """
 
     def __init__(self, authorities: str | None, blindly: bool = False) -> None:
@@ -31,15 +31,15 @@ class Trust:
         except OSError as error:
             raise ValueError(f"cannot read {authorities}: {(error.strerror or str(error)).lower()}") from None
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.options |= NO_RENEGOTIATION  # a write would have to read
-        if authorities:  # or the server's own certificate, which then stands for itself
+        self.context.options |= NO_RENEGOTIATION  # else a write may have to read
+        if authorities:  # the file may have the server's own certificate, which then stands for itself
             self.context.verify_flags |= PARTIAL_CHAIN
         if blindly:
             self.context.check_hostname = False
             self.context.verify_mode = ssl.CERT_NONE
 
     def greet(self, sock: socket.socket, host: str, left: Callable[[], float | None]) -> Coroutine[TLS]:
-        """COROUTINE. Returns TLS on this socket, with `host`; `left()` is each wait's timeout, as that of countdown().
+        """COROUTINE. Returns TLS on this socket, with `host`. The timeout of each wait is `left()`: see countdown().
 
         Raises OSError or TimedOut.
         """
@@ -51,5 +51,5 @@ class Trust:
             raise OSError("the server does not speak TLS") from None
         except Broken as error:
             raise OSError(f"no TLS: {error.strerror}") from None
-        except ValueError:  # OpenSSL wants to be told no such name
+        except ValueError:  # OpenSSL takes no such name
             raise OSError(f"no certificate can be for {host!r}") from None

@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
 
 class Formatter(argparse.HelpFormatter):
-    """argparse's own, without shutil, whose import takes a seventh of the time to start; and no word is cut in two."""
+    """argparse's formatter, but it does not import shutil, a seventh of the time to start, and cuts no word in two."""
 
     def __init__(self, prog: str) -> None:
         try:
             columns = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
         except (OSError, ValueError):
             columns = 0
-        super().__init__(prog, width=(columns if columns > 0 else 80) - 2)
+        if columns <= 0:
+            columns = 80
+        super().__init__(prog, width=columns - 2)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         import textwrap  # only now, as argparse does
@@ -30,17 +32,17 @@ class Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Complains in one line. No flag can be abbreviated: a new one might make another's abbreviation mean two."""
+    """Complains in one line. No flag can be abbreviated: a new flag could make an abbreviation mean two."""
 
     def __init__(self, prog: str, description: str, **more: Any) -> None:
         super().__init__(prog, description=description, **{"allow_abbrev": False, "formatter_class": Formatter, **more})
 
     def error(self, message: str) -> NoReturn:
-        """One line instead of the usage and a line."""
+        """End with one line, and without the usage."""
         self.exit(2, f"{self.prog}: {harmless(message)} (see --help)\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Write the help, the version or a complaint. To a full disk, that is neither a traceback nor a success."""
+        """Write the help, the version or a complaint. If help cannot be written, say so in one line, and fail."""
         file = file or sys.stderr
         try:
             if file:
@@ -48,5 +50,5 @@ class Parser(argparse.ArgumentParser):
                 file.flush()
         except OSError as error:
             if file is sys.stdout:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python tries again at its end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python would try again when it ends
                 self.exit(1, f"{self.prog}: cannot write to stdout: {(error.strerror or '').lower()}\n")

@@ -22,13 +22,13 @@ TOLD = b"* This port speaks TLS, and nothing else.\n"  # to a peer that does not
 
 
 class Secured(TLS):
-    """A member's wire. `told` is what a peer is told that does not speak TLS."""
+    """A member's wire. `told` is sent to a peer that does not speak TLS."""
 
     __slots__ = ("told",)
     told: bytes
 
     def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
-        """COROUTINE. As a wire does."""
+        """COROUTINE. See Wire.handshake()."""
         try:
             yield from self.begin(left)
         except NotTLS:
@@ -43,7 +43,7 @@ class Secured(TLS):
         return ""
 
     def tell(self) -> None:
-        """Tell a peer that does not speak TLS."""
+        """Tell a peer that it does not speak TLS."""
         try:
             self.socket.send(self.told)
         except OSError:
@@ -51,7 +51,7 @@ class Secured(TLS):
 
 
 class Certificate:
-    """A certificate and its key, in PEM files; perhaps one for both."""
+    """A certificate and its key, in PEM files. One file may have both."""
 
     def __init__(self, certificate: str, key: str = "") -> None:
         """Raises ValueError, with a line for the user."""
@@ -65,11 +65,11 @@ class Certificate:
         certificate, key = self.files
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.options |= NO_RENEGOTIATION  # a write would have to read
-        context.num_tickets = 0  # clients that only write, and never read them, would be reset in the end
+        context.options |= NO_RENEGOTIATION  # else a write may have to read
+        context.num_tickets = 0  # a client that only writes would never read tickets, and be reset in the end
         try:
             for file in filter(None, self.files):
-                open(file, "rb").close()  # load_cert_chain does not say which one it cannot read
+                open(file, "rb").close()  # load_cert_chain does not say which file it cannot read
             context.load_cert_chain(certificate, key or None, password=no_password)
         except ssl.SSLError as error:
             if "MISMATCH" in (error.reason or ""):
@@ -95,5 +95,5 @@ class Certificate:
 
 
 def no_password() -> str:
-    """OpenSSL would ask at the terminal, and the server would wait for that."""
+    """Without this, OpenSSL would ask at the terminal, and the server would wait for an answer."""
     raise ValueError("--tls: the key has a password; write it without one: openssl pkey -in KEY -out FILE")

@@ -32,8 +32,8 @@ class Options:
     cluster_wait: bool = False
     share_port: bool = False
     web: tuple[str | None, int] | None = None  # the address, None for all, and the port
-    web_origin: list[str] = []  # noqa: RUF012 # of no page but our own
-    tls: tuple[str, str] | None = None  # the files of the certificate and of its key; "" if they are one
+    web_origin: list[str] = []  # noqa: RUF012 # empty: of our own page only
+    tls: tuple[str, str] | None = None  # the files of the certificate and of its key ("": the same file)
     tls_port: int | None = None  # None: TLS on `port`, and nothing else
     trace: tuple[str, float] | None = None  # a file, and how many seconds of what has happened are written to it
 
@@ -70,7 +70,7 @@ def declare(flag: Callable[..., Any]) -> None:
          help="start even if Redis cannot be reached yet, and wait for it")  # fmt: skip
     flag("--share-port", action="store_true", default=False,
          help="let other servers on this machine listen on the same port, for a cluster")  # fmt: skip
-    flag("--web", metavar="[ADDRESS:]PORT", type=place,
+    flag("--web", metavar="[ADDRESS:]PORT", type=address_and_port,
          help="let people chat with a browser, at a page that is served here (needs websockets)")  # fmt: skip
     flag("--web-origin", metavar="ORIGIN", type=origins,
          help="let pages from ORIGIN connect, and no others, not even our own: https://HOST[:PORT]; put commas "
@@ -103,11 +103,13 @@ def parse(arguments: list[str] | None = None) -> Options:
     words = sys.argv[1:] if arguments is None else arguments
     flags, options = Flags(), Options()
     declare(flags.add_argument)
-    return options if flags.understand(words, options) else make_parser().parse_args(words, namespace=Options())
+    if flags.understand(words, options):
+        return options
+    return make_parser().parse_args(words, namespace=Options())
 
 
-def place(text: str) -> tuple[str | None, int]:
-    """Parse a port, with an address before it perhaps: 8080, 127.0.0.1:8080, [::1]:8080."""
+def address_and_port(text: str) -> tuple[str | None, int]:
+    """Parse a port, perhaps with an address before it: 8080, 127.0.0.1:8080, [::1]:8080."""
     host, _, port = text.rpartition(":")
     return host or None, whole(0, 65535)(port)
 
@@ -132,7 +134,7 @@ def file_and_seconds(text: str) -> tuple[str, float]:
     try:
         seconds = float(number)
     except ValueError:
-        file = ""  # its name has a comma in it
+        file = ""  # there is no number: if there is a comma, it is in the file's name
     if not file:
         return text, float("inf")
     if not seconds > 0:

@@ -79,8 +79,8 @@ class Journal:
         if self.closed or self.size > WAITING:
             self.lost += lines.count(b"\n")
             return
-        if not self.size:
-            self.news.wake()  # else write() does not wait there
+        if not self.size:  # while anything is queued, write() does not wait for news
+            self.news.wake()
         if self.lost:
             left_out = f"{self.stamp()}({self.lost} lines were left out here: they could not be written in time)\n"
             self.waiting.append(([left_out.encode()], self.lost))

@@ -95,7 +95,7 @@ def describe_failure(error: BaseException, place: str) -> str:
 
 
 def check(function: Any, name: str, what: str, *parameters: str) -> None:
-    """Raise ValueError, with a line for the user, unless it is a generator function that takes these parameters."""
+    """Raise ValueError, with a line for the user, unless this is a generator function with these parameters."""
     inner = inspect.unwrap(function)
     code = getattr(inner, "__code__", None)
     if code is None and not hasattr(inner, "func"):  # nor a functools.partial
@@ -109,7 +109,8 @@ def check(function: Any, name: str, what: str, *parameters: str) -> None:
     try:
         signature.bind(*parameters)
     except TypeError:
-        rule = f"{what} takes {('one parameter', 'two parameters')[len(parameters) - 1]}: {' and '.join(parameters)}"
+        how_many = "one parameter" if len(parameters) == 1 else "two parameters"
+        rule = f"{what} takes {how_many}: {' and '.join(parameters)}"
         raise ValueError(f"{place}{name}({', '.join(signature.parameters)}) does not fit; {rule}") from None
 
 
@@ -120,8 +121,9 @@ def generators_of(module: ModuleType) -> str:
 
 
 def shown(path: str) -> str:
-    """A file's path, as short as it can be given from where the user is."""
+    """A file's path, from the current directory if the file is in it."""
     try:
-        return path[len(here) :] if path.startswith(here := os.path.join(os.getcwd(), "")) else path
-    except OSError:
-        return path  # the directory we are in is gone
+        here = os.path.join(os.getcwd(), "")
+    except OSError:  # the current directory is gone
+        return path
+    return path[len(here) :] if path.startswith(here) else path

@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def cannot_start(error: OSError | ImportError) -> int:
-    """Say so; returns the exit status. A module of C code cannot be loaded when there are no descriptors."""
+    """Say why the server cannot start; returns the exit status. (Loading a module of C code needs a descriptor.)"""
     return refuse(1, f"cannot start: {why(error) if isinstance(error, OSError) else error}")
 
 
@@ -123,7 +123,7 @@ def ignore_from_now_on(signals: Signals) -> None:
 
 
 def traced(poller: Poller, server: Callable[[], Server], path: str, seconds: float) -> Kernel:
-    """A kernel that writes down what it does."""
+    """A kernel that writes down what it does. `server()` is called only while the kernel runs: it is made later."""
     from loop.trace import TracedKernel
 
     kernel = TracedKernel(poller)
@@ -135,8 +135,10 @@ def traced(poller: Poller, server: Callable[[], Server], path: str, seconds: flo
 def run(server: Server, signals: Signals, ports: Ports) -> int:
     """Run the server until a signal ends it; returns the exit status."""
     kernel, journal, options = server.kernel, server.journal, server.options
-    if options.cluster is not None and (status := join_cluster(server, options.cluster, options.cluster_wait)):
-        return status
+    if options.cluster is not None:
+        status = join_cluster(server, options.cluster, options.cluster_wait)
+        if status:
+            return status
     life = kernel.spawn(server.run(), "server")
     kernel.spawn(vital(lambda: handle_signals(signals, server, ports), "signals"), "signals")
     for line in ports.describe():
@@ -150,7 +152,7 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
         kernel.run(until=life)
     except OSError as error:
         complain(f"chatsrv: cannot go on: {why(error)}")
-    except BaseException as error:  # of a task without which there is no chat, or that a handler has spawned
+    except BaseException as error:  # from a task without which there is no chat, or that a handler has spawned
         complain(f"chatsrv: cannot go on: a task has ended with {error!r}")
     if life.outcome == "returned":
         return 1 if server.unwritten else 0
@@ -159,11 +161,11 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
 
 
 def join_cluster(server: Server, url: str, wait: bool) -> int:
-    """Make the server a node; returns the exit status if that is not possible, having said why, or 0."""
+    """Make the server a node; returns 0. If that is not possible, says why; returns the exit status."""
     from .cluster.address import Address
     from .cluster.join import join
 
-    status = 2  # a mistake in the URL is one on the command line
+    status = 2  # a mistake in the URL is a mistake on the command line
     try:
         address = Address(url)
         status = 1

@@ -1,4 +1,4 @@
-"""What is said to a handler that calls a member or a room with something wrong, before anything has changed by it."""
+"""Errors for handlers that call a member or a room with wrong arguments, raised before anything has changed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ if TYPE_CHECKING:
     from typing import Any
 
 GENERATOR = 0x20  # in a function's flags: a call of it makes a generator
-ASYNC = 0x80  # ... or what `await` takes
+ASYNC = 0x80  # in a function's flags: a call of it makes what `await` takes
 
 
 def wrong(takes: str, got: object, hint: str = "") -> TypeError:
-    """The error for an argument that is no such thing, with a question that may help."""
+    """The error for an argument that is not what the call takes, with a question that may help."""
     if not hint and hasattr(got, "gi_frame"):
         hint = "did you forget `yield from`?"
-    return TypeError(f"{takes}, not {got!r}{hint and f': {hint}'}")
+    text = f"{takes}, not {got!r}"
+    return TypeError(f"{text}: {hint}" if hint else text)
 
 
 def members(but: Any) -> tuple[Any, ...]:
-    """Those that publish() is to leave out."""
+    """The members that publish() is to leave out."""
     try:
         several = tuple(but)
     except TypeError:
@@ -31,7 +32,7 @@ def members(but: Any) -> tuple[Any, ...]:
 
 
 def several(messages: Any) -> list[Any]:
-    """The messages that publish() was given, if they are no list. A coroutine, which may not end, is no messages."""
+    """A list of the messages that publish() was given. A coroutine is refused: it yields traps, and may not end."""
     try:
         each = iter(messages)
     except TypeError:
@@ -54,7 +55,7 @@ def seconds(timeout: Any) -> float:
 
 
 def check_spawn(coroutine: Any, name: Any, tasks: Collection[Any]) -> None:
-    """Raise TypeError unless it is a coroutine that has not begun and that is not one of `tasks`."""
+    """Raise TypeError unless `coroutine` is one that has not begun and is not one of `tasks`."""
     takes = "spawn() takes a generator"
     if not hasattr(coroutine, "gi_frame"):
         flags = getattr(getattr(coroutine, "__code__", None), "co_flags", 0)
@@ -65,7 +66,7 @@ def check_spawn(coroutine: Any, name: Any, tasks: Collection[Any]) -> None:
         raise TypeError(f"{takes}, not {coroutine!r}; is there no `yield` in it?")
     if coroutine in tasks:
         raise TypeError(f"{coroutine!r} is a task already: call its function again for another one")
-    from inspect import GEN_CREATED, getgeneratorstate  # now, since a server whose handler spawns nothing needs it not
+    from inspect import GEN_CREATED, getgeneratorstate  # only now: most handlers spawn nothing
 
     if getgeneratorstate(coroutine) != GEN_CREATED:
         raise TypeError(f"{coroutine!r} has already begun, or ended: spawn() takes a new one")

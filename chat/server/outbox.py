@@ -2,7 +2,7 @@
 
 All that is said in a room is appended once, in one order, to the room's feed. The feed is a chain of segments, of which
 the last one is still open; *sealing* completes it. A place in the feed is the start of a segment: of the first one that
-was not read yet. So a place always lies between two messages. To get one for this moment, seal the feed.
+was not read yet. So a place always lies between two messages. To get the place of this moment, seal the feed.
 
 A segment refers only to the next one. So it is kept alive only by readers that have not passed it yet. Python frees
 what all have read, and readers that are far behind share what they have not read yet.
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     Piece = Union[bytes, bytearray, memoryview]
 
-OVERHEAD = 130  # bytes a segment takes beside its data: itself, its data's header, its number (CPython, 64 bits)
+OVERHEAD = 130  # bytes a segment takes beside its data: itself, its data's header, `start` (CPython, 64 bits)
 MERGE = 16 << 10  # bytes of lines for one reader that are put together into one piece
 
 
 class Segment:
-    """A piece of the feed, whole messages. Once sealed, it has its `data` and a `next` one."""
+    """A piece of the feed, whole messages. Once sealed, it has its `data` and a `next` segment."""
 
     __slots__ = ("data", "next", "start")
 
@@ -33,7 +33,7 @@ class Segment:
     next: Segment
 
     def __init__(self, start: int) -> None:
-        self.start = start  # the feed's size before it
+        self.start = start  # the feed's size where this segment begins
 
 
 class Feed:
@@ -43,8 +43,8 @@ class Feed:
 
     def __init__(self) -> None:
         self.size = 0  # bytes ever appended, with what the segments cost
-        self.last = Segment(0)  # the open one: the place behind all that is sealed
-        self.fresh: list[bytes] = []  # what is in it
+        self.last = Segment(0)  # the open segment: the place behind all that is sealed
+        self.fresh: list[bytes] = []  # what is in the open segment
 
     def append(self, text: bytes) -> None:
         """Add whole messages, with their newlines."""
@@ -65,7 +65,7 @@ class Feed:
 class Outbox:
     """What is due to one reader: the pieces in `due`, then the feed from `place` on. Once closed, it has no feed.
 
-    Several readers that are at the same place and have nothing of their own can share one.
+    Several readers that are at the same place and have nothing of their own can share an outbox.
     """
 
     __slots__ = ("feed", "place", "due", "due_size", "sent_size", "cut")
@@ -123,13 +123,16 @@ class Outbox:
         if last is None:
             self.freeze()
         else:
-            rest = bytes(self.due[0]) if self.cut else b""  # sent() has put the rest of the message there
+            rest = b""
+            if self.cut:
+                piece = bytes(self.due[0])  # sent() has put the rest of the message there; others may follow in it
+                rest = piece[: piece.find(b"\n") + 1]
             self.due.clear()
             self.due_size = 0
-            self.add(rest[: rest.find(b"\n") + 1] + last)
+            self.add(rest + last)
         if self.feed:
             self.feed = None
-            del self.place  # it would keep alive all that is still to come
+            del self.place  # a place keeps alive all that comes after it
 
     def add(self, piece: Piece) -> None:
         self.due.append(piece)

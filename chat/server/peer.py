@@ -47,5 +47,5 @@ def acknowledged(sock: socket.socket) -> int | None:
 
 
 def speaks_tls(data: bytes) -> bool:
-    """Whether this begins with a ClientHello: the record's head, and the message's in it, each with a version."""
+    """Whether `data` begins with a ClientHello: the head of a record, the head of the message, each with a version."""
     return data[:2] == b"\x16\x03" and data[2:3] <= b"\x04" and data[5:7] == b"\x01\x00" and data[9:10] == b"\x03"

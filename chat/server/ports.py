@@ -23,7 +23,7 @@ class Ports:
         self.plain: list[socket.socket] = []
         self.secured: list[socket.socket] = []
         self.browsers: list[socket.socket] = []
-        self.wires: dict[socket.socket, MakeWire] = {}  # of those that are not plain
+        self.wires: dict[socket.socket, MakeWire] = {}  # of the sockets that are not plain
         self.certificate: Certificate | None = None
 
     @property
@@ -69,7 +69,7 @@ class Ports:
                 raise ValueError(f"--tls-port {options.tls_port}: no socket with this port was handed over")
 
     def describe(self) -> Iterator[str]:
-        """What the journal says of them."""
+        """What the journal says of the ports: a line for each kind."""
         if self.plain:
             yield describe(self.plain)
         if self.secured:

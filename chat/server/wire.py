@@ -44,7 +44,7 @@ class Wire(Protocol):
     def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
         """COROUTINE. Returns "" when the peer can be greeted, or else why the connection ends: for the journal.
 
-        The timeout of each wait is `left()`; see countdown(). Lets TimedOut and OSError pass. If the connection ends,
+        The timeout of each wait is `left()`; see countdown(). Raises TimedOut and OSError. If the connection ends,
         the peer has been told why when this returns, if that was possible.
         """
 
@@ -63,7 +63,7 @@ class Wire(Protocol):
         """
 
     def end(self, reason: str) -> None:
-        """Tell the peer that nothing follows, and why, or leave that unsent. Called last; again changes nothing."""
+        """Tell the peer that nothing follows, and why, or leave that unsent. A second call does nothing."""
 
 
 def finish(wire: Wire, sock: socket.socket, reason: str, left: Callable[[], float]) -> Coroutine[None]:
