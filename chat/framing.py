@@ -9,12 +9,15 @@ where a part ends, the part waits for that byte.
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
 LIMIT = 1024  # bytes
 NEWLINE, RETURN = ord("\n"), ord("\r")  # numbers: `10 in data` is faster than `b"\n" in data`
+LAZY = sys.implementation.name == "cpython"  # PyPy copies a list without calling its methods, so it needs a filled one
 
 
 class Rest(bytes):
@@ -111,7 +114,7 @@ class Framer:
             if data.startswith((b"\n", b"\r\n")):
                 data = data[data.index(b"\n") + 1 :]
                 begun = False
-        if not begun and (len(data) < LIMIT or not too_long(data, LIMIT - 1)) and RETURN not in data:
+        if LAZY and not begun and (len(data) < LIMIT or not too_long(data, LIMIT - 1)) and RETURN not in data:
             end = data.rfind(b"\n") + 1  # nothing is to be cut or left out: there is no need to split it
             self.rest = data[end:]
             self.begun = False

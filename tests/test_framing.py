@@ -8,12 +8,15 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import combinations, combinations_with_replacement
 from typing import Any
 
 import pytest
+from chatting import PATIENCE, ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation.reference import frames, parts, settled
@@ -279,6 +282,13 @@ def test_messages_in_one_piece_are_a_list_for_everybody(use: Callable[[list[byte
         assert use(messages) == use(listed)
         assert list(messages) == listed
     assert join(b"> ", messages) == join(b"> ", listed)
+
+
+@pytest.mark.skipif(shutil.which("pypy3") is None, reason="PyPy is not installed")
+def test_on_pypy_they_are_a_list_from_the_first() -> None:
+    code = "from chat.framing import Framer; copy = [0]; copy[:] = Framer().receive_data(b'a\\nb\\n'); print(copy)"
+    done = subprocess.run(["pypy3", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.stdout, done.stderr) == ("[b'a', b'b']\n", "")
 
 
 def test_every_method_of_a_list_fills_it() -> None:
