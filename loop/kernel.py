@@ -138,7 +138,7 @@ class Kernel:
             return  # the task was dropped while it was ready
         error = task.error
         try:
-            if error is None or task.trap is NOTHING_YET:  # an error thrown in before the first step skips `finally`
+            if error is None or task.trap is NOTHING_YET:  # a new task begins first, or its `finally` would not run
                 trap = next(task.coroutine)
             else:
                 task.error = None
