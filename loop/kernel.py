@@ -185,8 +185,9 @@ class Kernel:
         task.outcome = outcome
         task.error = None
         del self.tasks[task]
-        for joiner in list(task.joiners) if task.joiners else ():
-            joiner.wake()
+        if task.joiners:
+            for joiner in list(task.joiners):
+                joiner.wake()
 
     # Descriptors.
 

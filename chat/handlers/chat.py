@@ -7,7 +7,7 @@ from loop import Coroutine
 from ..server.member import Member
 from ..server.room import Room
 
-GREETING = "Welcome to the chat: each line you send goes to everybody here."
+GREETING = b"Welcome to the chat: each line you send goes to everybody here."
 
 
 def chat(member: Member, room: Room) -> Coroutine[None]:
