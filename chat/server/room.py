@@ -203,8 +203,9 @@ class Room:
         self.feed.append(text)
         for member in spared:
             member.outbox.skip()
-        self.hub.changed[self] = None
-        self.hub.news.wake()
+        if self not in self.hub.changed:  # else spread() is awake
+            self.hub.changed[self] = None
+            self.hub.news.wake()
         self.hub.pace.gather(len(text))
 
 

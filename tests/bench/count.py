@@ -69,6 +69,7 @@ def count(servers: list[str], only: list[str]) -> Iterator[str]:
     for exchange in chosen:
         first: dict[str, float] = {}
         for server in find(servers)[0]:
+            run_once(server, exchange)
             found = {
                 what: counted(server, exchange, tool) for what, tool in TOOLS.items() if shutil.which(tool.program)
             }
@@ -107,14 +108,22 @@ def counted(server: Server, exchange: Exchange, tool: Tool) -> float:
     return (many - few) / (ROUNDS[1] - ROUNDS[0]) / exchange.units
 
 
+def run_once(server: Server, exchange: Exchange) -> None:
+    """Python compiles files that have changed. This must not be counted."""
+    running = Running(server, exchange.job)
+    try:
+        play(running, exchange, 1)
+    finally:
+        running.stop()
+
+
 def whole(server: Server, exchange: Exchange, tool: Tool, rounds: int) -> int:
     """What the server does from its start to its end, with so many rounds of talk."""
     with tempfile.NamedTemporaryFile("r") as log:
         command = [tool.program, *tool.flags.format(log=log.name).split(), *server.command]
         running = Running(replace(server, command=command), exchange.job, environment={"PYTHONHASHSEED": "0"})
         try:
-            talk = converse if exchange.lines else come_and_go
-            talk(running, exchange, rounds)
+            play(running, exchange, rounds)
             os.kill(running.pid, signal.SIGTERM)
             running.process.wait(PATIENCE)
         finally:
@@ -123,6 +132,11 @@ def whole(server: Server, exchange: Exchange, tool: Tool, rounds: int) -> int:
         if not found:
             raise RuntimeError(f"{tool.program} has counted nothing for {server.name}")
         return int(found[1].replace(",", ""))
+
+
+def play(running: Running, exchange: Exchange, rounds: int) -> None:
+    talk = converse if exchange.lines else come_and_go
+    talk(running, exchange, rounds)
 
 
 @contextmanager
