@@ -138,8 +138,8 @@ class Kernel:
             return  # the task was dropped while it was ready
         error = task.error
         try:
-            if error is None or task.trap is NOTHING_YET:  # a new task begins first, or its `finally` would not run
-                trap = next(task.coroutine)
+            if error is None or task.trap is NOTHING_YET:
+                trap = next(task.coroutine)  # a new task gets its error later, at its first `yield`
             else:
                 task.error = None
                 trap = task.coroutine.throw(error)

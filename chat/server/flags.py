@@ -73,8 +73,8 @@ def declare(flag: Callable[..., Any]) -> None:
     flag("--web", metavar="[ADDRESS:]PORT", type=address_and_port,
          help="let people chat with a browser, at a page that is served here (needs websockets)")  # fmt: skip
     flag("--web-origin", metavar="ORIGIN", type=origins,
-         help="let pages from ORIGIN connect, and no others, not even our own: https://HOST[:PORT]; put commas "
-         "between several; * means any")  # fmt: skip
+         help="let pages from ORIGIN (https://HOST[:PORT], commas between several, or * for any) connect, and no "
+         "others, not even our own")  # fmt: skip
     flag("--tls", metavar="CERT[,KEY]", type=one_or_two_files,
          help="speak TLS, and nothing else, with this certificate (PEM files); then a HUP signal reads it again "
          "instead of ending the server")  # fmt: skip

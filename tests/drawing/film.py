@@ -32,15 +32,18 @@ class Frame(NamedTuple):
     columns: int
 
 
-def stretches(row: str) -> list[tuple[int, str, str]]:
-    """The column, the text and the look of each part of a row that is in one style, and all wide or all narrow."""
+def stretches(row: str, look: dict[str, str]) -> list[tuple[int, str, str]]:
+    """The column, the text and the look of each part of a row that is in one style, and all wide or all narrow.
+
+    `look` is what the row begins with, and is changed to what it ends with: tmux 3.3 says only what differs.
+    """
     found = []
-    column, look = 0, {"colour": "", "bold": "", "dim": ""}
+    column = 0
     for style, text in re.findall(r"((?:\x1b\[[0-9;]*m)*)([^\x1b]*)", row):
         for code in re.findall(r"\d+", style.replace("[m", "[0m")):
             number = int(code)
             if number == 0:
-                look = dict.fromkeys(look, "")
+                look.update(dict.fromkeys(look, ""))
             elif number in (1, 2, 22):
                 look["bold"], look["dim"] = "bold" * (number == 1), "dim" * (number == 2)
             elif number == 39 or number % 60 in range(31, 37):
@@ -71,8 +74,9 @@ def draw(frames: list[Frame], still: int, title: str, description: str) -> str:
             (0, f'<rect x="{MARGIN}" y="{TOP - MARGIN}" width="{wide:g}" height="{high:g}" rx="6" class="place"/>'),
             (1, f'<rect x="{at_x:g}" y="{at_y:g}" width="{CELL}" height="{LINE - 2}" class="cursor"/>'),
         ]
+        begins = {"colour": "", "bold": "", "dim": ""}
         for line, row in enumerate(frame.rows):
-            for column, text, look in stretches(row):
+            for column, text, look in stretches(row, begins):
                 place = f'x="{2 * MARGIN + column * CELL:g}" y="{TOP + line * LINE + 13}"'
                 size = f'textLength="{sum(map(width, split(text))) * CELL:g}" lengthAdjust="spacingAndGlyphs"'
                 style = f' class="{look}"' * bool(look)
