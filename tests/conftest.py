@@ -35,18 +35,18 @@ Build = Callable[..., House]  # the fixture `house`
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # servers are started by the hundred: compile them once
 
 # The same examples in each run; HYPOTHESIS=search tries others. No deadline: a time, on a busy machine, says nothing.
-hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
-hypothesis.settings.register_profile("search", deadline=None)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
+hypothesis.settings.register_profile("few", max_examples=60, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("many", max_examples=300, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", max_examples=300, deadline=None)
 
 
 # Files and tests that --fast leaves out: they start many programs, wait for what takes its time, or try very much.
 SLOW = set(
-    "TestAgainstAModel test_bench test_certificate test_client test_cluster test_cluster_ends test_cluster_handlers "
-    "test_cluster_load test_cluster_losses test_cluster_tls test_cluster_ways test_cluster_world test_faults "
-    "test_gallery test_install test_ladder test_limits test_listen test_main test_perfetto test_readme test_sending "
-    "test_simulation test_speed_guards test_stdout test_terminal test_watchdog test_web test_web_fuzz test_web_page "
-    "test_web_proxy test_web_tls test_world test_a_change_makes_the_test_fail_that_is_named "
+    "TestAgainstAModel test test_bench test_certificate test_client test_cluster test_cluster_ends "
+    "test_cluster_handlers test_cluster_load test_cluster_losses test_cluster_tls test_cluster_ways test_cluster_world "
+    "test_faults test_gallery test_install test_ladder test_limits test_listen test_main test_perfetto test_readme "
+    "test_sending test_simulation test_speed_guards test_stdout test_terminal test_watchdog test_web test_web_fuzz "
+    "test_web_page test_web_proxy test_web_tls test_world test_a_change_makes_the_test_fail_that_is_named "
     "test_a_client_that_asks_for_the_names_and_does_nothing_else test_a_mistake_costs_its_own_member_only "
     "test_a_picture_is_what_its_script_draws test_a_very_long_chain_is_freed_without_recursion "
     "test_a_wait_queue_takes_time_by_the_number_of_its_waiters test_any_cut_of_any_conversation "
@@ -66,9 +66,17 @@ SLOW = set(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="leave out the tests named in conftest.SLOW")
+    parser.addoption("--more", action="store_true", help="the same with more seeds and examples")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    examples = "many" if config.getoption("more") else "few"
+    hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS", examples))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("more"):
+        items[:] = [item for item in items if not item.get_closest_marker("more")]
     if config.getoption("fast"):
         items[:] = [item for item in items if SLOW.isdisjoint(names(item))]
 

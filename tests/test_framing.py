@@ -118,13 +118,11 @@ PIECE = st.one_of(
 
 
 @given(st.lists(PIECE, max_size=8).map(b"".join), st.lists(st.integers(0, 5000), max_size=12))
-@settings(max_examples=100)
 def test_any_cut_of_any_stream(stream: bytes, places: list[int]) -> None:
     assert messages_of(cut(stream, places), stepwise=True) == frames(stream)
 
 
 @given(st.lists(PIECE, max_size=8).map(b"".join))
-@settings(max_examples=100)
 def test_nothing_is_lost_or_added(stream: bytes) -> None:
     messages = messages_of([stream])
     assert b"".join(messages) == b"".join(line.removesuffix(b"\r") for line in lines_of(stream))

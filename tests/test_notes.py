@@ -52,7 +52,7 @@ def test_a_change_makes_the_test_fail_that_is_named(block: Block, tmp_path: Path
     path, test = head.split(", ")
     before, after = ("".join(line[1:] + "\n" for line in lines if line[0] == sign) for sign in "-+")
     for folder in "loop", "chat", "tests":
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "results"))
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("results"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     file = tmp_path / path.strip()
     assert before in file.read_text(), "the notes change what is not there any more"

@@ -14,19 +14,27 @@ from simulation.mutate import Mutation, caught
 from simulation.mutations import MUTATIONS
 from simulation.run import CLUSTERS, failure_of
 
-SEEDS = 400
 ROOT = Path(__file__).parents[1]
 
 
-def test_whatever_happens_the_oracle_is_content() -> None:
-    for seed in range(SEEDS):
+def seeds(first: int, more: int) -> pytest.MarkDecorator:
+    """The test tries the first seeds one by one, and more of them only with --more."""
+    return pytest.mark.parametrize(
+        "seeds", [range(first), pytest.param(range(first, more), marks=pytest.mark.more)], ids="first more".split()
+    )
+
+
+@seeds(120, 400)
+def test_whatever_happens_the_oracle_is_content(seeds: range) -> None:
+    for seed in seeds:
         failure, _ = failure_of(seed)
         assert not failure, f"{failure}\n`make simulate SEED={seed}` shows what happened"
 
 
 @pytest.mark.skipif(not CLUSTERS, reason="hiredis is not installed")
-def test_whatever_happens_to_a_cluster_the_oracle_is_content() -> None:
-    for seed in range(SEEDS // 4):
+@seeds(30, 100)
+def test_whatever_happens_to_a_cluster_the_oracle_is_content(seeds: range) -> None:
+    for seed in seeds:
         failure, _ = failure_of(seed, cluster=True)
         assert not failure, f"{failure}\n`python -m simulation --cluster --seed {seed}` shows what happened"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.client.keys import PASTED, SHORT, Keyboard
@@ -173,7 +173,6 @@ pieces = st.one_of(
 
 
 @given(st.lists(pieces, max_size=8).map("".join), st.data())
-@settings(max_examples=300)
 def test_where_the_input_is_cut_makes_no_difference(text: str, draw: st.DataObject) -> None:
     data = text.encode("utf-8", "surrogatepass")
     whole, pieces = Keyboard(), Keyboard()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.client.characters import split, width
@@ -71,7 +71,6 @@ lines = st.lists(st.sampled_from(said), max_size=60).map("".join)
 
 
 @given(lines, st.integers(4, 30))
-@settings(max_examples=200)
 def test_rows_hold_all_that_was_said_and_no_more_than_they_can(text: str, columns: int) -> None:
     rows = wrap(f"\x1b[31mann\x1b[39m: {text}", columns)
     assert all(taken(row) <= columns for row in rows)
@@ -124,7 +123,6 @@ texts = st.lists(st.sampled_from(typed), max_size=40).map("".join)
     st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), texts, st.integers(0, 40)), max_size=4),
     st.integers(4, 20),
 )
-@settings(max_examples=200)
 def test_what_has_changed_is_laid_out_as_if_it_were_new(
     text: str, edits: list[tuple[int, int, str, int]], columns: int
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyte
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from wcwidth import wcwidth
 
@@ -168,7 +168,6 @@ actions = st.one_of(
 )
 
 
-@settings(max_examples=100)
 @given(st.integers(4, 20), st.lists(st.tuples(actions, st.booleans()), max_size=15))
 def test_the_line_is_shown_once_and_whole_whatever_happens(columns: int, steps: list[tuple[Any, bool]]) -> None:
     front = Front(columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
@@ -106,6 +107,8 @@ def test_a_client_that_falls_too_far_behind_is_told_and_disconnected(chatsrv: St
     wakes_up, stays_away = crowd.enter(server.port, "wakes up", "stays away", buffer=SMALL)
     observer.listen()
     crowd.run(talker.talk(10_000, padding=1000))
+    for visitor in wakes_up, stays_away:  # through so small a window, a megabyte takes long
+        visitor.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MIB)
     crowd.run(wakes_up.to_the_end())
     crowd.until(lambda: len(server.over("more than 1048576 bytes behind")) == 2)
     assert wakes_up.heard.endswith(told("more than 1048576 bytes behind"))

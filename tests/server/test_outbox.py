@@ -8,7 +8,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.server.outbox import OVERHEAD, Feed, Outbox
@@ -58,7 +58,6 @@ class Reader:
 
 
 @given(st.lists(OPERATION, max_size=80))
-@settings(max_examples=400)
 def test_any_operations_in_any_order_over_many_outboxes(operations: list[tuple[Any, ...]]) -> None:
     feeds = [Feed(), Feed()]
     readers = [Reader(Outbox(feed), number, []) for number, feed in enumerate(feeds)]

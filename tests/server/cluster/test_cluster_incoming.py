@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.server.cluster import incoming
@@ -261,7 +261,6 @@ def test_ids() -> None:
 # One history, as the script writes it; readers that begin anywhere; entries that disappear.
 
 
-@settings(max_examples=500)
 @given(
     sizes=st.lists(st.integers(0, 3), min_size=1, max_size=30),
     start=st.integers(0, 30),

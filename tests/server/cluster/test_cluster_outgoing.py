@@ -71,7 +71,6 @@ def test_not_passed_yet_or_in_another_epoch(position: tuple[bytes, int]) -> None
     assert not queue.entries
 
 
-@settings(max_examples=300)
 @given(st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=20), max_size=20))
 def test_entries_are_bounded(published: list[list[int]]) -> None:
     """Nothing is larger than it may be but a single message, and what is said at once stays together if it can."""
@@ -169,4 +168,4 @@ class AgainstAModel(RuleBasedStateMachine):
 
 
 TestAgainstAModel = AgainstAModel.TestCase
-TestAgainstAModel.settings = settings(max_examples=100, stateful_step_count=40)
+TestAgainstAModel.settings = settings(stateful_step_count=40)

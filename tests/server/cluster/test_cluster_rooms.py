@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cluster.calm import CalmWorld, Ear, Node
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.server.cluster.follow import COUNT, IMPATIENCE, SILENCE
@@ -166,7 +166,6 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=200)
 @given(st.lists(steps, max_size=30))
 def test_the_order_is_that_without_a_cluster(script: list[tuple[str, int, int]]) -> None:
     """A node whose members alone talk: what each hears is what it would hear without a cluster.

@@ -11,7 +11,7 @@ from typing import Optional
 import pytest
 from cluster.calm import CalmWorld, Node
 from cluster.oracle import Hearing, check, check_losses
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from simulation.lines import Line
 from simulation.redis import Session
@@ -282,7 +282,6 @@ def test_stream_deleted_and_the_clock_put_back() -> None:
     assert all(stream.slices[-1] == [("0", 6), ("0", 7), ("1", 6)] for stream in both.values())
 
 
-@settings(max_examples=200)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["flush", "forget", "scripts", "cut", "trim", "fail over"]), st.integers(0, 60)),
