@@ -47,7 +47,7 @@ class Pace:
         self.behind: dict[Reader, tuple[float, int]] = {}
         self.overrun = False  # a member is too far behind, and may be taking data
         self.full = False  # the cluster takes no more
-        self.held = False  # for one of these reasons, no member is read from
+        self.held = False  # `overrun` or `full`: no member is read from
         self.released = WaitQueue()  # members wait here until they may be read from
         self.news = WaitQueue()  # keep() waits here until `overrun` is set
 

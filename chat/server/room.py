@@ -179,10 +179,7 @@ class Room:
         return not self.feed.fresh and self.outbox.place is self.feed.last
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
-        """Have a line sent to a TOGETHER member, although it has no outbox of its own. Return whether that is possible.
-
-        That is possible if nothing else is due to the member.
-        """
+        """If nothing else is due to a TOGETHER member, have a line sent to it; else return False."""
         told = self.told  # append() empties it: while it has a line, the room is still quiet
         if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False

@@ -109,7 +109,8 @@ def send_to_one(member: Member) -> None:
 def send_due(member: Member, most: int) -> bool:
     """Send about `most` bytes of what is due to one member, in one call. Return whether nothing is left."""
     outbox, wire = member.outbox, member.wire
-    if (piece := outbox.take(most)) or (wire and wire.unsent):  # b"" makes the wire send what is unsent
+    piece = outbox.take(most)
+    if piece or (wire and wire.unsent):  # b"" makes the wire send what is unsent
         try:
             sent = (wire or member.socket).send(piece)
         except BlockingIOError as wait:
@@ -143,7 +144,7 @@ def deliver(member: Member) -> Coroutine[None]:
             try:
                 yield from writable(member.socket, pause)
                 unchanged = 0
-            except TimedOut:  # yet the peer may have taken something: Linux reports only when a third is free
+            except TimedOut:  # yet the peer may have taken something: Linux reports space only when a third is free
                 taken_now = member.acknowledged()
                 unchanged = unchanged + 1 if taken_now == taken_before else 0
                 taken_before = taken_now
