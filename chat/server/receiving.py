@@ -176,7 +176,7 @@ class Receiver:
                     return
 
     def account(self, data: bytes, messages: list[bytes]) -> None:
-        """Note that the member has said this, which goes out with prefixes."""
+        """Note that `data` has arrived, which completed `messages`. They go out with prefixes."""
         self.heard_at = self.hub.kernel.clock()
         if max_rate := self.hub.options.max_rate:
             size = len(data) + len(messages) * len(self.prefix)
@@ -187,7 +187,8 @@ class Receiver:
         """Return the first of these messages and keep the others, so that one step of a handler is bounded."""
         prefix = encoded(self.prefix, "a prefix")
         most = min(MOST, MUCH // (len(prefix) + 1) + 1)
-        if (messages.number(prefix) if type(messages) is Messages else len(messages)) <= most:
+        number = messages.number(prefix) if type(messages) is Messages else len(messages)
+        if number <= most:
             self.unread = NOTHING
             return messages
         self.unread = messages[most:]
