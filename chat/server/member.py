@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from loop import ReadWait, WaitQueue
 
+from ..framing import NEWLINE
 from .misuse import wrong
 from .outbox import Feed, Outbox
 from .peer import acknowledged
@@ -69,7 +70,7 @@ class Member(Receiver):
 
         A newline in it becomes a space.
         """
-        text = one_line(line) + b"\n"
+        text = (line if type(line) is bytes and NEWLINE not in line else one_line(line)) + b"\n"
         # If the line must wait for what comes back from Redis, cluster.tell() keeps it, and returns True.
         if not (self.hub.cluster and self.outbox.feed and self.hub.cluster.tell(self, text)):
             self.queue(text)

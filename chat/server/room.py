@@ -236,7 +236,7 @@ def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes],
 
 def one_line(text: Text) -> bytes:
     """The text encoded, and on one line: a newline in it becomes a space, so that it can't pass for two lines."""
-    return text if type(text) is bytes and NEWLINE not in text else encoded(text).replace(b"\n", b" ")
+    return encoded(text).replace(b"\n", b" ")
 
 
 def encoded(text: Text, what: str = "a message") -> bytes:

@@ -71,12 +71,12 @@ def send_to_all(room: Room) -> None:
 
 def send_told(room: Room) -> None:
     """Send each told line to its member. Nothing that was said in the room is due to TOGETHER members then."""
-    told = room.told.copy()
+    told, together = room.told.copy(), room.together
     room.told.clear()
     failed: list[tuple[Member, bytes, OSError | int]] = []
     for member, line in told.items():
         try:
-            if (sent := room.together[member].send(line)) != len(line):
+            if (sent := together[member].send(line)) != len(line):
                 failed.append((member, line, sent))
         except OSError as error:
             failed.append((member, line, error))
