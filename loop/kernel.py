@@ -105,7 +105,7 @@ class Kernel:
             self.running = self.stopping = False
 
     def stop(self) -> None:
-        """Make run() return after this turn, even if tasks still wait. A run() that begins later returns at once."""
+        """Make run() return after this turn, even if tasks still wait. If none runs, make the next return at once."""
         self.stopping = True
 
     # The turn.

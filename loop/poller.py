@@ -42,7 +42,7 @@ class Poller(Protocol):
         """Return all that is ready, as [(fd, READ | WRITE)], after at most `timeout` seconds (None: for ever)."""
 
     def close(self) -> None:
-        """Free the system's own descriptor."""
+        """Close the descriptor that the poller itself has, as of epoll."""
 
 
 class EpollPoller:
@@ -105,7 +105,7 @@ class EpollPoller:
 class KqueuePoller:
     """macOS and BSD. A descriptor has a filter for each direction, and the system deletes a filter that it reports.
 
-    `armed` has the directions of each descriptor whose filters are left.
+    `armed` has, for each descriptor, the directions that still have their filter.
     """
 
     def __init__(self) -> None:

@@ -67,7 +67,7 @@ class Signals:
     def close(self) -> None:
         """Restore the handlers. No task may be waiting any more. Signals that were not returned stay in `caught`.
 
-        The system's refusals do not matter any more, and a descriptor is closed all the same.
+        Errors are ignored: nobody could act on them, and even a close() that fails has closed the descriptor.
         """
         for number, handler in self.before.items():
             try:

@@ -1,6 +1,6 @@
 """System calls as sequential generator functions.
 
-Each is used like the blocking call of the same name; only `accept` returns all the connections that are there.
+Each is used like the blocking call of the same name, but `accept` returns a list of all connections that are there.
 Readiness is a hint: the data may be gone again. So each of these functions waits again when the system says that the
 call would block after all.
 

@@ -18,7 +18,7 @@ class Cancelled(BaseException):
     """Raised in a task that is to end. A BaseException, so that `except Exception` in a handler lets it through."""
 
 
-# `except*` may put a Cancelled into an exception group. Before Python 3.11 there are none, and () has no instances.
+# `except*` may put a Cancelled into an exception group. These are new in Python 3.11. Nothing is an instance of ().
 EXCEPTION_GROUP = getattr(builtins, "BaseExceptionGroup", ())
 
 
@@ -55,7 +55,7 @@ class Task:
         self.ready_queue = ready_queue  # the kernel's, so that waking and cancelling need no kernel
         self.trap: Any = NOTHING_YET  # the latest trap that was yielded
         self.undo: Callable[[Task], object] | None = None
-        self.timer: tuple[float, int, Task] | None = None  # the one that counts; older ones in the heap are ignored
+        self.timer: tuple[float, int, Task] | None = None  # the only valid one; the kernel ignores its older ones
         self.error: BaseException | None = None  # to be raised at its `yield`
         self.outcome: str | None = None  # "returned", "cancelled", "failed" or "dropped"; None: not ended
         self.joiners: dict[Task, None] | None = None  # the tasks in join(); None until there is one
@@ -90,7 +90,7 @@ class Task:
         Only Kernel.drop calls this.
         """
         hook = sys.unraisablehook
-        # Python may free a coroutine that this one has called. Its errors have no caller, and would go to stderr.
+        # Closing it frees the coroutines that it has called. If one of them raises, the error goes to this hook.
         sys.unraisablehook = lambda unraisable: None
         try:
             for _ in range(10):  # a coroutine that answers close() with a `yield` is still open

@@ -1,4 +1,4 @@
-"""TLS over a non-blocking socket: what a socket does, with records between it and the network.
+"""TLS over a non-blocking socket. It has the methods of a socket; what goes through it travels in encrypted records.
 
 Readiness is not enough here. The descriptor is ready when there are bytes, but data is given out only when a record is
 whole. The bytes that follow this record were read with it, and the descriptor may never be readable again. Reading may
@@ -67,11 +67,11 @@ class TLS:
         self.address = address
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()  # records
         self.ssl = context.wrap_bio(self.incoming, self.outgoing, server_side=host is None, server_hostname=host)
-        self.kept: Data = b""  # taken out of `outgoing`, but not by the socket yet
+        self.kept: Data = b""  # came out of `outgoing`, and waits for the socket to take it
         self.heard = False  # something has come
         self.ended = False  # the peer's stream has ended
         self.cut = False  # the stream has ended without close_notify: an attacker may have ended it
-        self.failure = ""  # why what has come cannot be accepted; a text, as an exception would keep its frames alive
+        self.failure = ""  # why what has come cannot be accepted: not the exception, which would keep frames alive
         self.lost: tuple[object, ...] = ()  # the `args` of the OSError with which try_to_flush() has failed
 
     def fileno(self) -> int:
@@ -177,7 +177,7 @@ class TLS:
             if not data and self.lost:  # not the end: the connection has failed, and try_to_flush() got that error
                 raise OSError(*self.lost)
             self.incoming.write(data)
-            self.ended = self.cut = not data  # cut off: a close_notify would have set `ended` before
+            self.ended = self.cut = not data  # a close_notify would have set `ended`, and `pending` with it
         pieces = []
         try:
             while not (self.ended or self.failure):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Clock = Callable[[], float]
 
 STEPS = 10_000  # some 8 MB in the file, and a quarter of a second to write it
-KERNEL = 1  # the number of the kernel's track, and of the file's only process: viewers draw that track first
+KERNEL = 1  # the kernel's track has the number of the process in the file, so viewers draw it first
 
 
 class Step:
@@ -102,7 +102,7 @@ class TracedKernel(Kernel):
         self.cause = ""  # why tasks become ready at this moment, if no task's step is the reason
         self.running_track: int | None = None
         self.path = ""  # of the file
-        self.seconds = float("inf")  # how much of the end is written to it
+        self.seconds = float("inf")  # only the last so many seconds are written to it
         self.wanted = False  # SIGUSR2 has asked for the file
 
     def notice(self, task: Task) -> None:

@@ -57,7 +57,7 @@ def socket_of(connection: socket.socket | TLS) -> socket.socket:
 
 
 def send_end(connection: socket.socket | TLS) -> Coroutine[None]:
-    """COROUTINE. Ends our stream, with TLS first by TLS's own message."""
+    """COROUTINE. Ends our stream. If it is a TLS, that sends its own end before."""
     if not isinstance(connection, socket.socket):
         connection.end()
         yield from send(connection, b"")
@@ -92,7 +92,8 @@ def unacknowledged(sock: socket.socket) -> int:
 def silence(sock: socket.socket) -> float:
     """For how many seconds the other machine has owed an answer; 0 if it owes none, or if that is not known.
 
-    While the other machine takes no more data, TCP asks less and less often whether that has changed.
+    A machine whose program reads nothing is asked less and less often, so its last answer may be old. So if nothing
+    else is unanswered, one question (a probe) without an answer does not count yet.
     """
     if sys.platform != "linux":
         return 0

@@ -154,7 +154,7 @@ class Conversation:
                 yield from self.display.show_partial(incoming.look())
 
     def show(self, lines: list[bytes]) -> Coroutine[None]:
-        """COROUTINE. Shows lines from the server, and marks our own. Waits while too much is not shown yet."""
+        """COROUTINE. Shows lines from the server, and marks our own. Waits for a slow terminal."""
         yield from self.display.show([(line, self.outgoing.heard(line)) for line in lines])
 
     def talk(self, sock: socket.socket | TLS) -> Coroutine[None]:
@@ -182,7 +182,7 @@ class Conversation:
             yield from self.farewell(PATIENCE)
 
     def fail(self, sock: socket.socket, error: OSError) -> None:
-        """Nothing more can be sent. listen() learns of that by its own recv, after all that has arrived."""
+        """Nothing more can be sent. listen() still gets all that has arrived, and then the failure."""
         # EPIPE and ECONNRESET mean that the server has ended the connection; EBADF, that we have
         if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
             self.failure = f"the connection has failed: {why(error)}"

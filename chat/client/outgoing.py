@@ -1,8 +1,8 @@
 """What is to be sent, and what of it the server surely has.
 
 TCP confirms what has reached the other machine, not what the server has read. But a server that publishes what we say
-sends it back, in order: what has come back has arrived, and so has all that was said before. A command, which is not
-published, is taken to have arrived when anything at all comes after it. And a server that closes the connection after
+sends it back, in order: what has come back has arrived, and so has all that was said before. A command is not
+published: it counts as arrived as soon as any line comes back. And a server that closes the connection after
 our stream has ended has read all of this stream.
 """
 
@@ -29,7 +29,7 @@ class Outgoing:
         """What is sent from now on goes over a new connection."""
         self.framer = Framer()  # cuts as the server does
         self.messages: deque[bytes] = deque()  # sent over this connection and not come back, oldest first
-        self.counts: Counter[bytes] = Counter()  # how often each is in `messages`, to be found at once
+        self.counts: Counter[bytes] = Counter()  # how often each is in `messages`, so that heard() need not search
         self.size = 0  # bytes that `messages` takes
         self.forgotten = False  # the messages were too many to remember
         self.echoed = False  # some messages have come back
@@ -94,8 +94,8 @@ class Outgoing:
     def disconnect(self, clean: bool) -> bool:
         """The connection has ended, `clean` if the server ended it without failure. Return whether data may be lost.
 
-        A server that was asked to end the connection has read everything that was sent. But if it sends back messages,
-        those that have not come back may be lost.
+        A server that was asked to end the connection, and did, has read everything that was sent. But if it sends back
+        what it publishes, a message that has not come back was perhaps not published.
         """
         lost = bool(self.messages) or self.forgotten
         if clean and self.end_expected():
