@@ -24,7 +24,7 @@ EMOJI = f"[#*0-9]\ufe0f\u20e3|{PICTURE}(?:\u200d{PICTURE}){{0,9}}"  # a keycap, 
 
 
 def plain(data: bytes) -> bool:
-    """Whether all of `data` is printable ASCII or b"\\n", as most is: then it may be shown as it is."""
+    """Whether all of `data` is printable ASCII or b"\\n". Most data is; it may be shown unchanged."""
     return not data.translate(None, PLAIN + b"\n")
 
 

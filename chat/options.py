@@ -30,7 +30,7 @@ class Flags:
         self.about: dict[str, dict[str, Any]] = {}
 
     def add_argument(self, flag: str, **about: Any) -> None:
-        """As argparse's."""
+        """Declare a flag, like argparse's method of this name."""
         self.about[flag] = about
 
     def understand(self, words: list[str], options: object) -> bool:

@@ -67,5 +67,5 @@ def standard_output() -> tuple[Output, int]:
         try:
             return io.FileIO(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), "w"), 1 << 20
         except OSError:
-            pass  # not Linux, a socket, or somebody else's
+            pass  # this is not Linux, or stdout is a socket or belongs to another user
     return Pipe(1) if stat.S_ISFIFO(kind) else Shared(1), 1 << 20

@@ -31,7 +31,7 @@ class Trust:
         except OSError as error:
             raise ValueError(f"cannot read {authorities}: {(error.strerror or str(error)).lower()}") from None
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.options |= NO_RENEGOTIATION  # else a write may have to read
+        self.context.options |= NO_RENEGOTIATION  # a renegotiation would make a write wait for a read
         if authorities:  # the file may have the server's own certificate, which then stands for itself
             self.context.verify_flags |= PARTIAL_CHAIN
         if blindly:

@@ -65,7 +65,7 @@ class Certificate:
         certificate, key = self.files
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.options |= NO_RENEGOTIATION  # else a write may have to read
+        context.options |= NO_RENEGOTIATION  # a renegotiation would make a write wait for a read
         context.num_tickets = 0  # a client that only writes would never read tickets, and be reset in the end
         try:
             for file in filter(None, self.files):
