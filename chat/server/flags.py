@@ -60,7 +60,7 @@ def declare(flag: Callable[..., Any]) -> None:
     flag("--max-per-ip", metavar="N", type=whole(0, 1 << 20),
          help="accept at most N clients from one address, or one /64 of IPv6 (default: any number)")  # fmt: skip
     flag("--max-rate", metavar="BYTES", type=whole(0, 1 << 40, "bytes"),
-         help="read at most this much a second from each client, which slows a faster one down "
+         help="read at most this much a second from each client, so that a faster client has to wait "
          "(default: any amount)")  # fmt: skip
     flag("--cluster", metavar="URL",
          help="share one chat with other servers through a Redis 6.2 or newer (needs hiredis): "
@@ -73,8 +73,8 @@ def declare(flag: Callable[..., Any]) -> None:
     flag("--web", metavar="[ADDRESS:]PORT", type=address_and_port,
          help="let people chat with a browser, at a page that is served here (needs websockets)")  # fmt: skip
     flag("--web-origin", metavar="ORIGIN", type=origins,
-         help="let pages from ORIGIN (https://HOST[:PORT], commas between several, or * for any) connect, and no "
-         "others, not even our own")  # fmt: skip
+         help="which pages may connect, instead of our own; ORIGIN is https://HOST[:PORT], several with commas "
+         "between, or * for any")  # fmt: skip
     flag("--tls", metavar="CERT[,KEY]", type=one_or_two_files,
          help="speak TLS, and nothing else, with this certificate (PEM files); then a HUP signal reads it again "
          "instead of ending the server")  # fmt: skip
