@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import socket
@@ -79,6 +80,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("more")]
     if config.getoption("fast"):
         items[:] = [item for item in items if SLOW.isdisjoint(names(item))]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: no collection of garbage has to look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def names(item: pytest.Item) -> set[str]:

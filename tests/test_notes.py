@@ -57,7 +57,7 @@ def test_a_change_makes_the_test_fail_that_is_named(block: Block, tmp_path: Path
     file = tmp_path / path.strip()
     assert before in file.read_text(), "the notes change what is not there any more"
     file.write_text(file.read_text().replace(before, after))
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--timeout=2", "tests/loop/test_kernel.py"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--timeout=5", "tests/loop/test_kernel.py"]
     command += ["-k", f"{test} and plain"]
     done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert f"{test}[plain] _" in done.stdout and "\n1 failed, " in done.stdout, done.stdout

@@ -55,7 +55,7 @@ def test_a_ping_is_answered(chatsrv: Start) -> None:
 
 def test_pings_without_end_cost_nothing(chatsrv: Start) -> None:
     """Even of one that does not read the answers; and they are no sign of interest."""
-    server, port = with_web(chatsrv, "--idle-timeout", "2")
+    server, port = with_web(chatsrv, "--idle-timeout", "1")
     guest, other = Guest(port, buffer=SMALL).enter(), server.client()
     guest.sock.settimeout(0.2)
     before = memory(server.pid) if sys.platform == "linux" else 0
@@ -68,7 +68,7 @@ def test_pings_without_end_cost_nothing(chatsrv: Start) -> None:
     except OSError:
         pass  # it was sent away
     assert sys.platform != "linux" or memory(server.pid) - before < 4 << 20
-    server.terminated("silent for 2 s")
+    server.terminated("silent for 1 s")
 
 
 @pytest.mark.parametrize("code, reason", [(1000, "bye"), (1001, ""), (4000, "ours")])
