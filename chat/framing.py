@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LIMIT = 1024  # bytes
 NEWLINE, RETURN = ord("\n"), ord("\r")  # numbers: `10 in data` is faster than `b"\n" in data`
-LAZY = sys.implementation.name == "cpython"  # PyPy copies a list without calling its methods, so it needs a filled one
+LAZY = sys.implementation.name == "cpython"  # PyPy does not call Messages' methods to copy it
 
 
 class Rest(bytes):
@@ -28,7 +28,7 @@ class Messages(list[bytes]):
     """A list that is filled only when it is looked into or changed. Until then, the messages are one `text`.
 
     Most handlers publish what they receive, and do not look into it. To split the text for them, and to join it again,
-    would take a third of the processor time that is not the system's.
+    would take a third of Python's processor time.
     """
 
     __slots__ = ("text", "prefix", "prefixed")
@@ -46,7 +46,7 @@ class Messages(list[bytes]):
         return self.prefixed
 
     def number(self, prefix: bytes) -> int:
-        """How many messages there are. If they are published with this prefix, to know it has cost next to nothing."""
+        """How many messages there are. Makes the text with this prefix, which publish() needs anyway."""
         if self.text and prefix:
             return (len(self.joined(prefix)) - len(self.text)) // len(prefix)
         return self.text.count(b"\n") or len(self)
@@ -176,7 +176,7 @@ def split(line: bytes, more: bool = False) -> list[bytes]:
 def boundary(line: bytes, end: int, more: bool) -> int | None:
     """Where a part ends: at `end` or, if that would split a UTF-8 character, before this character.
 
-    None if bytes that are still to come decide. Bytes that are no valid character may be split.
+    None if that depends on bytes that have not come yet. Bytes that are no valid character may be split.
     """
     if more and end == len(line) and line.endswith(b"\r"):
         return None  # perhaps this is the first half of a separator

@@ -93,9 +93,9 @@ def linger(member: Member) -> Coroutine[None]:
 
 
 def reset_unless_complete(member: Member) -> None:
-    """Have the socket's close send a reset if something could not be delivered.
+    """If something could not be delivered, let close() send a reset instead of a FIN.
 
-    After a FIN, the peer would take what it has received for all there is.
+    A FIN would tell the peer that it has received everything.
     """
     undelivered = member.sending != OVER and member.lag()
     if undelivered or member.failure or (member.wire and member.wire.unsent):

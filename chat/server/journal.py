@@ -43,7 +43,7 @@ class Journal:
         self.most = most
         self.quiet = quiet
         self.timestamps = timestamps
-        # Each entry is a pair: lines, and 0; or the line that says how many lines were left out, and this number.
+        # Pairs of (lines, 0), or ([the line that says how many lines were left out], how many).
         self.waiting: list[tuple[list[bytes], int]] = [([], 0)]
         self.rest = memoryview(b"")  # what is being written, and comes before `waiting`
         self.missing = 0  # how many lines were left out, if `rest` is the line that says so
@@ -145,7 +145,7 @@ class Journal:
             self.put()
 
     def fail(self, error: OSError) -> None:
-        """Leave out what was to be written. A pipe that has no reader closes the journal; other failures may pass."""
+        """Leave out what was to be written. A pipe without a reader ends the journal; other failures may pass soon."""
         self.closed = error.errno in (errno.EPIPE, errno.EBADF)
         if not self.failed:
             self.failed = True

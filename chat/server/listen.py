@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 1024  # connections the system holds for us until we accept them
 FIRST = 3  # the first descriptor that is handed over
-MAPPED = "::ffff:"  # how an IPv4 address begins that is written as one of IPv6
+MAPPED = "::ffff:"  # comes before an IPv4 address in an IPv6 address
 # How a call fails where there is no IPv6, or no socket for both IPv6 and IPv4.
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENOPROTOOPT)
 IDLE, INTERVAL, PROBES = 60, 15, 4  # keepalive: seconds of silence before TCP probes, between probes, and how many
@@ -25,7 +25,7 @@ class CannotListen(Exception):
 
 
 def inherited() -> list[socket.socket]:
-    """The listening sockets handed over in LISTEN_FDS, if any. Raises ValueError if something else was."""
+    """The listening sockets handed over in LISTEN_FDS, if any. Raises ValueError if there is something else in it."""
     meant_for = os.environ.pop("LISTEN_PID", "")
     count = os.environ.pop("LISTEN_FDS", "")
     if meant_for != str(os.getpid()):
@@ -118,7 +118,7 @@ def prepare(listener: socket.socket, patience: float | None) -> None:
 
     A peer that acknowledges nothing for `patience` seconds (None: as long as TCP tries) loses its connection. So does
     a peer that answers no probe. With TCP_USER_TIMEOUT, Linux does not count unanswered probes, but gives up at the
-    first probe after that time. So the first probe comes early enough to leave time for PROBES of them.
+    first probe after that time. So the first probe is sent so early that there is time for PROBES probes.
     """
     listener.setblocking(False)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

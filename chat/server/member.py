@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .room import Hub, Text
     from .wire import Wire
 
-KICKED = 1.0  # seconds for the handler of a member that was kicked to end
+KICKED = 1.0  # seconds in which the handler of a kicked member has to end
 LOST = 10.0  # seconds for a handler to read what is left, when its member can't be sent to
 
 # The states of a member's sending side. Only become() changes it.
@@ -149,7 +149,7 @@ class Member(Receiver):
             del self.hub.pace.behind[self]
         self.sending = state
         if state == TOGETHER:
-            # Nothing is due to the member or its room: spread() sends to rooms first, then to members that are APART.
+            # Nothing is due to the member, nor to its room, because spread() has already served the rooms in this turn.
             assert not self.outbox.due and not self.writer and room.outbox.place is room.feed.last
             self.outbox = room.outbox
             room.together[self] = self.wire or self.socket
@@ -181,7 +181,7 @@ class Member(Receiver):
         return self.sending == BEHIND and self.outbox.lag > self.hub.options.max_lag // 4
 
     def drain(self, timeout: float | None) -> Coroutine[None]:
-        """COROUTINE. Waits until its state changes, or deliver() has sent enough to read from it. Raises TimedOut."""
+        """COROUTINE. Waits until its state changes, or it is no longer overfed. Raises TimedOut."""
         self.drained = self.drained or WaitQueue()
         yield from self.drained.wait(timeout)
 

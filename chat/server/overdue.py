@@ -40,7 +40,7 @@ class Overdue:
                 continue  # there is a new entry, which may be due before the others
             except TimedOut:
                 pass
-            now = self.kernel.clock() + 0.001  # seconds: rounding may make the timer that early
+            now = self.kernel.clock() + 0.001  # a timer may go off up to 0.001 s early, by rounding
             due = [member for moment, member in self.entries if moment <= now]
             self.entries = [entry for entry in self.entries if entry[0] > now]
             for member in due:

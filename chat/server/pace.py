@@ -1,4 +1,4 @@
-"""How much may be read from members, so that no member that takes what it is sent falls too far behind."""
+"""How much may be read from all members, so that a member can keep up if it takes what it is sent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECEIVE = 32 << 10  # bytes taken from one socket at once, at most; with 64 KiB,
 TURN = 1 << 20  # about how many bytes are taken from all sockets together before they are sent on
 LEAST = 1024  # bytes that may always be taken
 GRACE = 0.2  # seconds in which a member that is too far behind has to show that it takes data
-ENOUGH = 128 << 10  # bytes that it has to take in that time: a third less than 1 MB a second, for late acknowledgements
+ENOUGH = 128 << 10  # bytes that it has to take in that time (acknowledgements may be late, so this is a low bound)
 
 
 class Pace:
@@ -54,9 +54,9 @@ class Pace:
     def share(self) -> int:
         """How many bytes a member may take from its socket now.
 
-        What may be read in a turn is shared. As many members are expected to talk as in the last turn, and none gets
-        more than what is left. Otherwise a thousand of them at once would put all others --max-lag behind in a single
-        turn.
+        What may be read in a turn is shared. We expect as many talking members as there were in the last turn, and none
+        gets more than what is left. Otherwise a thousand of them at once would put all others --max-lag behind in a
+        single turn.
         """
         left = self.budget - self.gathered
         if self.most <= left:  # nearly always

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns at most, so that no step of a handler takes long
 MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# If `failure` is one of these, b"" from recv() is the end of the peer's stream. After any other failure of a send, b""
-# may mean that failure: the system reports the failure of a connection a single time, and the send has had that report.
+# If a send has failed with one of these errors, b"" from recv() is the end of the peer's stream. With any other error,
+# the connection has failed. The system reports this only once, and the send got the report. So recv() returns b"", too.
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
@@ -111,7 +111,7 @@ class Receiver:
                 if hub.timed:
                     self.account(data, messages)
                 if messages:
-                    # So little data has few messages in it, whatever they are.
+                    # Data as short as this cannot have too many messages in it.
                     little = len(data) < MOST and len(data) * len(self.prefix) < MUCH
                     return messages if little else self.portion(messages)
         except OSError as error:  # the connection has failed, or the system had no memory for the wait
@@ -208,7 +208,7 @@ class Receiver:
         finally:
             if self.wire and self.wire.unsent:
                 self.stand_apart()  # recv() has left an answer to the peer in the wire; spread() sends it
-        raise ConnectionError(self.failure)  # recv() has failed or, if it has returned b"", a send before
+        raise ConnectionError(self.failure)  # of recv() just now or, if that returned b"", of an earlier send
 
     def refuse(self) -> Coroutine[None]:
         """COROUTINE. Ends a handler that asks for messages after the end.

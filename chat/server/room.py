@@ -64,7 +64,7 @@ class Hub:
         self.nowhere = Room(self, "")  # for members in no room; its outbox, which new members share, stays empty
         self.rooms: WeakValueDictionary[str, Room] | None = None  # all other rooms, while anything refers to them
         self.tasks: dict[Coroutine[Any], Task] = {}  # tasks that handlers have spawned, by their coroutines
-        self.insist: Callable[[Any, float], None]  # ends a member's handler that goes on after so many seconds
+        self.insist: Callable[[Any, float], None]  # ends a handler by force if it has not ended in so many seconds
         # For spread().
         self.changed: dict[Room, None] = {}  # rooms with something new in their feeds
         self.apart: dict[Any, None] = {}  # members that are APART
@@ -180,7 +180,7 @@ class Room:
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
         """If nothing else is due to a TOGETHER member, have a line sent to it; else return False."""
-        told = self.told  # append() empties it: while it has a line, the room is still quiet
+        told = self.told  # Room.append() takes all lines out of it: one that is left was told last
         if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False
         if not told:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BATCH = 64 << 10  # bytes that are sent at once to a member that is behind
 LOOKS = 4  # how often, within --stall-timeout, we look whether a peer takes anything
-LAST_TRY = 0.5  # seconds between attempts to send its last bytes to a member that leaves
+LAST_TRY = 0.5  # seconds between two attempts to send a leaving member its last bytes
 
 
 def spread(hub: Hub) -> Coroutine[None]:

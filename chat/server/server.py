@@ -98,7 +98,7 @@ class Server:
                 self.drop(member)
         yield from end_tasks(hub)  # tasks that handlers have spawned meanwhile
         if hub.cluster and membership:
-            yield from hub.cluster.wait_for_return(LINGER)  # for what the handlers said at their ends
+            yield from hub.cluster.wait_for_return(LINGER)  # for what handlers have said while they ended
             membership.cancel()
             self.unwritten = hub.cluster.unwritten()
         try:

@@ -30,14 +30,14 @@ LONG = 1.5  # seconds after which stderr says what the end waits for; with nothi
 
 
 def ending(ports: Ports) -> list[int]:
-    """The signals that end the server. With a certificate, SIGHUP has the certificate read again instead."""
+    """The signals that end the server. With a certificate, SIGHUP does not: the certificate is read again."""
     return [number for number in ENDING if not (ports.certificate and number == signal.SIGHUP)]
 
 
 def handle_signals(signals: Signals, server: Server, ports: Ports) -> Coroutine[None]:
     """COROUTINE. Obeys signals. One of ENDING begins the orderly end; another, at least SAME later, ends at once.
 
-    With a certificate, SIGHUP has the certificate read again. SIGUSR1 asks what all tasks wait for; it is ignored while
+    With a certificate, SIGHUP lets the server read it again. SIGUSR1 asks what all tasks wait for; it is ignored while
     an earlier one is being answered.
     """
     kernel = server.kernel
