@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LIMIT = 1024  # bytes
 NEWLINE, RETURN = ord("\n"), ord("\r")  # numbers: `10 in data` is faster than `b"\n" in data`
-LAZY = sys.implementation.name == "cpython"  # PyPy does not call Messages' methods to copy it
+LAZY = sys.implementation.name == "cpython"  # PyPy copies a list without calling its methods
 
 
 class Rest(bytes):

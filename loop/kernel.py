@@ -65,7 +65,7 @@ class Kernel:
     def close(self, sock: Stream) -> None:
         """Close a socket that tasks may wait for; these tasks get Closed. Nothing else may close such a socket.
 
-        Before the system can give the descriptor's number to something else, the tasks are woken, and it is disarmed.
+        First wakes the tasks and disarms the descriptor: once it is closed, its number may be another file's.
         """
         fd = sock.fileno()
         if fd >= 0:
@@ -105,7 +105,7 @@ class Kernel:
             self.running = self.stopping = False
 
     def stop(self) -> None:
-        """Make run() return after this turn, even if tasks still wait. If none runs, make the next return at once."""
+        """Make run() return after this turn, even if tasks still wait. Before run(), make it return at once."""
         self.stopping = True
 
     # The turn.

@@ -42,7 +42,7 @@ class Poller(Protocol):
         """Return all that is ready, as [(fd, READ | WRITE)], after at most `timeout` seconds (None: for ever)."""
 
     def close(self) -> None:
-        """Close the descriptor that the poller itself has, as of epoll."""
+        """Close the poller's own descriptor, which epoll and kqueue have."""
 
 
 class EpollPoller:
@@ -189,7 +189,7 @@ def is_open(fd: int) -> bool:
 
 
 def default_poller() -> Poller:
-    """The best poller of this system. A forked child closes its copy: arming there would change the parent's."""
+    """The best poller of this system. A forked child closes epoll, which it shares with its parent."""
     if hasattr(select, "epoll"):
         poller = EpollPoller()
         os.register_at_fork(after_in_child=poller.close)

@@ -112,7 +112,7 @@ def write(fd: int, data: bytes) -> Coroutine[None]:
 
 
 def write_some(fd: int, data: bytes | memoryview) -> int:
-    """os.write as much of `data` as surely does not block, even on a blocking descriptor; returns how much, perhaps 0.
+    """Write only as much of `data` as surely does not block, even on a blocking descriptor. Return how much, perhaps 0.
 
     For stdout and stderr: other processes share them, and would share O_NONBLOCK. A writable pipe has space for
     PIPE_BUF bytes. A writable terminal takes one character without blocking, even one that becomes several bytes there.

@@ -18,7 +18,7 @@ class Cancelled(BaseException):
     """Raised in a task that is to end. A BaseException, so that `except Exception` in a handler lets it through."""
 
 
-# `except*` may put a Cancelled into an exception group. These are new in Python 3.11. Nothing is an instance of ().
+# `except*` may put a Cancelled into an exception group. Before 3.11 there are none: isinstance(error, ()) is False.
 EXCEPTION_GROUP = getattr(builtins, "BaseExceptionGroup", ())
 
 
@@ -55,7 +55,7 @@ class Task:
         self.ready_queue = ready_queue  # the kernel's, so that waking and cancelling need no kernel
         self.trap: Any = NOTHING_YET  # the latest trap that was yielded
         self.undo: Callable[[Task], object] | None = None
-        self.timer: tuple[float, int, Task] | None = None  # the only valid one; the kernel ignores its older ones
+        self.timer: tuple[float, int, Task] | None = None  # the newest one; the kernel ignores older ones of this task
         self.error: BaseException | None = None  # to be raised at its `yield`
         self.outcome: str | None = None  # "returned", "cancelled", "failed" or "dropped"; None: not ended
         self.joiners: dict[Task, None] | None = None  # the tasks in join(); None until there is one
@@ -90,7 +90,7 @@ class Task:
         Only Kernel.drop calls this.
         """
         hook = sys.unraisablehook
-        # Closing it frees the coroutines that it has called. If one of them raises, the error goes to this hook.
+        # close() frees the coroutines that this one has called. What these raise comes to this hook.
         sys.unraisablehook = lambda unraisable: None
         try:
             for _ in range(10):  # a coroutine that answers close() with a `yield` is still open

@@ -44,7 +44,7 @@ class NotTLS(Broken):
 class TLS:
     """One end of a connection. The server's certificate must have the name `host`; None: this end is the server.
 
-    send() and recv() are those of a non-blocking socket, but for `unsent` and `pending`. A task that wants to wait for
+    send() and recv() are used like those of a non-blocking socket, with two differences. A task that wants to wait for
     the socket to become readable has to see first that nothing is `pending`. What is `unsent` goes out with the next
     send().
     """
@@ -71,7 +71,7 @@ class TLS:
         self.heard = False  # something has come
         self.ended = False  # the peer's stream has ended
         self.cut = False  # the stream has ended without close_notify: an attacker may have ended it
-        self.failure = ""  # why what has come cannot be accepted: not the exception, which would keep frames alive
+        self.failure = ""  # why what has come cannot be accepted; a text, since an exception keeps frames alive
         self.lost: tuple[object, ...] = ()  # the `args` of the OSError with which try_to_flush() has failed
 
     def fileno(self) -> int:
@@ -177,7 +177,7 @@ class TLS:
             if not data and self.lost:  # not the end: the connection has failed, and try_to_flush() got that error
                 raise OSError(*self.lost)
             self.incoming.write(data)
-            self.ended = self.cut = not data  # a close_notify would have set `ended`, and `pending` with it
+            self.ended = self.cut = not data  # the end of the socket's stream, and no close_notify before it
         pieces = []
         try:
             while not (self.ended or self.failure):

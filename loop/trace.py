@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Clock = Callable[[], float]
 
 STEPS = 10_000  # some 8 MB in the file, and a quarter of a second to write it
-KERNEL = 1  # the kernel's track has the number of the process in the file, so viewers draw it first
+KERNEL = 1  # the number of the kernel's track; it is also the file's `pid`, so that viewers draw this track first
 
 
 class Step:

@@ -58,7 +58,7 @@ class Park:
     def __init__(self, tasks: dict[Task, None], timeout: float | None = None) -> None:
         self.tasks = tasks
         self.timeout = timeout
-        self.woken = False  # WaitQueue.wake sets this, in the `trap` of the task that it wakes
+        self.woken = False  # WaitQueue.wake() sets this when it wakes the task
 
 
 def guess(trap: object) -> str:

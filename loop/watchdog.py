@@ -27,7 +27,7 @@ TICK = 0.5  # seconds
 
 
 class Watchdog:
-    """The poller `poller`, watched. If other code handles SIGALRM, nothing is reported.
+    """A poller, around `poller`, that sees how long steps take. If other code handles SIGALRM, nothing is reported.
 
     `ends` are signals that `signals` catches, and that end the program. If a long step keeps the program from obeying
     the first of them, another one, sent more than a second later, ends the process with status 1.
@@ -41,8 +41,8 @@ class Watchdog:
         # A step is known by its turn and its task, because a task takes one step in a turn.
         self.step_seen = 0, 0  # the step that the last tick found
         self.step_reported = 0, 0  # the step that was reported last
-        self.first_end = 0.0  # when the first ending signal of all came
-        self.turn_of_end = 0, 0.0  # the last turn in which ending signals came, and when the first of these came
+        self.first_end = 0.0  # when the very first of these signals came
+        self.turn_of_end = 0, 0.0  # the last turn in which one of them came, and when the first one in that turn came
         self.polling = False
         self.stopped = signal.getsignal(signal.SIGALRM) is signal.SIG_DFL  # whether poll() is to start the ticks
         if self.stopped:

@@ -152,7 +152,7 @@ class Journal:
             complain(f"chatsrv: the journal on stdout cannot be written ({error.strerror}); the chat goes on")
         left_out = bytes(self.rest)
         lines = left_out.count(b"\n")
-        if self.torn and left_out.startswith(b"\n"):  # this only ends a line that was counted before
+        if self.torn and left_out.startswith(b"\n"):  # the first newline only ends a line that was counted before
             lines -= 1
         self.lost += self.missing or lines
         self.size -= len(self.rest)

@@ -149,7 +149,7 @@ class Member(Receiver):
             del self.hub.pace.behind[self]
         self.sending = state
         if state == TOGETHER:
-            # Nothing is due to the member, nor to its room, because spread() has already served the rooms in this turn.
+            # Nothing is due to the member, nor to the others in its room. (spread() sends to rooms first.)
             assert not self.outbox.due and not self.writer and room.outbox.place is room.feed.last
             self.outbox = room.outbox
             room.together[self] = self.wire or self.socket

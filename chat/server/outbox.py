@@ -125,7 +125,7 @@ class Outbox:
         else:
             rest = b""
             if self.cut:
-                piece = bytes(self.due[0])  # sent() has put the rest of the message there; others may follow in it
+                piece = bytes(self.due[0])  # the rest of the message that was cut, and perhaps other messages
                 rest = piece[: piece.find(b"\n") + 1]
             self.due.clear()
             self.due_size = 0

@@ -50,7 +50,7 @@ class Overdue:
                     self.insist(member, 0.0)
                 elif member.kicked or member.refused:
                     self.drop(member)
-                elif member.receiving:  # it reads what its peer had said, as slowly as --max-rate allows
+                elif member.receiving:  # it still reads what its peer had said; --max-rate may slow that down
                     self.insist(member, LINGER)
                 else:
                     member.kick(member.failure.lower())

@@ -64,12 +64,12 @@ class Pace:
         return min(self.most, max(LEAST, left))
 
     def gather(self, size: int) -> None:
-        """Note that `size` bytes were published."""
+        """Add `size` bytes to what was published in this turn."""
         self.gathered += size
         self.count(size)
 
     def count(self, size: int) -> None:
-        """Note that members may have fallen behind by `size` bytes more.
+        """Add `size` bytes to what members may have fallen behind by.
 
         Not every call looks at them, so that publishing costs the same however many members there are.
         """

@@ -176,7 +176,7 @@ class Receiver:
                     return
 
     def account(self, data: bytes, messages: list[bytes]) -> None:
-        """Note that `data` has arrived, which completed `messages`. They go out with prefixes."""
+        """Count what a member has said against its limits: `data` has arrived, and `messages` go out with prefixes."""
         self.heard_at = self.hub.kernel.clock()
         if max_rate := self.hub.options.max_rate:
             size = len(data) + len(messages) * len(self.prefix)
@@ -208,7 +208,7 @@ class Receiver:
         finally:
             if self.wire and self.wire.unsent:
                 self.stand_apart()  # recv() has left an answer to the peer in the wire; spread() sends it
-        raise ConnectionError(self.failure)  # of recv() just now or, if that returned b"", of an earlier send
+        raise ConnectionError(self.failure)  # the failure of recv() just now, or of an earlier send
 
     def refuse(self) -> Coroutine[None]:
         """COROUTINE. Ends a handler that asks for messages after the end.

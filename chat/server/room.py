@@ -180,7 +180,7 @@ class Room:
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
         """If nothing else is due to a TOGETHER member, have a line sent to it; else return False."""
-        told = self.told  # Room.append() takes all lines out of it: one that is left was told last
+        told = self.told  # if there is a line in it, nothing was published since: Room.append() takes all out
         if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False
         if not told:

@@ -199,7 +199,7 @@ class Server:
                 else:
                     member.enter(self.hub.first)
                     yield from self.handler(member, self.hub.first)
-                    if self.hub.cluster and not member.reason:  # the member gets back what it said last, too
+                    if self.hub.cluster and not member.reason:  # its own last words come to it by way of Redis, too
                         yield from self.hub.cluster.wait_for_return(FAREWELL)
             except Cancelled:
                 pass  # it was kicked, or its handler went on after the end
@@ -207,7 +207,7 @@ class Server:
                 if member.handled or member not in self.connections:
                     return  # it was dropped: the exception is its handler's answer to that
                 if isinstance(error, GeneratorExit) and not self.kernel.running:
-                    raise  # Python frees a kernel that nobody needs, with members in it
+                    raise  # the kernel is being freed, and the member's coroutine with it
                 if not (isinstance(error, OSError) and member.end_known):  # else the error is the connection's
                     report(f"the handler of {member.name} failed")
                     member.dismiss("its handler failed", keep=True)
