@@ -126,7 +126,8 @@ def read_at(rate: float, visitor: Visitor, seconds: float) -> Coroutine[None]:
             data = yield from recv(visitor.sock, due, PATIENCE)
             assert data, "it was sent away"
             taken += len(data)
-        yield from sleep(0.01)
+        else:
+            yield from sleep(0.01)
 
 
 def test_a_client_that_takes_a_little_all_the_time_does_not_take_nothing(chatsrv: Start, crowd: Crowd) -> None:
