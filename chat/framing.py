@@ -115,7 +115,7 @@ class Framer:
                 data = data[data.index(b"\n") + 1 :]
                 begun = False
         if LAZY and not begun and (len(data) < LIMIT or not too_long(data, LIMIT - 1)) and RETURN not in data:
-            end = data.rfind(b"\n") + 1  # nothing is to be cut or left out: there is no need to split it
+            end = data.rfind(b"\n") + 1  # no line is too long, and there is no b"\r": no need to look at each line
             self.rest = data[end:]
             self.begun = False
             return Messages(data[:end]) if end else []

@@ -113,7 +113,7 @@ class Kernel:
     def turn(self) -> None:
         """Collect all readiness, wake tasks whose time has run out, then run one step of each ready task.
 
-        Tasks that other tasks have woken run last, so they find all that this turn brings. A task that becomes ready
+        Tasks woken in the last turn run last, so they find all that this turn brings. A task that becomes ready
         meanwhile runs in the next turn. Otherwise tasks that keep waking each other would keep us from polling.
         """
         readers, writers, ready = self.readers, self.writers, self.ready

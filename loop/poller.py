@@ -30,7 +30,7 @@ class Poller(Protocol):
     """What the kernel needs of each poller."""
 
     def arm(self, fd: int, want: int) -> None:
-        """Report `fd` once, as soon as one of `want` (READ | WRITE) is ready; 0: report it no more.
+        """Report `fd` once, as soon as one of `want` (READ | WRITE) is ready; with `want` 0, report it no more.
 
         Raises OSError if there is no such descriptor, or no memory; then nothing has changed.
         """
@@ -189,7 +189,7 @@ def is_open(fd: int) -> bool:
 
 
 def default_poller() -> Poller:
-    """The best poller of this system. A forked child closes epoll, which it shares with its parent."""
+    """The best poller of this system. A forked child closes epoll: what it did there would be done to the parent."""
     if hasattr(select, "epoll"):
         poller = EpollPoller()
         os.register_at_fork(after_in_child=poller.close)

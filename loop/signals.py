@@ -65,7 +65,7 @@ class Signals:
             pass  # the socket is empty
 
     def close(self) -> None:
-        """Restore the handlers. No task may be waiting any more. Signals that were not returned stay in `caught`.
+        """Restore the handlers. Call this when no task waits here. Signals that were not returned stay in `caught`.
 
         Errors are ignored: nobody could act on them, and even a close() that fails has closed the descriptor.
         """

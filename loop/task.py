@@ -27,7 +27,7 @@ class Closed(OSError):
 
 
 class Busy(RuntimeError):
-    """Raised in a task that wants to wait for one direction of a descriptor if another task already waits for it."""
+    """Raised in a task that wants to wait for one direction of a descriptor if another task already does."""
 
 
 class TimedOut(Exception):

@@ -71,7 +71,7 @@ class TLS:
         self.heard = False  # something has come
         self.ended = False  # the peer's stream has ended
         self.cut = False  # the stream has ended without close_notify: an attacker may have ended it
-        self.failure = ""  # why what has come cannot be accepted; a text, since an exception keeps frames alive
+        self.failure = ""  # why received bytes were refused; a text, since an exception keeps frames alive
         self.lost: tuple[object, ...] = ()  # the `args` of the OSError with which try_to_flush() has failed
 
     def fileno(self) -> int:

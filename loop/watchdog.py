@@ -41,8 +41,8 @@ class Watchdog:
         # A step is known by its turn and its task, because a task takes one step in a turn.
         self.step_seen = 0, 0  # the step that the last tick found
         self.step_reported = 0, 0  # the step that was reported last
-        self.first_end = 0.0  # when the very first of these signals came
-        self.turn_of_end = 0, 0.0  # the last turn in which one of them came, and when the first one in that turn came
+        self.first_end = 0.0  # when the very first ending signal came
+        self.turn_of_end = 0, 0.0  # the latest turn with an ending signal, and the time of the first one in it
         self.polling = False
         self.stopped = signal.getsignal(signal.SIGALRM) is signal.SIG_DFL  # whether poll() is to start the ticks
         if self.stopped:

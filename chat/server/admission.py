@@ -11,7 +11,7 @@ SPARE = 16  # connections that may be in a handshake in any case: a browser open
 
 
 def network(host: str) -> str:
-    """What counts as one address: for IPv6 the first 64 bits, as one customer has all addresses with them."""
+    """What counts as one address: for IPv6 the first 64 bits, because one customer gets as many addresses."""
     if ":" not in host:
         return host
     address, _, zone = host.partition("%")

@@ -1,4 +1,4 @@
-"""A connection's beginning, its handshake, and its end, when its handler has ended."""
+"""A connection before its handler begins (the handshake), and after it has ended."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Pace:
         # For each member that is BEHIND, where its measuring begins: a time, and how many bytes it had taken by then.
         # It begins anew when a look finds that at most half of --max-lag is due, or that enough was taken.
         self.behind: dict[Reader, tuple[float, int]] = {}
-        self.overrun = False  # a member is too far behind, and may be taking data
+        self.overrun = False  # a member is too far behind, and perhaps takes data: it was not kicked
         self.full = False  # the cluster takes no more
         self.held = False  # `overrun` or `full`: no member is read from
         self.released = WaitQueue()  # members wait here until they may be read from
@@ -55,8 +55,8 @@ class Pace:
         """How many bytes a member may take from its socket now.
 
         What may be read in a turn is shared. We expect as many talking members as there were in the last turn, and none
-        gets more than what is left. Otherwise a thousand of them at once would put all others --max-lag behind in a
-        single turn.
+        gets more than what is left. Otherwise a thousand of them could say more than --max-lag in one turn, and all
+        others would be too far behind.
         """
         left = self.budget - self.gathered
         if self.most <= left:  # nearly always
@@ -69,7 +69,7 @@ class Pace:
         self.count(size)
 
     def count(self, size: int) -> None:
-        """Add `size` bytes to what members may have fallen behind by.
+        """Members may have fallen behind by `size` bytes more.
 
         Not every call looks at them, so that publishing costs the same however many members there are.
         """

@@ -26,14 +26,14 @@ MOST = 1000  # messages that one receive() returns at most, so that no step of a
 MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
 HELD = 1.0  # seconds between two looks at a member that is not read from
 # If a send has failed with one of these errors, b"" from recv() is the end of the peer's stream. With any other error,
-# the connection has failed. The system reports this only once, and the send got the report. So recv() returns b"", too.
+# the connection has failed. The system reports this only once, and the send got the report. Then recv() returns b"".
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
 
 
 class Receiver:
-    """What a member needs to receive. Its sending side is in Member."""
+    """The receiving side of a member. Its sending side is in Member."""
 
     __slots__ = (
         "hub", "socket", "wire", "prefix",
@@ -176,7 +176,7 @@ class Receiver:
                     return
 
     def account(self, data: bytes, messages: list[bytes]) -> None:
-        """Count what a member has said against its limits: `data` has arrived, and `messages` go out with prefixes."""
+        """`data` has arrived, and its `messages` go out with prefixes: charge this to --max-rate and --idle-timeout."""
         self.heard_at = self.hub.kernel.clock()
         if max_rate := self.hub.options.max_rate:
             size = len(data) + len(messages) * len(self.prefix)

@@ -88,7 +88,7 @@ class Hub:
 
 
 class Room:
-    """What a handler can reach besides its own member. Handlers may set attributes of their own on it."""
+    """The members that hear each other, as a handler sees them. Handlers may set attributes of their own on it."""
 
     __slots__ = "hub", "name", "feed", "present", "together", "outbox", "told", "__dict__", "__weakref__"
 
@@ -175,12 +175,12 @@ class Room:
             self.append(text, but)
 
     def quiet(self) -> bool:
-        """Whether nothing that was said here is due to the TOGETHER members."""
+        """Whether the TOGETHER members have been sent all that was said here."""
         return not self.feed.fresh and self.outbox.place is self.feed.last
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
         """If nothing else is due to a TOGETHER member, have a line sent to it; else return False."""
-        told = self.told  # if there is a line in it, nothing was published since: Room.append() takes all out
+        told = self.told  # publishing empties it, so a line in it means that nothing was published since
         if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False
         if not told:
