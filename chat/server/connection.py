@@ -75,7 +75,7 @@ def see_off(member: Member) -> Coroutine[None]:
         if member.wire:
             left = countdown(member.hub.kernel.clock, LINGER)
             yield from finish(member.wire, member.socket, member.reason, left)
-        if not member.peer_ended:
+        if member.wire or not member.peer_ended:  # behind the end that a wire has read, there may be more bytes
             yield from linger(member)
     except TimedOut:
         pass

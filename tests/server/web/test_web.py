@@ -83,6 +83,17 @@ def test_a_browser_that_leaves_is_answered_in_kind(chatsrv: Start, code: int, re
     server.terminated("end of stream")
 
 
+def test_what_follows_a_close_frame_costs_a_browser_nothing(chatsrv: Start) -> None:
+    """With --max-rate, the server reads so little at once that the rest is still unread when it closes."""
+    server, port = with_web(chatsrv, "--max-rate", "100")
+    guest = Guest(port).enter()
+    guest.protocol.send_text(b"x" * 80)
+    guest.protocol.send_close(1000, "bye")
+    guest.sock.sendall(b"".join(guest.protocol.data_to_send()) + b"\x8a\x80\0\0\0\0" * 100)  # and pongs
+    assert guest.end() == (1000, "bye") and not guest.reset
+    server.terminated("end of stream")
+
+
 def test_a_browser_that_vanishes_is_gone(chatsrv: Start) -> None:
     server, port = with_web(chatsrv)
     for how in "finish", "reset":
