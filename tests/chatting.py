@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import random
 import re
 import shutil
 import signal
@@ -48,9 +50,20 @@ def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PA
 
 
 def free_port() -> int:
-    """A port nobody listens on, for a server that cannot tell which one it has taken."""
-    with socket.create_server((HERE, 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A port nobody listens on, for a server that cannot tell which one it has taken.
+
+    It is below those that systems give to connections, and each worker of pytest has a thousand of its own. So nothing
+    else takes it meanwhile.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 20
+    while True:
+        port = 10_000 + 1000 * worker + random.SystemRandom().randrange(1000)
+        try:
+            with socket.create_server((HERE, port)):
+                return port
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
 
 
 # The server.

@@ -46,6 +46,7 @@ class Pace:
         # It begins anew when a look finds that at most half of --max-lag is due, or that enough was taken.
         self.behind: dict[Reader, tuple[float, int]] = {}
         self.overrun = False  # a member is too far behind, and perhaps takes data: it was not kicked
+        self.looked_at = 0.0  # when look() was called last
         self.full = False  # the cluster takes no more
         self.held = False  # `overrun` or `full`: no member is read from
         self.released = WaitQueue()  # members wait here until they may be read from
@@ -85,14 +86,16 @@ class Pace:
 
     def look(self) -> None:
         """Kick members that are more than --max-lag behind and take too little. If one takes enough, set `overrun`."""
+        now = self.clock()
+        stood_still = self.overrun and now - self.looked_at > GRACE  # this process: else keep() had looked meanwhile
+        self.looked_at = now
         self.unchecked = 0
         self.overrun = False
-        now = self.clock()
         for reader, (since, taken) in list(self.behind.items()):
-            outbox = reader.outbox
-            if outbox.lag <= self.max_lag // 2:
-                self.behind[reader] = now, reader.acknowledged()
-            elif outbox.lag > self.max_lag:
+            lag = reader.outbox.lag
+            if stood_still or lag <= self.max_lag // 2:
+                since, taken = self.behind[reader] = now, reader.acknowledged()
+            if lag > self.max_lag:
                 if now - since >= GRACE:
                     before, taken = taken, reader.acknowledged()
                     if taken - before < self.enough * (now - since) / GRACE:

@@ -6,12 +6,14 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
 from chatting import (
     HERE,
     MIB,
     PATIENCE,
     PREFIX,
     SMALL,
+    Chatsrv,
     Client,
     Crowd,
     Start,
@@ -124,10 +126,30 @@ def read_at(rate: float, visitor: Visitor, seconds: float) -> Coroutine[None]:
     while (passed := time.monotonic() - start) < seconds:
         if (due := int(passed * rate) - taken) > 0:
             data = yield from recv(visitor.sock, due, PATIENCE)
-            assert data, "it was sent away"
+            if not data:
+                return  # it was sent away
             taken += len(data)
         else:
             yield from sleep(0.01)
+
+
+def is_waited_for(server: Chatsrv, crowd: Crowd, reader: Visitor) -> bool:
+    """Whether the server keeps a reader of 3 MB a second. Skips the test if this process stood still meanwhile."""
+    late = 0.0
+
+    def watch() -> Coroutine[None]:
+        nonlocal late
+        while True:
+            before = time.monotonic()
+            yield from sleep(0.01)
+            late = max(late, time.monotonic() - before)
+
+    watcher = crowd.kernel.spawn(watch())
+    crowd.run(read_at(3_000_000, reader, 3))
+    watcher.cancel()
+    if server.over() and late > 0.1:
+        pytest.skip("this machine is too busy: the reader itself was slow")
+    return not server.over()
 
 
 def test_a_client_that_takes_a_little_all_the_time_does_not_take_nothing(chatsrv: Start, crowd: Crowd) -> None:
@@ -144,8 +166,7 @@ def test_a_client_that_reads_over_a_megabyte_a_second_is_waited_for(chatsrv: Sta
     server = chatsrv("--quiet", "--max-lag", "1M")
     talker, reader = crowd.enter(server.port, "talker", "reader")
     flood = crowd.kernel.spawn(talker.talk(1_000_000, padding=1000))
-    crowd.run(read_at(3_000_000, reader, 3))
-    assert not server.over()
+    assert is_waited_for(server, crowd, reader)
     flood.cancel()
 
 
@@ -155,8 +176,7 @@ def test_so_is_one_that_others_tell_more_than_it_reads(chatsrv: Start, crowd: Cr
     server = chatsrv("--quiet", "--max-lag", "1M", "--handler", tell)
     reader, *talkers = crowd.enter(server.port, "reader", *(f"talker{number}" for number in range(10)))
     floods = [crowd.kernel.spawn(talker.talk(100_000, padding=1000)) for talker in talkers]
-    crowd.run(read_at(3_000_000, reader, 3))
-    assert not server.over()
+    assert is_waited_for(server, crowd, reader)
     for flood in floods:
         flood.cancel()
 
