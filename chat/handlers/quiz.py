@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import choice
 
-from loop import sleep
+from loop import TimedOut, WaitQueue, sleep
 
 from . import nick
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     class Room(nick.Room):
         game: Task
         answer: str  # to the question that is open; empty if there is none
+        answered: WaitQueue  # the game waits here for somebody to say the answer
 
 
 SECONDS = 10
@@ -44,7 +45,8 @@ def quiz(member: Member, room: Room) -> Coroutine[None]:
     member.tell(f"Welcome to the quiz, {member.nick}. Say the answer, or a command: {nick.COMMANDS}")
     room.announce(f"* {member.nick} is here")
     if len(room.names) == 1:
-        begin(room)
+        room.answer, room.answered = "", WaitQueue()
+        room.game = room.spawn(game(room), "quiz")
     try:
         while messages := (yield from member.receive()):
             for is_command, message in nick.lines(member, messages):
@@ -62,27 +64,25 @@ def quiz(member: Member, room: Room) -> Coroutine[None]:
             room.game.cancel()
 
 
-def begin(room: Room) -> None:
-    room.answer = ""
-    room.game = room.spawn(game(room), "quiz")
-
-
 def game(room: Room) -> Coroutine[None]:
     """COROUTINE. One question after the other, until it is cancelled."""
     while True:
         yield from sleep(PAUSE)
         question, room.answer = choice(list(QUESTIONS.items()))
         room.announce(f"* {question} ({SECONDS} seconds)")
-        yield from sleep(SECONDS)
-        room.announce(f"* Nobody knew: {room.answer}")
-        room.answer = ""
+        try:
+            yield from room.answered.wait(SECONDS)
+        except TimedOut:
+            if room.answer:  # else it was said in the turn in which the time ran out
+                room.announce(f"* Nobody knew: {room.answer}")
+                room.answer = ""
 
 
 def judge(member: Member, room: Room, text: str) -> None:
-    """If `text` is the answer, give the member a point, and put a new game in the place of the one that waits."""
+    """If `text` is the answer, give the member a point, and let the game go on."""
     if room.answer and text.strip().casefold() == room.answer.casefold():
         member.points += 1
         best = sorted(room.members, key=lambda one: -one.points)[:5]
         room.announce(f"* Right, {member.nick}! " + ", ".join(f"{one.nick} {one.points}" for one in best))
-        room.game.cancel()
-        begin(room)
+        room.answer = ""
+        room.answered.wake()
