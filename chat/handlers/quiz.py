@@ -45,7 +45,8 @@ def quiz(member: Member, room: Room) -> Coroutine[None]:
     member.tell(f"Welcome to the quiz, {member.nick}. Say the answer, or a command: {nick.COMMANDS}")
     room.announce(f"* {member.nick} is here")
     if len(room.names) == 1:
-        room.answer, room.answered = "", WaitQueue()
+        room.answer = ""
+        room.answered = WaitQueue()
         room.game = room.spawn(game(room), "quiz")
     try:
         while messages := (yield from member.receive()):
