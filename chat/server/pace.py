@@ -87,7 +87,7 @@ class Pace:
     def look(self) -> None:
         """Kick members that are more than --max-lag behind and take too little. If one takes enough, set `overrun`."""
         now = self.clock()
-        stood_still = self.overrun and now - self.looked_at > GRACE  # this process: else keep() had looked meanwhile
+        stood_still = self.overrun and now - self.looked_at > GRACE  # this process: keep() looks far more often
         self.looked_at = now
         self.unchecked = 0
         self.overrun = False
