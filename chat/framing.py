@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 LIMIT = 1024  # bytes
 NEWLINE, RETURN = ord("\n"), ord("\r")  # numbers: `10 in data` is faster than `b"\n" in data`
-LAZY = sys.implementation.name == "cpython"  # PyPy copies a list without calling its methods
+LAZY = sys.implementation.name == "cpython"  # use Messages; PyPy copies a list without calling what would fill it
 
 
-class Rest(bytes):
-    """A part of a line that was too long, but not the first part."""
+class LaterPart(bytes):
+    """A part of a line that was too long, but not the first part. A handler must not look for a command in it."""
 
 
 class Messages(list[bytes]):
@@ -46,7 +46,7 @@ class Messages(list[bytes]):
         return self.prefixed
 
     def number(self, prefix: bytes) -> int:
-        """How many messages there are. Makes the text with this prefix, which publish() needs anyway."""
+        """How many messages there are. Finds it by joined(prefix), a text that publish() needs anyway."""
         if self.text and prefix:
             return (len(self.joined(prefix)) - len(self.text)) // len(prefix)
         return self.text.count(b"\n") or len(self)
@@ -95,7 +95,7 @@ class Framer:
 
     def __init__(self) -> None:
         self.rest = b""  # what has come of a message that is not complete yet
-        self.begun = False  # parts of that message went out already
+        self.begun = False  # parts of that message have gone out already
 
     def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived. Return the messages that are now complete, without their separators."""
@@ -104,7 +104,7 @@ class Framer:
         after_full_part = begun and self.rest in (b"", b"\r")
         if self.rest:
             if NEWLINE not in data and len(self.rest) + len(data) < LIMIT:
-                self.rest += data  # only `data` was searched: a line that comes byte by byte costs no more than another
+                self.rest += data  # only `data` was searched: so a line that comes byte by byte is searched but once
                 return []
             data = self.rest + data
         if after_full_part:
@@ -115,7 +115,9 @@ class Framer:
                 data = data[data.index(b"\n") + 1 :]
                 begun = False
         if LAZY and not begun and (len(data) < LIMIT or not too_long(data, LIMIT - 1)) and RETURN not in data:
-            end = data.rfind(b"\n") + 1  # no line is too long, and there is no b"\r": no need to look at each line
+            # No line has to be looked at: none has a b"\r", or is too long. It is LIMIT - 1, not LIMIT, because a last
+            # line of LIMIT bytes without a newline may have to go out at once.
+            end = data.rfind(b"\n") + 1
             self.rest = data[end:]
             self.begun = False
             return Messages(data[:end]) if end else []
@@ -132,14 +134,14 @@ class Framer:
                 messages += parts
                 self.begun = self.begun or bool(parts)
         if begun and messages:
-            messages[0] = Rest(messages[0])
+            messages[0] = LaterPart(messages[0])
         return messages
 
     def finish(self) -> list[bytes]:
         """The stream has ended: a rest without a separator is a message too."""
         messages = split(self.rest) if self.rest else []
         if self.begun and messages:
-            messages[0] = Rest(messages[0])
+            messages[0] = LaterPart(messages[0])
         self.rest = b""
         return messages
 
@@ -166,11 +168,11 @@ def split(line: bytes, more: bool = False) -> list[bytes]:
         end = boundary(line, start + LIMIT, more)
         if end is None:
             break
-        parts.append(Rest(line[start:end]) if parts else line[start:end])
+        parts.append(LaterPart(line[start:end]) if parts else line[start:end])
         start = end
     if not parts:
         return [line]
-    return [*parts, line[start:] if more else Rest(line[start:])]
+    return [*parts, line[start:] if more else LaterPart(line[start:])]
 
 
 def boundary(line: bytes, end: int, more: bool) -> int | None:

@@ -113,8 +113,9 @@ class Kernel:
     def turn(self) -> None:
         """Collect all readiness, wake tasks whose time has run out, then run one step of each ready task.
 
-        Tasks woken in the last turn run last, so they find all that this turn brings. A task that becomes ready
-        meanwhile runs in the next turn. Otherwise tasks that keep waking each other would keep us from polling.
+        Tasks that were ready before the poll run after those that become ready in it, so they find all that this turn
+        brings. A task that becomes ready while others run takes its step in the next turn. Otherwise tasks that keep
+        waking each other would keep us from polling.
         """
         readers, writers, ready = self.readers, self.writers, self.ready
         ready_before = len(ready)
@@ -125,7 +126,7 @@ class Kernel:
             if readiness & WRITE and fd in writers:
                 writers.pop(fd).make_ready()
             if fd in readers or fd in writers:
-                self.rearm(fd)  # one of two has its report; without this the other one would wait for ever
+                self.rearm(fd)  # the report may have disarmed both directions, and a task still waits for the other one
         if self.timers:
             self.expire(now)
         ready.rotate(-ready_before)  # those that were ready before the poll go last
@@ -139,7 +140,7 @@ class Kernel:
         error = task.error
         try:
             if error is None or task.trap is NOTHING_YET:
-                trap = next(task.coroutine)  # a new task gets its error later, at its first `yield`
+                trap = next(task.coroutine)  # if this is its first step, an error has to wait for its first `yield`
             else:
                 task.error = None
                 trap = task.coroutine.throw(error)
@@ -151,7 +152,7 @@ class Kernel:
             task.trap = trap
             kind = type(trap)
             if task.error is not None or (kind is Sleep and trap.timeout == 0):
-                self.ready.append(task)  # the task was cancelled while it ran, or only asks for the next turn
+                self.ready.append(task)  # its `yield` is to raise an error, or it only asks for the next turn
                 return
             try:
                 if kind not in self.traps:

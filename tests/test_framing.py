@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation.reference import frames, parts, settled
 
-from chat.framing import LIMIT, Framer, Messages, Rest, join
+from chat.framing import LIMIT, Framer, LaterPart, Messages, join
 
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
@@ -45,7 +45,7 @@ def messages_of(pieces: list[bytes], stepwise: bool = False) -> list[bytes]:
             seen += piece
             assert messages == settled_once(seen)
     messages += framer.finish()
-    assert [isinstance(message, Rest) for message in messages] == [*map(bool, numbers(b"".join(pieces)))]
+    assert [isinstance(message, LaterPart) for message in messages] == [*map(bool, numbers(b"".join(pieces)))]
     return messages
 
 

@@ -51,9 +51,9 @@ def see_off(member: Member) -> Coroutine[None]:
 
     Closing a socket with something unread in it makes TCP send a reset, which can destroy what was just sent.
     """
-    if member.task.error:  # kicked in its handler's last step: let Cancelled be raised here, not later
+    if member.task.error:  # the member was kicked in its handler's last step
         try:
-            yield from sleep(0)
+            yield from sleep(0)  # raises Cancelled: otherwise the next wait below would raise it
         except Cancelled:
             pass
     member.leave()
@@ -66,16 +66,18 @@ def see_off(member: Member) -> Coroutine[None]:
             left = countdown(member.hub.kernel.clock, FAREWELL)
         while member.sending != OVER:
             try:
-                yield from member.drain(left())
+                yield from member.wait_for_progress(left())
             except TimedOut:
-                if member.sending != OVER:  # else the last bytes were sent in the turn in which the time ran out
+                if member.sending != OVER:
                     raise
+                # The last bytes were sent in the turn in which the time ran out: all is delivered.
         if member.failure:
             return
         if member.wire:
             left = countdown(member.hub.kernel.clock, LINGER)
             yield from finish(member.wire, member.socket, member.reason, left)
-        if member.wire or not member.peer_ended:  # behind the end that a wire has read, there may be more bytes
+        # Nothing follows the end of a plain socket's stream. But after the end that a wire has read, bytes may follow.
+        if member.wire or not member.peer_ended:
             yield from linger(member)
     except TimedOut:
         pass

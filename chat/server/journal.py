@@ -46,11 +46,11 @@ class Journal:
         # Pairs of (lines, 0), or ([the line that says how many lines were left out], how many).
         self.waiting: list[tuple[list[bytes], int]] = [([], 0)]
         self.rest = memoryview(b"")  # what is being written, and comes before `waiting`
-        self.missing = 0  # how many lines were left out, if `rest` is the line that says so
+        self.reported = 0  # if `rest` is a line that says how many lines were left out: how many
         self.size = 0  # bytes in `rest` and `waiting`
-        self.lost = 0  # lines that were dropped and not reported yet
+        self.left_out = 0  # how many lines were left out and not reported yet
         self.torn = False  # what has been written ends within a line
-        self.failed = False
+        self.failed = False  # stderr has been told of a failure
         self.closed = False  # nothing can be written any more
         self.news = WaitQueue()
         self.written = WaitQueue()
@@ -77,16 +77,16 @@ class Journal:
 
     def queue(self, lines: bytes) -> None:
         if self.closed or self.size > WAITING:
-            self.lost += lines.count(b"\n")
+            self.left_out += lines.count(b"\n")
             return
         if not self.size:  # while anything is queued, write() does not wait for news
             self.news.wake()
-        if self.lost:
-            left_out = f"{self.stamp()}({self.lost} lines were left out here: they could not be written in time)\n"
-            self.waiting.append(([left_out.encode()], self.lost))
-            self.waiting.append(([], 0))  # for the lines after this one
-            self.size += len(left_out)
-            self.lost = 0
+        if self.left_out:
+            report = f"{self.stamp()}({self.left_out} lines were left out here: they could not be written in time)\n"
+            self.waiting.append(([report.encode()], self.left_out))
+            self.waiting.append(([], 0))  # for the lines after this report
+            self.size += len(report)
+            self.left_out = 0
         self.waiting[-1][0].append(lines)
         self.size += len(lines)
 
@@ -124,7 +124,7 @@ class Journal:
 
     def next_text(self) -> bytes:
         """Take what comes next."""
-        lines, self.missing = self.waiting.pop(0)
+        lines, self.reported = self.waiting.pop(0)
         self.waiting = self.waiting or [([], 0)]
         text = b"".join(lines)
         if self.torn:  # fail() has left out the rest of a line: end that line first
@@ -150,10 +150,10 @@ class Journal:
         if not self.failed:
             self.failed = True
             complain(f"chatsrv: the journal on stdout cannot be written ({error.strerror}); the chat goes on")
-        left_out = bytes(self.rest)
-        lines = left_out.count(b"\n")
-        if self.torn and left_out.startswith(b"\n"):  # the first newline only ends a line that was counted before
+        rest = bytes(self.rest)
+        lines = rest.count(b"\n")
+        if self.torn and rest.startswith(b"\n"):  # next_text() has put it there, to end a line that was counted
             lines -= 1
-        self.lost += self.missing or lines
+        self.left_out += self.reported or lines
         self.size -= len(self.rest)
         self.rest = memoryview(b"")

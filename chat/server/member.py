@@ -44,7 +44,7 @@ class Member(Receiver):
 
     __slots__ = (
         "name", "host", "room", "task", "__dict__",
-        "hears", "sending", "outbox", "drained",
+        "room_or_nowhere", "sending", "outbox", "progress",
         "reason", "handled",
     )  # fmt: skip
 
@@ -55,10 +55,10 @@ class Member(Receiver):
         self.room: Room | None = None
         self.task: Task  # runs its handler
         # The sending side.
-        self.hears = hub.nowhere  # the room whose feed its outbox follows
+        self.room_or_nowhere = hub.nowhere  # hub.nowhere while `room` is None; its outbox follows the feed of this room
         self.sending = NEW  # its state
         self.outbox = hub.nowhere.outbox
-        self.drained: WaitQueue | None = None  # drain() waits here
+        self.progress: WaitQueue | None = None  # wait_for_progress() waits here
         # Its end.
         self.reason = ""  # why it ends, once that is certain
         self.handled = False  # its handler has ended
@@ -77,14 +77,16 @@ class Member(Receiver):
 
     def queue(self, line: bytes) -> None:
         """A line for this member alone is due now."""
-        if (self.sending == TOGETHER and self.hears.pass_on(self, line)) or self.outbox.feed is None:
+        if (self.sending == TOGETHER and self.room_or_nowhere.pass_on(self, line)) or self.outbox.feed is None:
             return
         self.stand_apart()
         self.outbox.tell(line)
         most = self.hub.options.max_lag
         if self.sending == BEHIND:
-            self.hub.pace.count(len(line))  # pace kicks a member over --max-lag whose peer takes too little
-            most *= 2  # while its peer takes enough, pace lets it be over --max-lag, and reads from no member
+            # Over --max-lag, Pace decides. It kicks this member if its peer takes too little. Otherwise nobody is read
+            # from, until this member has caught up. Twice --max-lag is too much in any case.
+            self.hub.pace.count(len(line))
+            most *= 2
         if self.outbox.lag > most:
             self.kick(f"more than {self.hub.options.max_lag} bytes behind")
 
@@ -108,12 +110,12 @@ class Member(Receiver):
             raise wrong("enter() takes a room or None", room, hint)
         if self.outbox.feed is None:
             return
-        hears = room or self.hub.nowhere
+        room_or_nowhere = room or self.hub.nowhere
         # A new member shares the room's outbox at once, unless something is due to the others that is not due to it.
-        at_once = self.sending == NEW and hears.quiet()
+        at_once = self.sending == NEW and room_or_nowhere.quiet()
         if not at_once and self.sending in (NEW, TOGETHER):
-            self.become(APART)  # before self.hears changes: become() needs the old one
-        before, self.room, self.hears = self.room, room, hears
+            self.become(APART)  # while self.room_or_nowhere is still the old one, which become() needs
+        before, self.room, self.room_or_nowhere = self.room, room, room_or_nowhere
         if before:
             del before.present[self]
         if room:
@@ -121,7 +123,7 @@ class Member(Receiver):
         if at_once:
             self.become(TOGETHER)
         else:
-            self.outbox.enter(hears.feed)
+            self.outbox.enter(room_or_nowhere.feed)
         if self.hub.cluster:
             if room:
                 self.hub.cluster.enter(room, self)
@@ -136,9 +138,9 @@ class Member(Receiver):
     def become(self, state: str) -> None:
         """Change the state of the sending side: the one place that does.
 
-        If it was TOGETHER, self.hears is the room that it leaves; if it becomes TOGETHER, the room that it joins.
+        A member that was TOGETHER leaves `room.together` here, and one that becomes TOGETHER joins it.
         """
-        room = self.hears
+        room = self.room_or_nowhere
         line = b""  # its line in room.told, if it has one there
         if self.sending == TOGETHER:
             del room.together[self]
@@ -149,7 +151,8 @@ class Member(Receiver):
             del self.hub.pace.behind[self]
         self.sending = state
         if state == TOGETHER:
-            # Nothing is due to the member, nor to the others in its room. (spread() sends to rooms first.)
+            # It may share the room's outbox only if nothing is due to it, nor to those that share the outbox already.
+            # enter() checks this for a NEW member. For others it is so because send_news() sends to all rooms first.
             assert not self.outbox.due and not self.writer and room.outbox.place is room.feed.last
             self.outbox = room.outbox
             room.together[self] = self.wire or self.socket
@@ -166,24 +169,24 @@ class Member(Receiver):
             self.outbox = CLOSED
             if self.writer:
                 self.writer.cancel()
-        if self.drained:
-            self.drained.wake_all()
+        if self.progress:
+            self.progress.wake_all()
 
     def lag(self) -> int:
         """How many bytes are due to it."""
-        if self.sending == TOGETHER and self in self.hears.told:
-            return len(self.hears.told[self])
+        if self.sending == TOGETHER and self in self.room_or_nowhere.told:
+            return len(self.room_or_nowhere.told[self])
         return self.outbox.lag
 
     @property
     def overfed(self) -> bool:
-        """Whether so much is due to it that nothing may be read from it, because the answers would be due, too."""
+        """Whether so much is due to it that nothing may be read from it: answers would make it even more."""
         return self.sending == BEHIND and self.outbox.lag > self.hub.options.max_lag // 4
 
-    def drain(self, timeout: float | None) -> Coroutine[None]:
+    def wait_for_progress(self, timeout: float | None) -> Coroutine[None]:
         """COROUTINE. Waits until its state changes, or it is no longer overfed. Raises TimedOut."""
-        self.drained = self.drained or WaitQueue()
-        yield from self.drained.wait(timeout)
+        self.progress = self.progress or WaitQueue()
+        yield from self.progress.wait(timeout)
 
     def acknowledged(self) -> int:
         """About how many bytes its peer has taken; where the system cannot tell, how many were sent."""
@@ -232,4 +235,4 @@ class Member(Receiver):
         self.become(OVER)
         self.hub.insist(self, LOST)
         if self.receiving and isinstance(self.task.waits_for, ReadWait):
-            self.task.wake()  # the system reports a failure once, perhaps to the send: receive() must look now
+            self.task.wake()  # so that receive() looks now: no report may wake it, as the send has got the only one

@@ -19,34 +19,37 @@ def wrong(takes: str, got: object, hint: str = "") -> TypeError:
     return TypeError(f"{text}: {hint}" if hint else text)
 
 
-def members(but: Any) -> tuple[Any, ...]:
-    """The members that publish() is to leave out."""
+def check_but(but: Any) -> tuple[Any, ...]:
+    """Return the members that publish() is to leave out. Raise TypeError if `but` is anything else."""
     try:
-        several = tuple(but)
+        members = tuple(but)
     except TypeError:
         raise wrong("publish() takes a list of members as `but`", but, "did you mean but=[...]?") from None
-    for one in several:
-        if not hasattr(one, "kicked"):
-            raise wrong("publish() takes members as `but`", one)
-    return several
+    for member in members:
+        if not hasattr(member, "kicked"):
+            raise wrong("publish() takes members as `but`", member)
+    return members
 
 
-def several(messages: Any) -> list[Any]:
-    """A list of the messages that publish() was given. A coroutine is refused: it yields traps, and may not end."""
+def check_messages(messages: Any) -> list[Any]:
+    """Return a list of the messages that publish() was given. Raise TypeError if they are anything else.
+
+    A coroutine is refused, too: it yields traps, and may never end.
+    """
     try:
-        each = iter(messages)
+        iterator = iter(messages)
     except TypeError:
         raise wrong("publish() takes a message or a list of them", messages) from None
     found = []
-    for message in each:
+    for message in iterator:
         if not isinstance(message, (bytes, str, bytearray)):
             raise wrong("a message is str or bytes", messages if hasattr(messages, "gi_frame") else message)
         found.append(message)
     return found
 
 
-def seconds(timeout: Any) -> float:
-    """A timeout that receive() was given."""
+def check_timeout(timeout: Any) -> float:
+    """Return the timeout that receive() was given. Raise TypeError or ValueError if it is no number."""
     if not isinstance(timeout, (int, float)):
         raise wrong("receive() takes a number of seconds or None", timeout)
     if timeout != timeout:

@@ -8,7 +8,7 @@ import os
 from loop import Cancelled, TimedOut, WaitQueue, readable, sleep
 
 from ..framing import Framer, Messages
-from .misuse import seconds
+from .misuse import check_timeout
 from .peer import ENDED, RESET, look_at, speaks_tls
 from .room import encoded
 
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns at most, so that no step of a handler takes long
 MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# If a send has failed with one of these errors, b"" from recv() is the end of the peer's stream. With any other error,
-# the connection has failed. The system reports this only once, and the send got the report. Then recv() returns b"".
+# A failed send leaves its error in `failure` ("": none has failed). After one of these errors, the peer is still heard,
+# and b"" from recv() is the end of its stream. After any other error, b"" says only that the connection has failed: the
+# system reports that error once, and the send got the report.
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
@@ -48,7 +49,7 @@ class Receiver:
         self.prefix = prefix  # put before what it says
         self.framer: Framer | None = None  # made when the first bytes come
         self.unread = NOTHING  # messages that have arrived and were not returned yet
-        self.heard_at = hub.kernel.clock() if hub.timed else 0.0  # for --idle-timeout
+        self.heard_at = hub.kernel.clock() if hub.timed else 0.0  # when it said something last; for --idle-timeout
         self.paid_until = 0.0  # the time from which --max-rate allows it more
         self.receiving = False  # its handler is in receive()
         self.peer_ended = False
@@ -67,12 +68,12 @@ class Receiver:
         seconds (None: waits for ever; less than 0 is 0), and OSError if the connection has failed: a handler should
         not catch it. If it is called again after the end or a failure, it ends the handler.
 
-        If something has arrived in time, but may not be read yet, waits for the permission, however long.
+        If something has arrived in time, but Pace or --max-rate does not let it be read yet, waits beyond `timeout`.
         """
         if self.kicked or self.end_known:
             yield from self.refuse()
         hub = self.hub
-        deadline = None if timeout is None else hub.kernel.clock() + seconds(timeout)
+        deadline = None if timeout is None else hub.kernel.clock() + check_timeout(timeout)
         self.receiving = True
         try:
             if self.unread:
@@ -84,9 +85,9 @@ class Receiver:
                 self.end_known = True
                 return []
             while True:
-                last = False  # the connection has failed: nothing comes after what can be read now
+                failed = False
                 if hub.timed or deadline is not None or self.failure or self.wire:
-                    last = yield from self.wait(deadline)
+                    failed = yield from self.wait(deadline)
                 else:
                     yield from readable(self.socket)  # not recv(): how much may be read is decided only after the wait
                 if hub.pace.held or self.writer:
@@ -94,7 +95,7 @@ class Receiver:
                 try:
                     data = self.read(hub.pace.share())
                 except BlockingIOError:
-                    if last:
+                    if failed:
                         raise ConnectionError(self.failure) from None
                     continue
                 if not data:
@@ -164,7 +165,7 @@ class Receiver:
         pace = self.hub.pace
         while pace.held or self.overfed:
             if self.overfed:
-                yield from self.drain(None)
+                yield from self.wait_for_progress(None)
                 continue
             try:
                 yield from pace.released.wait(HELD)
@@ -176,7 +177,10 @@ class Receiver:
                     return
 
     def account(self, data: bytes, messages: list[bytes]) -> None:
-        """`data` has arrived, and its `messages` go out with prefixes: charge this to --max-rate and --idle-timeout."""
+        """`data` has arrived: note the time for --idle-timeout, and for --max-rate the size, with prefixes.
+
+        `messages` are those that are complete now. Each of them goes out with a prefix.
+        """
         self.heard_at = self.hub.kernel.clock()
         if max_rate := self.hub.options.max_rate:
             size = len(data) + len(messages) * len(self.prefix)
@@ -221,13 +225,13 @@ class Receiver:
         self.hub.insist(self, 0.0)
         yield from WaitQueue().wait()
 
-    # Methods of its sending side, in Member.
+    # What is called here of the sending side. Member defines it.
 
     @property
     def overfed(self) -> bool:
         raise NotImplementedError
 
-    def drain(self, timeout: float | None) -> Coroutine[None]:
+    def wait_for_progress(self, timeout: float | None) -> Coroutine[None]:
         raise NotImplementedError
 
     def stand_apart(self) -> None:

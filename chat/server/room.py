@@ -5,7 +5,7 @@ from __future__ import annotations
 from loop import WaitQueue
 
 from ..framing import LIMIT, NEWLINE, Messages, join, split, too_long
-from .misuse import check_spawn, members, several, wrong
+from .misuse import check_but, check_messages, check_spawn, wrong
 from .outbox import Feed, Outbox
 from .pace import Pace
 
@@ -119,7 +119,7 @@ class Room:
                 return
         except AttributeError:
             raise wrong("publish() takes a member first", member) from None
-        self.submit(member, member.name, member.prefix, messages, members(but) if but else ())
+        self.submit(member, member.name, member.prefix, messages, check_but(but) if but else ())
 
     def announce(self, line: Text) -> None:
         """Send a line to all in the room, without a prefix. A newline in it becomes a space."""
@@ -180,7 +180,7 @@ class Room:
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
         """If nothing else is due to a TOGETHER member, have a line sent to it; else return False."""
-        told = self.told  # publishing empties it, so a line in it means that nothing was published since
+        told = self.told  # append() empties it. So while a line is in it, quiet() is true
         if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False
         if not told:
@@ -196,11 +196,11 @@ class Room:
         spared = [member for member in but if member in self.present] if but else ()
         for member in spared:
             member.stand_apart()
-            member.outbox.freeze()  # else skip() would leave out what was due before, too
+            member.outbox.freeze()  # so that skip() leaves out only `text`, and not what was due before
         self.feed.append(text)
         for member in spared:
             member.outbox.skip()
-        if self not in self.hub.changed:  # else spread() is awake
+        if self not in self.hub.changed:  # if it is there, spread() is awake
             self.hub.changed[self] = None
             self.hub.news.wake()
         self.hub.pace.gather(len(text))
@@ -216,7 +216,7 @@ def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes],
         return messages, messages.joined(start)  # as it was received: nothing in it can be wrong
     lines: list[Any] = [messages]
     if not isinstance(messages, (bytes, str)):
-        lines = messages[:] if isinstance(messages, list) else several(messages)
+        lines = messages[:] if isinstance(messages, list) else check_messages(messages)
     if not lines:
         return [], b""
     try:

@@ -56,7 +56,7 @@ def send_to_all(room: Room) -> None:
         return
     data = room.outbox.take(sys.maxsize)  # give_way() calls sent() if a member takes less
     if not data:
-        return  # only a told line was new; its member is APART by now, with the line in its own outbox
+        return  # the news was a line for one member, which became APART since then, and took the line with it
     size = len(data)
     failed: list[tuple[Member, OSError | int]] = []  # for later: room.together must not change in the loop
     for member, wire in room.together.items():  # its wire or, if it has none, its socket
@@ -136,7 +136,7 @@ def deliver(member: Member) -> Coroutine[None]:
     stall_timeout = member.hub.options.stall_timeout
     pause = None if stall_timeout is None else stall_timeout / LOOKS
     taken_before = member.acknowledged()  # bytes that its peer had taken at the last look
-    unchanged = 0  # how many looks in a row have found the same
+    unchanged = 0  # how many looks in a row have found that nothing was taken
     try:
         while not outbox.empty or (wire and wire.unsent):
             if outbox.feed is None:
@@ -144,16 +144,16 @@ def deliver(member: Member) -> Coroutine[None]:
             try:
                 yield from writable(member.socket, pause)
                 unchanged = 0
-            except TimedOut:  # yet the peer may have taken something: Linux reports space only when a third is free
+            except TimedOut:  # perhaps something was taken all the same: Linux reports space only when a third is free
                 taken_now = member.acknowledged()
                 unchanged = unchanged + 1 if taken_now == taken_before else 0
                 taken_before = taken_now
                 if unchanged == LOOKS and outbox.feed:
-                    member.kick(f"took nothing for {stall_timeout:g} s")  # now its last line is due
+                    member.kick(f"took nothing for {stall_timeout:g} s")  # from now on, only its last line is due
             send_due(member, BATCH)
-            if member.drained and not member.overfed:
-                member.drained.wake_all()
-        member.writer = None  # else become(OVER) would cancel this very task
+            if member.progress and not member.overfed:
+                member.progress.wake_all()
+        member.writer = None  # so that become(OVER) does not cancel this task
         member.become(APART if outbox.feed else OVER)  # if APART, spread() sends what has become due by now
     except OSError as error:
         member.writer = None

@@ -62,7 +62,7 @@ class Server:
         self.wires = wires or {}
         self.hub = Hub(kernel, options, journal)
         self.admission = Admission(options)
-        self.connections: dict[Member, Count | None] = {}  # oldest first; each with the Count that it is in
+        self.connections: dict[Member, Count | None] = {}  # oldest first; each with the Count that it is in, if any
         self.stopping = False
         self.unwritten = 0  # messages that have not come back from the cluster at the end
         self.change = WaitQueue()  # run() waits here: for stop(), then until all members are gone
@@ -73,14 +73,15 @@ class Server:
         """COROUTINE. The whole life of the server. Ends after stop(), when all members are gone and all is written."""
         kernel, hub = self.kernel, self.hub
         writers = [self.spawn("journal", self.journal.write), self.spawn("spread", spread, hub)]
-        helpers = [self.spawn("accept", self.admit, listener) for listener in self.listeners]
-        helpers += [self.spawn("pace", hub.pace.keep), self.spawn("overdue", self.overdue.see_handlers_end)]
-        membership = self.spawn("cluster", hub.cluster.run) if hub.cluster else None
+        helpers = [self.spawn("accept", self.keep_accepting, listener) for listener in self.listeners]
+        helpers.append(self.spawn("pace", hub.pace.keep))
+        overdue = self.spawn("overdue", self.overdue.see_handlers_end)
+        cluster_task = self.spawn("cluster", hub.cluster.run) if hub.cluster else None
         if self.start:
             hub.first.spawn(self.start(hub.first), "start")
         while not self.stopping:
             yield from self.change.wait()
-        for helper in helpers[:-1]:  # all but `overdue`
+        for helper in helpers:
             helper.cancel()
         for listener in self.listeners:
             kernel.close(listener)
@@ -97,16 +98,16 @@ class Server:
             for member in list(self.connections):
                 self.drop(member)
         yield from end_tasks(hub)  # tasks that handlers have spawned meanwhile
-        if hub.cluster and membership:
+        if hub.cluster and cluster_task:
             yield from hub.cluster.wait_for_return(LINGER)  # for what handlers have said while they ended
-            membership.cancel()
+            cluster_task.cancel()
             self.unwritten = hub.cluster.unwritten()
         try:
             yield from self.journal.flush(LINGER)
         except TimedOut:
             pass
-        for helper in [helpers[-1], *writers]:
-            helper.cancel()
+        for task in [overdue, *writers]:
+            task.cancel()
 
     def spawn(self, name: str, begin: Callable[..., Coroutine[None]], *arguments: object) -> Task:
         """Run a coroutine that the server cannot do without."""
@@ -119,14 +120,14 @@ class Server:
 
     # Admission.
 
-    def admit(self, listener: socket.socket) -> Coroutine[None]:
+    def keep_accepting(self, listener: socket.socket) -> Coroutine[None]:
         """COROUTINE. Accepts connections for as long as the server runs. Goes on after every OSError."""
         complain_from = 0.0  # no complaint before this time
         make_wire = self.wires.get(listener)
         while True:
             try:
                 for sock, address in (yield from accept(listener)):
-                    self.let_in(sock, address, make_wire)
+                    self.begin_serving(sock, address, make_wire)
             except OSError as error:
                 if errno.errorcode.get(error.errno or 0) in GONE_BEFORE:
                     continue
@@ -135,7 +136,7 @@ class Server:
                     complain_from = self.kernel.clock() + 60
                 yield from sleep(0.1)  # out of descriptors or memory; the connection stays in the backlog
 
-    def let_in(self, sock: socket.socket, address: Any, make_wire: MakeWire | None = None) -> None:
+    def begin_serving(self, sock: socket.socket, address: Any, make_wire: MakeWire | None = None) -> None:
         """Begin to serve a new connection, which counts as a member now or after its handshake; or refuse it."""
         if address is None:  # on macOS, if the connection was reset before it was accepted
             return self.kernel.close(sock)
@@ -202,13 +203,14 @@ class Server:
                     if self.hub.cluster and not member.reason:  # its own last words come to it by way of Redis, too
                         yield from self.hub.cluster.wait_for_return(FAREWELL)
             except Cancelled:
-                pass  # it was kicked, or its handler went on after the end
+                pass  # it was kicked, or its handler asked for messages after the end
             except BaseException as error:
                 if member.handled or member not in self.connections:
                     return  # it was dropped: the exception is its handler's answer to that
                 if isinstance(error, GeneratorExit) and not self.kernel.running:
-                    raise  # the kernel is being freed, and the member's coroutine with it
-                if not (isinstance(error, OSError) and member.end_known):  # else the error is the connection's
+                    raise  # run() is over: Python frees the kernel, and closes this coroutine
+                connection_failed = isinstance(error, OSError) and member.end_known
+                if not connection_failed:
                     report(f"the handler of {member.name} failed")
                     member.dismiss("its handler failed", keep=True)
             member.handled = True
@@ -238,7 +240,7 @@ class Server:
 
     def drop(self, member: Member) -> None:
         """End a member whose handler did not end when it was cancelled."""
-        if not (member.handled or member.task.error):  # if it has an error, it had no step since it was cancelled
+        if not (member.handled or member.task.error):  # with an error, it had no step since it was cancelled
             complain(f"chatsrv: the handler of {member.name} does not end; it was dropped\n{explain(member.task)}")
         member.handled = True
         ended = "end of stream" if member.peer_ended else member.failure.lower()

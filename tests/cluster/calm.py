@@ -76,8 +76,8 @@ class Ear:
         self.kicked = False
         self.sending = APART
         self.room: Room | None = None
-        self.hears = node.hub.nowhere
-        self.outbox = Outbox(self.hears.feed)
+        self.room_or_nowhere = node.hub.nowhere
+        self.outbox = Outbox(self.room_or_nowhere.feed)
         self.heard = bytearray()
 
     enter: Any = Member.enter

@@ -123,7 +123,7 @@ class OneMember:
         self.server = Server(self.kernel, [], Journal(self.output, quiet=True), Options(), handler)
         self.room = self.server.hub.first
         self.life = self.kernel.spawn(self.server.run(), "server")
-        self.server.let_in(self.ours, ("10.0.0.1", 40000))
+        self.server.begin_serving(self.ours, ("10.0.0.1", 40000))
         (self.member,) = self.server.connections
         self.ticker = self.kernel.spawn(self.tick())  # so that a turn never waits
         self.turn(4)

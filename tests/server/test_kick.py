@@ -47,7 +47,7 @@ def test_a_member_kicked_by_its_own_last_words_is_told_why(tmp_path: Path) -> No
         options.max_lag = 2 << 20
         server = Server(kernel, [], Journal(output), options, handler)
         life = kernel.spawn(server.run(), "server")
-        server.let_in(ours, ("10.0.0.1", 40000))
+        server.begin_serving(ours, ("10.0.0.1", 40000))
         kernel.spawn(talk())
         kernel.run(until=life)
         kernel.run()

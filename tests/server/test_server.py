@@ -484,7 +484,7 @@ def test_one_that_has_gone_before_it_was_accepted_may_have_no_address(house: Bui
     member = here.member(boxed=False)
     gone, other = socket.socketpair()
     with other:
-        here.server.let_in(gone, None)
+        here.server.begin_serving(gone, None)
         assert gone.fileno() == -1 and other.recv(1) == b""
     member.say(b"hello\n")
     member.until(lambda: member.heard == b"hello\n")

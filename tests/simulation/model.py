@@ -415,10 +415,10 @@ class Member(chat.server.member.Member):
         self.ear.was_held = self.ear.was_held or self.hub.pace.held or self.overfed
         return super().be_held()
 
-    def drain(self, timeout: float | None) -> Coroutine[None]:
+    def wait_for_progress(self, timeout: float | None) -> Coroutine[None]:
         if self.overfed:
             self.model.world.count("not read from while much is due to it")
-        return super().drain(timeout)
+        return super().wait_for_progress(timeout)
 
     def check_overlooked(self, since: int, what: str) -> None:
         """Something was there before the time for it ran out, and the system would have said so."""

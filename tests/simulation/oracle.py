@@ -197,7 +197,7 @@ class Oracle:
             self.held_since = self.world.now
             lag = max((reader.outbox.lag for reader in hub.pace.behind), default=0)
             self.catching_up = 2 + lag / hub.pace.enough * GRACE  # seconds
-        stalled = any(member.unread or member.failure or member.drained for member in self.server.connections)
+        stalled = any(member.unread or member.failure or member.progress for member in self.server.connections)
         self.was_held |= hub.pace.held or stalled
         if turns > 300 and turns % 10:  # long runs are much of the same
             return
@@ -209,7 +209,7 @@ class Oracle:
         everybody = self.server.connections
         for room in rooms:
             for member in room.together:
-                if member.sending != TOGETHER or member.hears is not room or member not in everybody:
+                if member.sending != TOGETHER or member.room_or_nowhere is not room or member not in everybody:
                     raise Failure(f"{member.name} is {member.sending} and yet together with others in {room.name!r}")
             if room.told and not (room.quiet() and room.told.keys() <= room.together.keys()):
                 raise Failure(f"in {room.name!r}, more is due to {list(room.told)} than a line for each alone")
@@ -224,7 +224,7 @@ class Oracle:
                     raise Failure(f"{member.name} is {member.sending} and yet among those {state}")
         for member in everybody:
             state, writer, outbox = member.sending, member.writer, member.outbox
-            hears = member.hears
+            hears = member.room_or_nowhere
             right_place = {
                 NEW: writer is None and (member.wire is not None or member.task in self.world.kernel.ready),
                 TOGETHER: member in hears.together and outbox is hears.outbox and writer is None,
@@ -472,8 +472,8 @@ class Oracle:
                 place += 1
             else:
                 raise Failure(f"the journal has {line!r} where {lines[place : place + 1]} was said")
-        if len(lines) - place != self.witness.lost and not cut:
-            raise Failure(f"of the journal's last {len(lines) - place} lines, {self.witness.lost} are known to be lost")
+        if len(lines) - place != self.witness.left_out and not cut:
+            raise Failure(f"of the journal's last {len(lines) - place} lines, {self.witness.left_out} were left out")
 
     def check_order(self, name: str, order: bytes, said: list[tuple[str, bytes, bytes]]) -> None:
         """What a room's feed has held is what the journal was told, each with its prefix, whole."""

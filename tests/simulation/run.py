@@ -424,7 +424,7 @@ class Run:
                     count(name)
             if reason in FAILED:
                 count("ended by an error")
-        if any(node.witness.lost or b"lines were left out" in node.output.text for node in self.nodes):
+        if any(node.witness.left_out or b"lines were left out" in node.output.text for node in self.nodes):
             count("journal left lines out")
 
 

@@ -14,7 +14,7 @@ from time import monotonic
 
 from loop import TimedOut, sleep
 
-from ...framing import Rest
+from ...framing import LaterPart
 from . import commands, queries
 from .network import Network, User
 
@@ -70,7 +70,7 @@ def irc(member: Member, room: Room) -> Coroutine[None]:
     try:
         while messages := (yield from member.receive(None if user.registered else max(0, end - monotonic()))):
             for message in messages:
-                if not isinstance(message, Rest):
+                if not isinstance(message, LaterPart):
                     whole = True
                     obey(user, message.decode("utf-8", "surrogateescape"))
                 elif whole:

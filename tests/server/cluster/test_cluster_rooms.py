@@ -275,7 +275,7 @@ def test_a_stream_is_left_alone_when_the_last_member_goes() -> None:
         carl.say(f"{number}")
         world.run(0.01)
     assert [line.sent for line in node.lines()] == sent
-    del ann.room, bob.room, ann.hears, bob.hears
+    del ann.room, bob.room, ann.room_or_nowhere, bob.room_or_nowhere
     world.run(6)
     node.say("something")  # spread() has a room at hand until the next one
     world.run(0.1)
