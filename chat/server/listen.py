@@ -152,6 +152,4 @@ def describe(listeners: list[socket.socket], does: str = "listens on") -> str:
 
 def why(error: OSError) -> str:
     """Why a system call has failed, in the system's words."""
-    if error.errno and error.errno > 0:  # on Linux, the numbers of getaddrinfo() are negative
-        return os.strerror(error.errno)
     return error.strerror or str(error)

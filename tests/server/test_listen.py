@@ -31,7 +31,7 @@ from chatting import (
 )
 
 import chat.server.listen
-from chat.server.listen import describe, inherited, listen, prepare
+from chat.server.listen import describe, inherited, listen, prepare, why
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no IPv6")
 
@@ -221,6 +221,16 @@ def test_a_host_that_cannot_be_listened_on_is_told_in_words(host: str) -> None:
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith(f"chatsrv: cannot listen on {host or repr('')} port 3100: ")
     assert "attempting" not in done.stderr and "codec" not in done.stderr
+
+
+def test_a_number_of_the_resolver_is_not_taken_for_one_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(8, "nodename nor servname provided, or not known")  # macOS; 8 is ENOEXEC, too
+
+    monkeypatch.setattr("chat.server.listen.socket.getaddrinfo", unknown)
+    with pytest.raises(OSError) as caught:
+        listen("nowhere.invalid", 0)
+    assert why(caught.value) == "nodename nor servname provided, or not known"
 
 
 @pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
