@@ -155,7 +155,7 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
     except BaseException as error:  # from a task without which there is no chat, or that a handler has spawned
         complain(f"chatsrv: cannot go on: a task has ended with {error!r}")
     if life.outcome == "returned":
-        return 1 if server.unwritten else 0
+        return 1 if server.unsettled else 0
     abandon(server)
     return 1
 
@@ -181,7 +181,7 @@ def abandon(server: Server) -> None:
         member.reason = member.reason or "the server is ending"
         server.close(member)
     if server.hub.cluster:
-        server.hub.cluster.unwritten()
+        server.hub.cluster.count_unsettled()
     server.journal.finish()
 
 

@@ -64,7 +64,7 @@ class Server:
         self.admission = Admission(options)
         self.connections: dict[Member, Count | None] = {}  # oldest first; each with the Count that it is in, if any
         self.stopping = False
-        self.unwritten = 0  # messages that have not come back from the cluster at the end
+        self.unsettled = 0  # messages that have not come back from the cluster at the end
         self.change = WaitQueue()  # run() waits here: for stop(), then until all members are gone
         self.overdue = Overdue(kernel, self.drop)
         self.hub.insist = self.overdue.insist
@@ -101,7 +101,7 @@ class Server:
         if hub.cluster and cluster_task:
             yield from hub.cluster.wait_for_return(LINGER)  # for what handlers have said while they ended
             cluster_task.cancel()
-            self.unwritten = hub.cluster.unwritten()
+            self.unsettled = hub.cluster.count_unsettled()
         try:
             yield from self.journal.flush(LINGER)
         except TimedOut:

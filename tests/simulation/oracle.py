@@ -410,7 +410,7 @@ class Oracle:
                 f"{accepted} connections accepted, the journal says {len(self.witness.accepted)}, and"
                 f" {len(self.witness.terminated)} terminated"
             )
-        if hub.rooms and not server.unwritten:
+        if hub.rooms and not server.unsettled:
             raise Failure(f"rooms are left: {list(hub.rooms)}")
         self.check_complaints()
         inside: Counter[str] = Counter()
@@ -599,7 +599,7 @@ def check_world(world: World, oracles: list[Oracle]) -> None:
     segments = 2 * len(oracles)  # of the first room, and of none
     if Segment.living[0] != segments or any(oracle.server.hub.rooms for oracle in oracles):
         gc.collect()
-    if Segment.living[0] != segments and not any(oracle.server.unwritten for oracle in oracles):
+    if Segment.living[0] != segments and not any(oracle.server.unsettled for oracle in oracles):
         raise Failure(f"{Segment.living[0] - segments} segments of the feeds are left")
 
 

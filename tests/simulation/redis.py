@@ -102,7 +102,7 @@ class FakeRedis:
 
     def script(self, db: int, keys: list[bytes], argv: list[bytes]) -> Any:
         """What SCRIPT says, in Python."""
-        keep, name, redis_run, doubt, number, back, messages, node, text = argv
+        keep, name, redis_run, loss_in, number, back, messages, node, text = argv
         known = self.get(db, keys[1])
         state = State(*known.split(b" ")) if known.count(b" ") == 4 else None
         stream = self.stream(db, keys[0])
@@ -136,7 +136,7 @@ class FakeRedis:
 
         if state is None or (number == b"0" and state.run != redis_run) or parse(state.last) > top:
             state = begin(0)
-        if doubt == state.epoch:
+        if loss_in == state.epoch:
             state = begin(1)
         if number == b"0":
             return [state.epoch, state.offset, state.last, state.mark, self.get(db, keys[2])]

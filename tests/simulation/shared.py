@@ -185,8 +185,8 @@ class Shared:
         """What has not come back when a node ends is counted."""
         for node in nodes:
             away = sum(len(order.away) for order in node.model.orders)
-            if away != node.server.unwritten:
-                raise Failure(f"node {node.number} says that {node.server.unwritten} messages are lost; it is {away}")
+            if away != node.server.unsettled:
+                raise Failure(f"node {node.number} says that {node.server.unsettled} messages are lost; it is {away}")
 
     def check_streams(self) -> None:
         """One order a room; where it breaks, a line says so."""

@@ -17,7 +17,7 @@ USAGE = (
 
 
 class Address:
-    """A URL's parts. `hosts` is Redis itself; or, if `master` has a name, the Sentinels that know where that is."""
+    """A URL's parts. `hosts` is where Redis is; or, if `master` is set, where the Sentinels are that know it."""
 
     def __init__(self, url: str) -> None:
         """Raises ValueError with a line for the user, which does not contain the password."""
@@ -52,7 +52,7 @@ class Address:
         self.db = int(db or 0)
         self.stream, self.maxlen = options.pop("stream", "chat"), int(options.pop("maxlen", 10_000))
         self.password_file = options.pop("password_file", "")
-        (self.stream + self.master).encode()  # or it is not UTF-8
+        (self.stream + self.master).encode()  # raises UnicodeEncodeError, a ValueError, if it is not valid text
         self.secure, self.ca = parts.scheme.startswith("rediss"), options.pop("ca", "")
         if self.ca and not self.secure:
             raise ValueError
@@ -97,7 +97,7 @@ class Address:
 def host_and_port(text: str, usual: int) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     host = parts.hostname or ""
-    host.encode("idna")  # as the look-up will
+    host.encode("idna")  # raises UnicodeError here, not only when the name is looked up
     if not host or "," in host or parts.username is not None:
         raise ValueError
     return host, parts.port or usual

@@ -1,4 +1,4 @@
-"""From the streams to the feeds, a turn's worth at a time."""
+"""Reads the streams and appends what comes to the feeds, in each turn no more than members can be sent."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
         def look(self, connection: Connection, links: list[Link]) -> Coroutine[None]: ...
 
 
-COUNT = 16, 256  # entries read at once: at first; and at most, while they are small
-BATCH = 1 << 20  # bytes of entries that should be read at once
-STREAMS = 16  # from which that is read, if there is much to be read
-SILENCE = 5.0  # seconds without news after which Redis is asked whether there is really nothing
-IMPATIENCE = 0.5  # seconds to wait for news, if the wait cannot be ended when there is another stream to follow
-PAUSE = 0.05  # seconds in which members that are far behind can take something
+COUNT = 16, 256  # entries that one command asks for: at first, and at most. adapted() chooses between them
+BATCH = 1 << 20  # bytes that one command should bring
+STREAMS = 16  # how many of the streams in which we are behind one command reads; the next command reads the others
+SILENCE = 5.0  # seconds for which one command waits for news; then Redis is asked whether anything is missing
+IMPATIENCE = 0.5  # the same, where Redis does not let us end that wait when a member enters a room with a new stream
+PAUSE = 0.05  # seconds that members that are far behind get to take something
 
 
 def follow(session: Session, connection: Connection) -> Coroutine[None]:
-    """COROUTINE. Appends what comes to the feeds. Ends by raising one of TROUBLE."""
+    """COROUTINE. Reads all streams and appends what comes to their feeds. Ends only by raising one of TROUBLE."""
     most = COUNT[0]
     clock = session.kernel.clock
     while True:
@@ -57,11 +57,11 @@ def follow(session: Session, connection: Connection) -> Coroutine[None]:
         got = {name.decode(): entries for name, entries in answer or ()}
         for link in asked:
             if not session.links.follows(link):
-                continue  # no member is in this room any more
+                continue  # all members have left its room while we waited
             if link.stream in got:
                 yield from append(session, connection, link, got[link.stream])
             elif behind:
-                link.take_nothing()
+                link.skip_to_end()
         session.links.settle()
         old = clock() - 0.9 * SILENCE
         yield from session.look(connection, [link for link in session.links.looked() if link.checked < old])
@@ -69,7 +69,7 @@ def follow(session: Session, connection: Connection) -> Coroutine[None]:
 
 
 def append(session: Session, connection: Connection, link: Link, entries: list[Any]) -> Coroutine[None]:
-    """COROUTINE. Appends these entries to the link's feed, a turn's worth at a time."""
+    """COROUTINE. Appends these entries to the link's feed; pauses when a turn has enough to send."""
     hub = session.links.hub
     for id, fields in entries:
         position = link.incoming.position
@@ -77,8 +77,8 @@ def append(session: Session, connection: Connection, link: Link, entries: list[A
             link.take(id, fields)
         except Astray:
             yield from session.look(connection, [link])
-            link.incoming.sure = True
-            return  # this entry is asked for again, or those before it
+            link.incoming.asked = True
+            return  # read on from the cursor: it is before this entry, and look() may have moved it to before the mark
         if link.incoming.position != position:
             link.checked = session.kernel.clock()
         if hub.pace.gathered >= hub.pace.budget:
@@ -86,11 +86,13 @@ def append(session: Session, connection: Connection, link: Link, entries: list[A
             while hub.pace.overrun:  # while catching up, no member that reads is kicked
                 yield from sleep(PAUSE)
             if not session.links.follows(link):
-                return  # a member that has come back since is to hear what comes from now on
+                return  # all members have left the room meanwhile; if one is in it again, it has a new link
 
 
 def adapted(most: int, count: int, got: dict[str, list[Any]]) -> int:
-    """How many entries to ask for next, to get about BATCH bytes. This time it was `count` of each stream."""
+    """How many entries to ask for next, to get about BATCH bytes. `got` was the answer when `count` of each stream, and
+    `most` of all, were asked for.
+    """
     size = sum(len(field) for entries in got.values() for _, fields in entries for field in fields)
     if size > BATCH:
         return max(1, most // 2)

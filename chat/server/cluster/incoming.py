@@ -1,6 +1,16 @@
-"""How far a stream was read, and what its next entry means there. Does no I/O.
+"""How far a stream was read, and what its next entry means. Does no I/O.
 
-See script.py for positions, epochs, marks and histories.
+script.py says what positions, epochs, marks and histories are. For example, we have read up to the position (a, 10),
+and the next entry has two messages. If its position is
+
+    (a, 12)   Words: none is missing, because 12 - 2 is 10
+    (a, 15)   Loss(3), then Words: it begins at 15 - 2, which is 13
+    (a, 10)   nothing: these messages were read before
+    (a, 11)   Loss(None), then Words: they overlap, so Redis has lost something and gone on
+    (b, 12)   Astray: epoch b has begun, but we have not read its mark
+
+After Astray, Session.look() asks Redis, and follow() sets `asked`. If Redis still has the mark, it comes next. If not,
+the same entry comes again; now we take it, and the history of epoch b says how many messages are missing.
 """
 
 from __future__ import annotations
@@ -8,11 +18,11 @@ from __future__ import annotations
 from typing import NamedTuple, Union
 
 Id = tuple[int, int]
-Position = tuple[bytes, int]  # epoch, offset
+Position = tuple[bytes, int]  # epoch; offset: how many messages were ever written
 
 
 class Words(NamedTuple):
-    """Whole messages, which a node has written under this number."""
+    """Whole messages, which a node has written as its entry of this number."""
 
     node: bytes
     number: int
@@ -20,7 +30,7 @@ class Words(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """`missing` messages are missing here. None: perhaps some are, and it is not known how many."""
+    """`missing` messages are missing here. None: nobody knows how many, perhaps none."""
 
     missing: int | None
 
@@ -30,15 +40,15 @@ class Foreign:
 
 
 Found = Union[Words, Loss, Foreign]
-NODES = 1000  # whose last numbers are remembered
+NODES = 1000  # for so many nodes `heard` has the last number
 
 
 class Astray(Exception):
-    """An entry of another epoch, whose mark was not seen. look() tells whether the mark can still be read."""
+    """An entry of an epoch whose mark was not read. Session.look() finds out whether the mark can still be read."""
 
 
 class History:
-    """The epochs before this one, the last one first: where each ended, and whether something was lost then."""
+    """The epochs before `epoch`, the last one first: (name, offset at its end, whether it ended with a loss)."""
 
     def __init__(self, epoch: bytes, text: bytes) -> None:
         """Raises ValueError if no script has written this."""
@@ -48,9 +58,9 @@ class History:
         self.root = self.past[-1][0] if self.past else epoch
 
     def missing(self, position: Position, end: Position) -> int | None:
-        """How many messages there are between a position and one in a later epoch; None if that is not certain.
+        """How many messages there are from `position` to `end`, which is in a later epoch; None if that is not certain.
 
-        It is not certain if something was lost in between, or if Redis does not have what was read up to `position`.
+        It is not certain if an epoch in between ended with a loss, or if Redis does not have all up to `position`.
         """
         between = end[0] == self.epoch
         for epoch, offset, lost in self.past:
@@ -62,7 +72,7 @@ class History:
         return None
 
     def lacks(self, position: Position) -> bool:
-        """Whether this history lacks what was read up to `position`, and no mark says so yet."""
+        """Whether Redis has lost some of what was read up to `position`, and no epoch since then says that it has."""
         for epoch, offset, lost in self.past:
             if lost:
                 return False
@@ -72,20 +82,20 @@ class History:
 
 
 class Incoming:
-    """How far one reader has read one stream. The first look() puts it at the end."""
+    """How far this node has read one stream. It begins where the stream ends at the first look()."""
 
     def __init__(self) -> None:
-        self.cursor: Id | None = None  # the last entry that was read
-        self.position: Position = b"", 0  # up to its end
-        self.roots: set[bytes] = set()  # first epochs: of this stream, and of those that were before it
-        # What Redis said last:
-        self.last: Id = 0, 0  # the stream's last entry
-        self.end: Position = b"", 0  # up to its end
-        self.history = History(b"", b"")  # before its epoch
-        self.claim = b""  # what is to be said to Redis: it has lost something, in this epoch
+        self.cursor: Id | None = None  # the id of the last entry that was read
+        self.position: Position = b"", 0  # the position of that entry
+        self.roots: set[bytes] = set()  # the first epoch of each history read: see script.py
+        # What Redis said at the last look():
+        self.last: Id = 0, 0  # the id of the stream's last entry
+        self.end: Position = b"", 0  # the position of that entry
+        self.history = History(b"", b"")  # the epochs before that of `end`
+        self.loss_in = b""  # the epoch in which Redis has lost what was read here; look() has to tell it; b"": none
         self.heard: dict[bytes, int] = {}  # the last number of each node; those that spoke last are at the end
-        self.sure = False  # after Astray: there is no more to be known about what comes next
-        self.told = False  # the last thing that was found is a loss of an unknown number
+        self.asked = False  # Redis was asked after Astray: take the next entry even if the mark before it was not read
+        self.loss_told = False  # the last thing that was found is Loss(None): one after another would say nothing new
 
     @property
     def behind(self) -> bool:
@@ -93,21 +103,21 @@ class Incoming:
         return self.cursor is not None and self.cursor < self.last
 
     def look(self, end: Position, last: Id, mark: Id, history: History) -> None:
-        """Redis says where the stream ends, where the epoch's mark is, and what came before that."""
-        self.end, self.last, self.history, self.claim = end, last, history, b""
+        """Take what Redis says: position and id of the last entry, the id of its epoch's mark, and its history."""
+        self.end, self.last, self.history, self.loss_in = end, last, history, b""
         epoch, offset = self.position
         if self.cursor is None:
             self.position, self.cursor = end, last
             self.roots.add(history.root)
             return
-        if end[0] != epoch and mark <= self.cursor:  # ids have fallen: from here it would never be read
+        if end[0] != epoch and mark <= self.cursor:  # lower ids: to read on from `cursor` would never find the mark
             self.cursor = just_before(mark)
         lost = offset > end[1] if end[0] == epoch else history.root in self.roots and history.lacks(self.position)
-        if lost:  # this is said until the history has it, for Redis may lose that, too
-            self.claim = end[0]
+        if lost:  # we ask again until the history shows it, because Redis may lose what we tell it, too
+            self.loss_in = end[0]
 
     def take(self, id: Id, fields: dict[bytes, bytes]) -> list[Found]:
-        """Step past this entry and return what it brings. Raises Astray before it does."""
+        """Step past this entry and return what it brings. Raises Astray without stepping past it."""
         try:
             end = fields[b"epoch"], whole(fields[b"end"])
             if b"history" in fields:
@@ -115,10 +125,10 @@ class Incoming:
             else:
                 found = self.take_words(end, Words(fields[b"node"], whole(fields[b"number"]), fields[b"text"]))
         except (KeyError, ValueError):
-            found = self.nothing() if self.behind and self.last < id else []
+            found = self.skip_to_end() if self.behind and self.last < id else []
             self.cursor = id
             return [*found, Foreign()]
-        self.cursor, self.sure = id, False
+        self.cursor, self.asked = id, False
         return found
 
     def take_mark(self, end: Position, history: History) -> list[Found]:
@@ -135,7 +145,7 @@ class Incoming:
         if start < 0 or not words.text.endswith(b"\n"):
             raise ValueError
         if end[0] != epoch:
-            if not self.sure:
+            if not self.asked:
                 raise Astray
             missing = self.history.missing(self.position, (end[0], start))
         elif end[1] <= offset:
@@ -148,13 +158,13 @@ class Incoming:
         self.heard[words.node] = max(last, words.number)
         if len(self.heard) > NODES:
             del self.heard[next(iter(self.heard))]
-        if words.number > last:  # else Redis has forgotten this number, and taken the entry again
+        if words.number > last:  # if not, Redis has forgotten this number and taken the entry twice
             found.append(words)
-            self.told = False
+            self.loss_told = False
         return found
 
-    def nothing(self) -> list[Found]:
-        """Nothing can be read, although Redis has said that there is more: it was deleted."""
+    def skip_to_end(self) -> list[Found]:
+        """Nothing was left to read up to the end that Redis has named: those entries were deleted."""
         before, self.position, self.cursor = self.position, self.end, self.last
         if before[0] == self.end[0]:
             return self.lose(self.end[1] - before[1])
@@ -162,14 +172,14 @@ class Incoming:
         return self.lose(self.history.missing(before, self.end))
 
     def lose(self, missing: int | None) -> list[Found]:
-        if missing == 0 or (missing is None and self.told):
+        if missing == 0 or (missing is None and self.loss_told):
             return []
-        self.told = missing is None
+        self.loss_told = missing is None
         return [Loss(missing)]
 
 
 def whole(digits: bytes) -> int:
-    """A number that Lua can count with."""
+    """The number that these digits are. Raises ValueError for more digits than Lua can count with exactly."""
     if not digits.isdigit() or len(digits) > 15:
         raise ValueError
     return int(digits)

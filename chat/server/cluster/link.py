@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 class Whisper:
-    """A line for one member alone. It waits until the member has got what comes before it, in all its rooms.
+    """A line for one member alone. It waits until the member has got what was said before it, in all rooms.
 
-    `waiting` knows how many bytes wait for each member.
+    `waits_for`: places in the entries of these links, which have to come back first. `waiting`: for each member, the
+    bytes of all its lines that wait.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Whisper:
         self.go_on()
 
     def go_on(self) -> None:
-        """Wait for the next of `waits_for`; if there is none, pass the line on."""
+        """Wait for one of the places that are left in `waits_for`; if there is none, give the line to the member."""
         while self.waits_for:
             link, entry, at = self.waits_for.pop()
             if entry.number > link.outgoing.last_settled:
@@ -46,49 +47,50 @@ class Whisper:
 
 
 class Link:
-    """Writes what is said in the room to the stream, and appends what comes from the stream to the room's feed."""
+    """A room and its stream: what is to be written to the stream, how far it was read, and the feed that it goes to."""
 
     def __init__(self, room: Room, stream: str, node: str, number: int = 0) -> None:
         self.room = room
         self.stream = stream
         self.node = node.encode()
-        others = stream if "{" in stream else f"{stream}:{{{stream}}}"  # in a Redis Cluster, they are with the stream
+        # Braces, because a Redis Cluster would keep keys with the same text in braces on one machine.
+        others = stream if "{" in stream else f"{stream}:{{{stream}}}"
         self.keys = 4, stream, f"{others}:state", f"{others}:history", f"{others}:{node}"
         self.outgoing = Outgoing(number)
         self.incoming = Incoming()
-        self.since: dict[Any, Place] = {}  # what was said, and has not come back, when a member came into the room
-        self.checked = 0.0  # when it was last certain that nothing is missing
-        self.losses = 0
+        self.entered_at: dict[Any, Place] = {}  # the end of `outgoing` when a member entered
+        self.checked = 0.0  # when Redis last named the end of the stream, or an entry came
+        self.losses = 0  # how many times members were told of a loss
 
     @property
     def looked(self) -> bool:
-        """Whether it is known where the stream ended at first."""
+        """Whether look() has said where the stream ended at first, so that it can be read from there."""
         return self.incoming.cursor is not None
 
     # Members.
 
     def enter(self, member: Any) -> None:
         if self.outgoing.entries:
-            self.since[member] = self.outgoing.end
+            self.entered_at[member] = self.outgoing.end
 
     def waits_for(self, member: Any) -> tuple[Entry, int] | None:
-        """What has to come back before the next line for this member alone may be told."""
-        since = self.since.get(member, (0, 0)) if member in self.room.present else None
-        return self.outgoing.last_said(member, since)
+        """What has to come back from this stream before the next line for this member alone; None: nothing."""
+        entered_at = self.entered_at.get(member, (0, 0)) if member in self.room.present else None
+        return self.outgoing.last_said(member, entered_at)
 
     # From the stream.
 
     def take(self, id: bytes, fields: list[bytes]) -> None:
-        """Append an entry of the stream to the feed. Raises Astray."""
+        """Append what an entry of the stream brings to the feed. Raises Astray."""
         epoch = self.incoming.position[0]
         self.append(self.incoming.take(parse_id(id), dict(zip(fields[::2], fields[1::2]))))
         if self.incoming.position[0] != epoch:
             self.outgoing.start_over()
 
-    def take_nothing(self) -> None:
-        """What was to be read has gone from the stream."""
+    def skip_to_end(self) -> None:
+        """Redis has named an end, but nothing is left to read up to there: tell members of the loss."""
         epoch = self.incoming.position[0]
-        self.append(self.incoming.nothing())
+        self.append(self.incoming.skip_to_end())
         if self.incoming.position[0] != epoch:
             self.outgoing.start_over()
 
@@ -108,8 +110,8 @@ class Link:
                 self.room.append(what.text)
 
     def append_own(self, entry: Entry, text: bytes) -> None:
-        """Append what this node has written, and do what the notes say at their places in it."""
-        done, but = 0, ()
+        """Append an entry of this node to the feed, and do what its notes say at their places in the text."""
+        done, but = 0, ()  # the text is appended up to `done`; from there it is not for these members
         for at, note in [*entry.notes, (len(text), ())]:
             if at > done:
                 self.room.append(text[done:at], but)
@@ -120,19 +122,20 @@ class Link:
                 note.go_on()
 
     def settle(self) -> None:
-        """Forget what was lost on its way."""
+        """Forget the entries that were lost: the stream was read up to their positions, and they were not there."""
         self.forget(self.outgoing.passed(self.incoming.position))
         if not self.outgoing.entries:
-            self.since.clear()
+            self.entered_at.clear()
 
     def forget(self, lost: list[Entry]) -> None:
+        """Let the lines go on that wait for these entries, which will not come back."""
         for entry in lost:
             for _, note in entry.notes:
                 if not isinstance(note, tuple):
                     note.go_on()
 
     def inform(self, line: str) -> None:
-        """A line for the members of this node alone."""
+        """Show a line to those members of the room that are on this node."""
         self.room.append(line.encode() + b"\n")
 
     def say(self, what: str) -> None:
@@ -151,5 +154,5 @@ class Link:
 
 
 def stream_name(stream: str, room: Room) -> str:
-    """The name of a room's stream, if that of the first room is `stream`."""
+    """The name of a room's stream. That of the first room is `stream`, those of the others begin with it."""
     return stream if room is room.hub.first else f"{stream}:{quote(room.name, safe='', errors='replace')}"

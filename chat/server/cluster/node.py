@@ -4,9 +4,9 @@ Each server is a node. It writes what its members say to the stream. It reads th
 appends only what it reads to its feed. So all nodes append the same messages in the same order, and a message that has
 come back is known to have arrived. Each room has a stream of its own.
 
-An entry of the stream carries the messages of a turn. A node numbers its entries, and the script that writes them
-refuses a number it has had. So after a cut, everything that has not come back is simply written again. script.py says
-how a reader knows that something is missing.
+An entry of the stream carries all messages that a node had to write at that moment. A node numbers its entries, and the
+script that writes them refuses a number it has had. So after a cut, a node simply writes again what has not come back.
+script.py says how a reader knows that something is missing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SHOWN = 20  # streams that explain() tells of
 
 
 class Cluster:
-    """This node. run() does its work; open() before that is optional. The rest is for members, rooms and the server."""
+    """This node. run() does its work; join() calls open() before, to see whether Redis can be used."""
 
     def __init__(self, kernel: Kernel, hub: Hub, address: Address, dial: Dial = dial) -> None:
         self.kernel = kernel
@@ -45,27 +45,28 @@ class Cluster:
         self.node = os.urandom(16).hex()
         self.links = Links(hub, address.stream, self.node)
         self.session: Session | None = None
-        self.redis_run = ""  # that of the last session
-        self.since = kernel.clock()  # when the session began, or ended
-        self.reason = ""  # why Redis is away
-        self.given_up = False
-        self.sessions = self.sent_again = 0  # for explain()
+        self.redis_run = ""  # which process Redis was in the last session
+        self.since = kernel.clock()  # when the session began; without one, when the last one ended
+        self.reason = ""  # why the last attempt or session failed; "" while connected
+        self.given_up = False  # finish() has waited long enough
+        self.sessions = 0  # how many there were, for explain()
+        self.sent_again = 0  # messages, for explain()
 
     # For rooms and members.
 
     def publish(self, room: Room, text: bytes, member: Any, but: Collection[Any]) -> None:
-        """Accept whole messages. They will be in this room's feeds on all nodes, here too, but not for `but`.
+        """Accept whole messages. They will come back into the feed of this room on each node, this one included.
 
-        `member` has said them; None: the room itself.
+        `member` has said them; None: the room itself. On this node, the members `but` do not hear them.
         """
         self.links.publish(room, text, member, but)
 
     def tell(self, member: Any, line: bytes) -> bool:
-        """Keep a line for this member alone until what it has said and what its room was told before have come back.
+        """Keep a line for this member alone until what it said, and what its room announced to it, has come back.
 
-        Returns False if there is nothing to wait for: then the line can be told at once.
+        Returns False if there is nothing to wait for: then the caller tells the line at once.
         """
-        return bool(self.links.unwritten) and self.links.tell(member, line)
+        return bool(self.links.unsettled) and self.links.tell(member, line)
 
     def enter(self, room: Room, member: Any) -> None:
         """The member hears this room from now on."""
@@ -78,8 +79,8 @@ class Cluster:
     # For the server.
 
     def wait_for_return(self, timeout: float) -> Coroutine[None]:
-        """COROUTINE. Returns when what was accepted by now has come back, or after `timeout` seconds."""
-        marks = [(link.outgoing, link.outgoing.accepted) for link in self.links.unwritten]
+        """COROUTINE. Returns when all that is accepted now has come back; at the latest after `timeout` seconds."""
+        marks = [(link.outgoing, link.outgoing.accepted) for link in self.links.unsettled]
         end = self.kernel.clock() + timeout
         try:
             while not self.given_up and any(outgoing.settled < mark for outgoing, mark in marks):
@@ -88,16 +89,16 @@ class Cluster:
             pass
 
     def finish(self, timeout: float) -> Coroutine[None]:
-        """COROUTINE. Like wait_for_return(); but no member is read from any more, and all other waits end, too."""
+        """COROUTINE. The last wait_for_return(): no member is read from any more, and all such waits end with it."""
         self.links.bound = -1
         self.links.hold()
         yield from self.wait_for_return(timeout)
-        self.given_up = bool(self.links.unwritten)
+        self.given_up = bool(self.links.unsettled)
         self.links.progress.wake_all()
 
-    def unwritten(self) -> int:
-        """How many messages have not come back. To be called at the end; it also tells the journal."""
-        count = sum(entry.messages for link in self.links.unwritten for entry in link.outgoing.entries)
+    def count_unsettled(self) -> int:
+        """Returns how many messages have not come back. For the end: the journal is told, too."""
+        count = sum(entry.messages for link in self.links.unsettled for entry in link.outgoing.entries)
         if count:
             self.links.say(f"{count} messages have not come back from Redis and may be lost")
         return count
@@ -120,9 +121,9 @@ class Cluster:
     # The way to Redis.
 
     def run(self) -> Coroutine[None]:
-        """COROUTINE. Follows and writes, from one cut to the next, until cancelled."""
+        """COROUTINE. Has one session after the other, until cancelled."""
         pause = PAUSES[0]
-        told = False
+        told = False  # members know that Redis is away
         while True:
             began = self.kernel.clock()
             try:
@@ -139,7 +140,7 @@ class Cluster:
                 before, self.reason = self.reason, describe(error)
                 if self.reason != before:
                     self.links.say(f"lost {self.address}: {self.reason}; trying again")
-                if before and not told:  # a cut that is mended at once is not worth telling
+                if before and not told:  # a second failure: a cut that is mended at once is not worth telling
                     self.links.inform(
                         "* The other servers are out of reach. What you say will appear when they are back."
                     )

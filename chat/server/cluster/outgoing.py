@@ -17,9 +17,10 @@ LARGEST = 64 << 10  # bytes of an entry, unless a single message is longer
 class Entry:
     """Whole messages under this node's number for them. It takes more of them until it is first sent.
 
-    The notes concern this node alone. Each belongs to a place in the text, and is followed when the entry has come
-    back. A tuple of members: from that place on, the text is not for these. Anything else: a function to be called
-    there.
+    `notes` concern this node alone. Each is a place in the text, and what to do there when the entry has come back:
+
+        (90, (ann, bob))   what follows byte 90 is not for ann and bob, up to the next note of this kind
+        (120, whisper)     this Whisper has waited for the first 120 bytes and may go on
     """
 
     __slots__ = ("notes", "number", "position", "talkers", "text")
@@ -27,46 +28,47 @@ class Entry:
     def __init__(self, number: int) -> None:
         self.number = number
         self.text = bytearray()
-        self.position: Position | None = None  # up to its end; None: it is to be written
+        self.position: Position | None = None  # in the stream, as Redis has answered; None: it is to be written
         self.notes: list[tuple[int, Any]] = []
-        self.talkers: dict[Any, int] = {}  # up to where each member's words in it go; None: the room's announcements
+        self.talkers: dict[Any, int] = {}  # where the last message of each member ends; None stands for announcements
 
     @property
     def messages(self) -> int:
         return self.text.count(b"\n")
 
     def anew(self) -> Entry:
-        """A copy, to be written again."""
+        """A copy without a position, to be written again."""
         entry = Entry(self.number)
         entry.text, entry.notes, entry.talkers = self.text, self.notes, self.talkers
         return entry
 
-    def spare(self, but: tuple[Any, ...]) -> None:
-        """What is added from now on is not for these members."""
+    def leave_out(self, but: tuple[Any, ...]) -> None:
+        """The messages that are added next are not for these members."""
         last = next((note for _, note in reversed(self.notes) if isinstance(note, tuple)), ())
         if but != last:
             self.notes.append((len(self.text), but))
 
-    def note(self, at: int, what: Any) -> None:
-        """Have something done when the first `at` bytes have come back, after earlier notes for the same place."""
+    def note(self, at: int, whisper: Any) -> None:
+        """Let a Whisper go on when the first `at` bytes have come back, after earlier notes for the same place."""
         index = len(self.notes)
         while index and self.notes[index - 1][0] > at:
             index -= 1
-        self.notes.insert(index, (at, what))
+        self.notes.insert(index, (at, whisper))
 
 
 class Outgoing:
     """Entries in their order: the oldest are on their way to the stream and back, the youngest are to be written.
 
-    `number` is the last one that this node has ever used in this stream, or a higher one.
+    `number`: the first entry gets the next one. Redis refuses a number that this node has used in this stream, perhaps
+    for an earlier Outgoing, before the room was left. So Links gives the highest number of any of its entries.
     """
 
     def __init__(self, number: int = 0) -> None:
         self.entries: deque[Entry] = deque()
-        self.number = number  # of the youngest entry, ever
-        self.sent = number  # the number of the youngest that was ever sent
-        self.accepted = 0  # bytes, ever
-        self.settled = 0  # how many of them have come back, or were lost where members are told of a loss
+        self.number = number  # that of the youngest entry, even if it has come back
+        self.sent = number  # the number of the youngest entry that was ever sent
+        self.accepted = 0  # bytes of all entries ever
+        self.settled = 0  # bytes of the entries that have left `entries`: they have come back, or they were lost
 
     @property
     def size(self) -> int:
@@ -75,12 +77,12 @@ class Outgoing:
 
     @property
     def last_settled(self) -> int:
-        """The number of the last entry that is known to have come back."""
+        """The number of the last entry that has left `entries`."""
         return self.entries[0].number - 1 if self.entries else self.number
 
     @property
     def end(self) -> Place:
-        """The place behind everything that was accepted."""
+        """The place behind everything that has not come back."""
         return (self.number, len(self.entries[-1].text)) if self.entries else (self.number, 0)
 
     def publish(self, text: bytes, who: Any = None, but: tuple[Any, ...] = ()) -> None:
@@ -96,15 +98,15 @@ class Outgoing:
                 self.entries.append(Entry(self.number))
             entry = self.entries[-1]
             if but or entry.notes:
-                entry.spare(but)
+                entry.leave_out(but)
             entry.text += text[at:end]
             entry.talkers[who] = len(entry.text)
             at = end
 
     def last_said(self, who: Any, since: Place | None) -> tuple[Entry, int] | None:
-        """Where `who` has last said something that has not come back: the entry, and bytes of its text; or None.
+        """The last message that a line for `who` alone has to wait for: its entry, and where in the text it ends.
 
-        Announcements count, too, if they come after the place `since`.
+        That is a message of its own that has not come back, or an announcement behind the place `since`.
         """
         for entry in reversed(self.entries):
             at = entry.talkers.get(who, 0)
@@ -120,7 +122,7 @@ class Outgoing:
         return [entry for entry in self.entries if entry.position is None]
 
     def take_due(self) -> list[Entry]:
-        """The same, but these entries are sent now, and take no more messages."""
+        """What is to be written now. These entries take no more messages."""
         self.sent = self.number
         return self.due()
 
@@ -129,18 +131,21 @@ class Outgoing:
         return sum(entry.messages for entry in self.due() if entry.number <= self.sent)
 
     def start_over(self) -> None:
-        """Everything that has not come back is to be written again. Answers on their way find only the old entries."""
+        """Have everything written again that has not come back.
+
+        The entries are copied: an answer to an earlier write may still come, and sets the position of the old one.
+        """
         self.entries = deque(entry.anew() for entry in self.entries)
 
     def came_back(self, number: int) -> list[Entry]:
-        """The entry with this number was read. Returns it, at the end, and those before it, which were lost."""
+        """The entry of this number was read. Returns the entries up to it, of which all but the last one were lost."""
         settled = []
         while self.entries and self.entries[0].number <= number:
             settled.append(self.settle())
         return settled
 
     def passed(self, position: Position) -> list[Entry]:
-        """The stream was read up to `position`. Returns what must have been lost."""
+        """The stream was read up to `position`. Returns the entries that must have been lost before it."""
         epoch, offset = position
         lost = []
         while self.entries and (place := self.entries[0].position) and place[0] == epoch and place[1] <= offset:

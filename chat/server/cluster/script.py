@@ -1,28 +1,34 @@
-"""What Redis carries out in one piece: look where the stream ends, and write an entry.
+"""The script that Redis runs without interruption: it says where the stream ends, and writes an entry.
 
-Beside the stream, Redis keeps the *position* of its end: how many messages were ever written (the offset), and the
-epoch. Each entry has the position of its own end. So a node that has read up to one position knows at the next entry
-how many messages are missing in between. The ids of entries, and what others write to the stream, do not matter.
+A *position* is an epoch and an offset. The offset says how many messages were written before that point. Each entry has
+the position at which it ends, so a node that has read up to one entry knows at the next one how many messages are
+missing in between. The ids of entries, and what others write to the stream, do not matter.
 
-An *epoch* is a part of the history that can only grow. It begins with an entry of its own, a mark, in these cases: the
-stream is new; another process has become the Redis, which may have started from an older file or may have been a copy
-that was behind; the stream was deleted, and new ids would be lower than those that nodes wait for; a node says that it
-has read what Redis does not have any more (then the mark says `lost`). A mark has the history: where each epoch has
-ended, the last one first, and whether the next one was `lost`. The first epoch, which names the stream, stays in it.
+An *epoch* is a part of the stream in which nothing was lost, as far as Redis knows. It begins with an entry of its own,
+its *mark*, in these cases:
 
-KEYS: the stream; its state; its history; where the last number of this node is kept, for a day, which is longer than
-anything is on its way.
-ARGV: entries to keep, a name for an epoch that may begin here, which process is the Redis, the epoch in which it has
-lost something or "", and what to write: number of the entry (0: just look), the last number known to have come back,
-how many messages, node, text. A number that the node has written before is refused, by writing nothing.
+- The stream is new.
+- Another process has become the Redis. It may have started from an old file, or may be a copy that was behind.
+- The stream was deleted, so that new entries would have lower ids than those that nodes have read.
+- A node says that it has read what Redis does not have any more. Then the epoch before the mark ended with a loss.
 
-Returns epoch and offset, the ids of the last entry and of the epoch's mark, and the history; after writing, only the
-first two.
+A mark has the *history*: the epochs before it, the last one first, each as "NAME OFFSET LOST": where it ended, and
+whether with a loss (1 or 0). For example, the mark of epoch c may have the history "b 70 1,a 50 0". It has at most 16
+epochs. The first one always stays, because its name tells this stream from others that had the same key.
+
+KEYS: the stream; its state; its history; the last number of this node, which is kept for a day, far longer than any
+entry is on its way.
+ARGV: how many entries to keep; a name for an epoch that may begin here; which process is the Redis; the epoch in which
+it has lost something, or ""; and what to write: the number of the entry (0: just look), the last number known to have
+come back, how many messages, the node, the text. If the node has written this number before, nothing is written.
+
+Returns epoch, offset, the id of the last entry, the id of the epoch's mark, and the history; after writing, only epoch
+and offset.
 """
 
 SCRIPT = """
 local stream, state, past, numbers = unpack(KEYS)
-local keep, name, redis_run, doubt, number, back, messages, node, text = unpack(ARGV)
+local keep, name, redis_run, loss_in, number, back, messages, node, text = unpack(ARGV)
 local offset, epoch, last, mark, run =
     (redis.call('GET', state) or ''):match('^(%d+) (%S+) (%S+) (%S+) (%S+)$')
 local history
@@ -65,7 +71,7 @@ if top == '18446744073709551615-18446744073709551615' then  -- somebody has used
     top = '0-0'
 end
 if not epoch or (number == '0' and run ~= redis_run) or later(last, top) then begin(0) end
-if doubt == epoch then begin(1) end
+if loss_in == epoch then begin(1) end
 
 if number == '0' then
     return {epoch, offset, last, mark, history or redis.call('GET', past) or ''}

@@ -1,6 +1,6 @@
 """A node's two connections to Redis, from when they are made to when one of them breaks.
 
-One follows the streams, one writes, because a command behind a blocked XREAD would wait.
+One reads the streams, the other writes: on the same connection, a write would wait behind an XREAD that waits for news.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Dial = Callable[[Kernel, Address], Coroutine[Stream]]
 
-SETTLE = 0.25  # seconds in which nothing is written to another Redis: first let all nodes say what they have read
+RESPITE = 0.25  # seconds before the first write, if the Redis is not the one before: all nodes can look() first
 
 
 class Session:
@@ -37,18 +37,18 @@ class Session:
         self.links = links
         self.dial = dial
         self.connections: list[Connection] = []  # the one that follows and the one that writes
-        self.redis_run = ""  # which process the Redis is
-        self.client_id = 0  # the name that Redis has for the connection that follows; 0: it does not tell
-        self.waiting: set[Link] = set()  # those whose streams it waits for now
+        self.redis_run = ""  # which process the Redis is: it changes with a restart and with a fail-over
+        self.client_id = 0  # by which Redis knows the connection that follows; 0: it does not tell us
+        self.waiting: set[Link] = set()  # those for whose streams that connection waits now
         self.sha = b""
-        self.took = 0.0  # seconds from the last write to Redis's answer
+        self.took = 0.0  # seconds that Redis took to answer the last write
         self.writer: Task | None = None
-        self.trouble: BaseException | None = None  # what the writer has met
+        self.trouble: BaseException | None = None  # why the writer has ended
 
-    def open(self, before: str) -> Coroutine[int]:
-        """COROUTINE. Connects, and writes what is due. Returns how many messages of that had been sent before.
+    def open(self, last_run: str) -> Coroutine[int]:
+        """COROUTINE. Connects, and writes what is due. Returns how many of these messages had been sent before.
 
-        `before` is the Redis of the session before, as `redis_run` names it. Raises TROUBLE.
+        `last_run`: the `redis_run` of the session before, or "". Raises one of TROUBLE.
         """
         names = []
         for role in "follows", "writes":
@@ -60,16 +60,16 @@ class Session:
             raise Unready("is two different servers")
         self.sha = yield from connection.ask("SCRIPT", "LOAD", SCRIPT)
         yield from self.look(connection, self.links.all())
-        for link in self.links.unwritten:
+        for link in self.links.unsettled:
             link.outgoing.start_over()
-        count = sum(link.outgoing.sent_before() for link in self.links.unwritten)
-        if before not in ("", self.redis_run):
-            yield from sleep(SETTLE)
-        yield from self.hand_on(connection)
+        count = sum(link.outgoing.sent_before() for link in self.links.unsettled)
+        if last_run not in ("", self.redis_run):
+            yield from sleep(RESPITE)
+        yield from self.write_due(connection)
         return count
 
     def run(self) -> Coroutine[None]:
-        """COROUTINE. Follows and writes until something fails; raises TROUBLE."""
+        """COROUTINE. Follows and writes until something fails; raises one of TROUBLE."""
         following, writing = self.connections
         self.writer = self.kernel.spawn(vital(lambda: self.write(writing), "cluster writer"), "cluster writer")
         try:
@@ -85,57 +85,58 @@ class Session:
             self.kernel.close(connection.socket)
 
     def look(self, connection: Connection, links: list[Link]) -> Coroutine[None]:
-        """COROUTINE. Asks where these streams end, and tells Redis if it has lost what was read here."""
+        """COROUTINE. Asks where these streams end. Tells Redis if it has lost what was read here, and asks again."""
         while links:
             yield from send(connection.socket, b"".join(self.call(link) for link in links), TIMEOUT)
             for link in links:
                 epoch, offset, last, mark, history = yield from connection.answer()
                 link.incoming.look((epoch, int(offset)), parse_id(last), parse_id(mark), History(epoch, history))
                 link.checked = self.kernel.clock()
-                self.links.unseen.pop(link, None)
-            links = [link for link in links if link.incoming.claim]
+                self.links.new.pop(link, None)
+            links = [link for link in links if link.incoming.loss_in]
 
     def call(self, link: Link, *entry: Any) -> bytes:
-        """The script, to write an entry or just to look."""
-        number, back, messages, text = entry or (0, 0, 0, b"")
-        about = self.address.maxlen, self.links.name(), self.redis_run, link.incoming.claim
-        return pack("EVALSHA", self.sha, *link.keys, *about, number, back, messages, self.links.node, text)
+        """The command that runs the script: to write an entry (the end of ARGV, see there), or without it to look."""
+        number, last_settled, messages, text = entry or (0, 0, 0, b"")
+        about = self.address.maxlen, self.links.new_epoch_name(), self.redis_run, link.incoming.loss_in
+        return pack("EVALSHA", self.sha, *link.keys, *about, number, last_settled, messages, self.links.node, text)
 
     # Writing.
 
     def write(self, connection: Connection) -> Coroutine[None]:
-        """COROUTINE. Writes what is accepted, for as long as the connection lasts.
+        """COROUTINE. Writes what members say, for as long as the connection lasts.
 
-        While one lot is on its way the next one gathers: the busier the chat, the more an entry carries.
+        It waits for the answers before it writes again. The busier the chat, the more is said meanwhile, and the more
+        messages the next entry carries.
         """
         links = self.links
         try:
             while True:
-                while not (links.unseen or any(link.outgoing.due() for link in links.unwritten)):
+                while not (links.new or any(link.outgoing.due() for link in links.unsettled)):
                     try:
                         yield from links.news.wait(SILENCE)
                     except TimedOut:
                         yield from connection.ask("PING")
-                if links.unseen:
-                    yield from self.look(connection, list(links.unseen))
+                if links.new:
+                    yield from self.look(connection, list(links.new))
                     yield from self.wake_follower(connection)
-                yield from self.hand_on(connection)
+                yield from self.write_due(connection)
         except TROUBLE as error:
             self.trouble = error
             self.close()
 
     def wake_follower(self, connection: Connection) -> Coroutine[None]:
-        """COROUTINE. If the other connection does not wait for all streams, has it ask again, for all of them."""
+        """COROUTINE. If follow() waits for news, but not from all streams, has it ask again for all of them."""
         while self.client_id and self.waiting and any(link not in self.waiting for link in self.links.looked()):
             try:
                 yield from connection.ask("CLIENT", "UNBLOCK", self.client_id)
-            except Refused:  # no right to do that: then it will ask again in a moment
+            except Refused:  # this Redis user has no right to do it; from now on, follow() waits only for IMPATIENCE
                 self.client_id = 0
-            yield from sleep(0.01)
+            yield from sleep(0.01)  # it may not have begun to wait: then Redis had nobody to wake
 
-    def hand_on(self, connection: Connection) -> Coroutine[None]:
-        """COROUTINE. Writes what is due now."""
-        lot = [(link, entry) for link in self.links.unwritten if link.looked for entry in link.outgoing.take_due()]
+    def write_due(self, connection: Connection) -> Coroutine[None]:
+        """COROUTINE. Writes all entries that are due, in one round trip."""
+        lot = [(link, entry) for link in self.links.unsettled if link.looked for entry in link.outgoing.take_due()]
         calls = [
             self.call(link, entry.number, link.outgoing.last_settled, entry.messages, bytes(entry.text))
             for link, entry in lot

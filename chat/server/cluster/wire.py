@@ -1,4 +1,4 @@
-"""The way to Redis: connections, commands and answers."""
+"""Connections to Redis, found with the help of Sentinels: commands and answers."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
     from .address import Address
 
-OLDEST = 6, 2  # the first Redis that has all commands used here
+OLDEST = 6, 2  # the first version of Redis that has all commands used here
 TIMEOUT = 5.0  # seconds of silence, while Redis has something to take or to answer, after which a connection is dead
 
 
 class Refused(Exception):
-    """Redis answers with an error, or is not what is needed here."""
+    """Redis answers with an error, or is not of the kind that is needed."""
 
 
 class Unready(Refused):
-    """It cannot be used yet, but perhaps later."""
+    """Redis cannot be used yet, but perhaps later."""
 
 
-STRANGE = ProtocolError, AttributeError, LookupError, TypeError, ValueError  # answers that make no sense
-PASSING = OSError, TimedOut, Unready  # what may go away by itself
-TROUBLE = (OSError, TimedOut, Refused, *STRANGE)  # what ends a connection
+STRANGE = ProtocolError, AttributeError, LookupError, TypeError, ValueError  # from answers that make no sense
+PASSING = OSError, TimedOut, Unready  # trouble that may go away by itself
+TROUBLE = (OSError, TimedOut, Refused, *STRANGE)  # all that ends a connection
 
 
 class Connection:
-    """Commands out, answers in, in the same order. Everything raises one of TROUBLE."""
+    """Sends commands, and receives the answers in the same order. All its methods raise one of TROUBLE."""
 
     def __init__(self, sock: Stream) -> None:
         self.socket = sock
         self.reader = Reader(notEnoughData=Ellipsis)
 
     def ask(self, *command: Any, timeout: float = TIMEOUT) -> Coroutine[Any]:
-        """COROUTINE. Returns the answer to one command, whose first part must not take longer than `timeout`."""
+        """COROUTINE. Returns the answer to one command. `timeout`: seconds without a byte from Redis, at most."""
         yield from send(self.socket, pack(*command), TIMEOUT)
         return (yield from self.answer(timeout))
 
@@ -77,9 +77,9 @@ def pack(*command: Any) -> bytes:
 def dial(kernel: Kernel, address: Address) -> Coroutine[Stream]:
     """COROUTINE. Returns a new connection to Redis; raises one of TROUBLE.
 
-    The Sentinels are asked each time, and a name is looked up each time, because a fail-over may move Redis to another
-    machine. That look-up blocks. A Sentinel that has not heard of a fail-over names what is no master any more: then
-    the next one is asked.
+    A fail-over may have moved Redis to another machine. So each call asks the Sentinels, and looks up host names, which
+    blocks the whole server. A Sentinel that has not heard of a fail-over names the old master. If that is a copy now,
+    or does not answer, the next Sentinel is asked.
     """
     if address.path:
         return (yield from reach(kernel, [(socket.AF_UNIX, address.path)]))
@@ -96,7 +96,7 @@ def dial(kernel: Kernel, address: Address) -> Coroutine[Stream]:
 
 
 def connect_to_master(kernel: Kernel, address: Address, host: str, port: int) -> Coroutine[Stream]:
-    """COROUTINE. Returns a connection to the Redis there, which is a master."""
+    """COROUTINE. Returns a connection to the Redis there. Raises Unready if it is not a master."""
     sock = yield from connect_to(kernel, address, host, port)
     try:
         check_role((yield from Connection(sock).ask_all(*log_in(address), ("ROLE",)))[-1])
@@ -122,7 +122,7 @@ def connect_to(kernel: Kernel, address: Address, host: str, port: int) -> Corout
     trust = address.trust()
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (UnicodeError, LookupError) as error:  # the latter: too few descriptors to load what knows host names
+    except (UnicodeError, LookupError) as error:  # LookupError: no descriptor was left to import a codec
         raise OSError(str(error)) from None
     sock = yield from reach(kernel, [(family, where) for family, _, _, _, where in found])
     if not trust:
@@ -154,7 +154,7 @@ def reach(kernel: Kernel, places: list[tuple[int, Any]]) -> Coroutine[socket.soc
 
 
 def ask_sentinel(kernel: Kernel, address: Address, host: str, port: int) -> Coroutine[tuple[str, int]]:
-    """COROUTINE. Returns host and port of the master that this Sentinel knows under its name."""
+    """COROUTINE. Returns the host and port at which this Sentinel knows our master."""
     question = "SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.master
     sock = yield from connect_to(kernel, address, host, port)
     try:
@@ -175,10 +175,10 @@ def ask_sentinel(kernel: Kernel, address: Address, host: str, port: int) -> Coro
 
 
 def introduce(connection: Connection, address: Address, name: str) -> Coroutine[tuple[str, int]]:
-    """COROUTINE. Log in, and see whether this Redis can be used.
+    """COROUTINE. Logs in, and sees whether this Redis can be used. `name` is for Redis's list of clients.
 
-    Returns a name for this Redis: another one after a restart, and after it has become the master; and its own id for
-    this connection, or 0 if that is not to be known.
+    Returns two things. A name for the process that is the Redis: it changes with a restart and with a fail-over. And
+    the id that Redis has for this connection; 0 if the Redis user has no right to ask for it.
     """
     before = log_in(address)
     before += [("SELECT", address.db)] if address.db else []

@@ -68,7 +68,7 @@ def test_a_gap_at_the_end_is_counted() -> None:
     it = reader()
     look(it, "e1", 14, "", (104, 0), (50, 0))
     assert it.behind
-    assert it.nothing() == [Loss(4)]
+    assert it.skip_to_end() == [Loss(4)]
     assert it.position == (b"e1", 14) and not it.behind
 
 
@@ -142,20 +142,20 @@ def test_told_by_others_that_something_is_lost(history: str) -> None:
     it = reader()
     assert take(it, mark("e3", 10, history), words("e3", 11, 1)) == [UNKNOWN, said(1)]
     look(it, "e3", 11, history, (102, 0), (101, 0))
-    assert not it.claim
+    assert not it.loss_in
 
 
 def test_redis_has_lost_what_was_read() -> None:
     """It says so, once."""
     it = reader()
     look(it, "e3", 9, "e2 9 0,e1 8 0", (103, 0), (103, 0))
-    assert it.claim == b"e3"
+    assert it.loss_in == b"e3"
     look(it, "e4", 9, "e3 9 1,e2 9 0,e1 8 0", (104, 0), (104, 0))
-    assert not it.claim
+    assert not it.loss_in
     entries = mark("e2", 8, "e1 8 0"), words("e2", 9, 1), mark("e3", 9, "e2 9 0,e1 8 0")
     assert take(it, *entries) == [UNKNOWN, said(1)]
     look(it, "e4", 9, "e3 9 1,e2 9 0,e1 8 0", (104, 0), (104, 0))
-    assert not it.claim
+    assert not it.loss_in
     assert take(it, mark("e4", 9, "e3 9 1,e2 9 0,e1 8 0"), first=104) == [UNKNOWN]
     assert not it.behind
 
@@ -164,35 +164,35 @@ def test_redis_has_lost_that_it_has_lost_something() -> None:
     """The same copy takes over once more, before anybody has read the mark. So it has to be told again."""
     it = reader()
     look(it, "e2", 9, "e1 9 0", (103, 0), (103, 0))
-    assert it.claim == b"e2"
+    assert it.loss_in == b"e2"
     look(it, "e3", 9, "e2 9 1,e1 9 0", (104, 0), (104, 0))
-    assert it.claim == b""
+    assert it.loss_in == b""
     look(it, "f2", 9, "e1 9 0", (105, 0), (105, 0))
-    assert it.claim == b"f2"
+    assert it.loss_in == b"f2"
 
 
 def test_redis_has_lost_the_whole_epoch() -> None:
     it = reader("d1 5 0")
     look(it, "e2", 3, "d1 3 0", (103, 0), (103, 0))
-    assert it.claim == b"e2"
+    assert it.loss_in == b"e2"
     look(it, "e3", 3, "e2 3 1,d1 3 0", (104, 0), (104, 0))
-    assert not it.claim
+    assert not it.loss_in
     assert take(it, mark("e2", 3, "d1 3 0"), mark("e3", 3, "e2 3 1,d1 3 0"), first=103) == [UNKNOWN]
 
 
 def test_somebody_else_has_said_so() -> None:
     it = reader()
     look(it, "e3", 8, "e2 8 1,e1 8 0", (102, 0), (102, 0))
-    assert not it.claim
+    assert not it.loss_in
     assert take(it, mark("e2", 8, "e1 8 0"), mark("e3", 8, "e2 8 1,e1 8 0")) == [UNKNOWN]
 
 
 def test_a_loss_within_an_epoch() -> None:
     it = reader()
     look(it, "e1", 8, "", (90, 0), (50, 0))
-    assert it.claim == b"e1"
+    assert it.loss_in == b"e1"
     look(it, "e2", 8, "e1 8 1", (101, 0), (101, 0))
-    assert not it.claim
+    assert not it.loss_in
     assert take(it, mark("e2", 8, "e1 8 1")) == [UNKNOWN]
 
 
@@ -200,7 +200,7 @@ def test_a_new_stream() -> None:
     """All see that it is one: nobody has to say so."""
     it = reader()
     look(it, "f1", 0, "", (101, 0), (101, 0))
-    assert not it.claim
+    assert not it.loss_in
     assert take(it, mark("f1", 0, ""), words("f1", 1, 1)) == [UNKNOWN, said(1)]
 
 
@@ -209,7 +209,7 @@ def test_back_to_the_stream_before_that() -> None:
     it = reader()
     take(it, mark("f1", 0, ""))
     look(it, "e2", 9, "e1 9 0", (90, 0), (90, 0))
-    assert it.claim == b"e2"
+    assert it.loss_in == b"e2"
 
 
 def test_no_mark_is_taken_twice() -> None:
@@ -225,7 +225,7 @@ def test_a_mark_that_was_trimmed(history: str, loss: Loss) -> None:
         it.take((110, 0), words("e3", 30, 9))
     assert it.cursor == (100, 0)
     look(it, "e3", 30, history, (110, 0), (105, 0))
-    it.sure = True
+    it.asked = True
     assert it.cursor == (100, 0)
     assert take(it, words("e3", 30, 9), words("e3", 31, 10), first=110) == [loss, said(9), said(10)]
 
@@ -233,7 +233,7 @@ def test_a_mark_that_was_trimmed(history: str, loss: Loss) -> None:
 def test_the_mark_of_an_epoch_in_between_was_trimmed() -> None:
     it = reader()
     look(it, "e3", 30, "e2 30 0,e1 12 0", (112, 0), (111, 0))
-    it.sure = True
+    it.asked = True
     assert take(it, words("e2", 30, 9), first=110) == [Loss(19), said(9)]
 
 
@@ -248,7 +248,7 @@ def test_ids_have_fallen() -> None:
 def test_everything_is_gone_of_a_new_epoch(history: str, loss: Loss) -> None:
     it = reader()
     look(it, "e2", 12, history, (32, 0), (30, 0))
-    assert it.nothing() == [loss]
+    assert it.skip_to_end() == [loss]
     assert it.position == (b"e2", 12) and not it.behind
 
 
@@ -304,11 +304,11 @@ def test_whatever_disappears_is_counted(
                 found += it.take((100 + at, 0), entries[at])
             except Astray:
                 ask(at)
-                it.sure = True
+                it.asked = True
                 found += it.take((100 + at, 0), entries[at])
         if at in looks:  # there is silence
             ask(at)
-            found += it.nothing() if it.behind else []
+            found += it.skip_to_end() if it.behind else []
     offset = ends[start]
     for what in found:
         if isinstance(what, Loss):

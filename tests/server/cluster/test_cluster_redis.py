@@ -38,19 +38,19 @@ class Asker:
         raise NotImplementedError
 
     def write(
-        self, number: int, back: int = 0, count: int = 1, text: str = "hi\n", most: int = 1000, doubt: str = ""
+        self, number: int, back: int = 0, count: int = 1, text: str = "hi\n", most: int = 1000, loss_in: str = ""
     ) -> Any:
         """What a node does. Returns the epoch's name, and how many messages there were in it."""
         self.calls += 1
         sha = self.ask("SCRIPT", "LOAD", SCRIPT)
-        about = most, f"epoch{self.calls}", self.run, doubt
+        about = most, f"epoch{self.calls}", self.run, loss_in
         answer = self.ask("EVALSHA", sha, 4, STREAM, STATE, PAST, NODE, *about, number, back, count, "node", text)
         return answer if isinstance(answer, str) else (answer[0].decode(), int(answer[1]))
 
     run = "run"
 
-    def look(self, doubt: str = "") -> Any:
-        return self.write(0, 0, 0, "", doubt=doubt)
+    def look(self, loss_in: str = "") -> Any:
+        return self.write(0, 0, 0, "", loss_in=loss_in)
 
     def entries(self) -> list[Any]:
         """Those of the stream, without their ids."""

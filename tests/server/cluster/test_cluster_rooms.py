@@ -199,7 +199,7 @@ def test_the_order_is_that_without_a_cluster(script: list[tuple[str, int, int]])
         own = [line for line in heard if line.startswith((one.name, "*", "told"))]
         assert own == [line for line in expected if line.startswith((one.name, "*", "told"))]
         assert sorted(heard) == sorted(expected)
-    assert not node.cluster.links.whispers and not node.cluster.links.first.since
+    assert not node.cluster.links.whispers and not node.cluster.links.first.entered_at
 
 
 # Rooms.
@@ -300,7 +300,7 @@ def test_a_stream_is_left_alone_while_what_was_said_comes_back() -> None:
     ann.tell("x" * 99)
     world.run(6)
     assert ann.kicked and carl.has_heard() == ["ann: one", "* ann has gone"]
-    assert not node.cluster.links.unwritten and len(node.cluster.links.links) == 1
+    assert not node.cluster.links.unsettled and len(node.cluster.links.links) == 1
 
 
 def test_a_line_for_all_sends_the_last_member_of_a_room_away() -> None:

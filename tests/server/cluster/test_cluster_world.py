@@ -432,7 +432,7 @@ def test_an_end_is_read_to_the_end() -> None:
     assert world.now - began == pytest.approx(5, abs=0.001)
     world.mend_all()
     world.run(10)
-    assert node.hub.pace.full and node.cluster.unwritten() == 0
+    assert node.hub.pace.full and node.cluster.count_unsettled() == 0
 
 
 def test_an_end_while_redis_is_away() -> None:
@@ -450,7 +450,7 @@ def test_an_end_while_redis_is_away() -> None:
     assert all(task.outcome == "returned" for task in leaving)
     world.kernel.run(until=world.kernel.spawn(node.cluster.wait_for_return(60)))
     assert world.now - began == pytest.approx(5, abs=0.001)
-    assert node.cluster.unwritten() == 2
+    assert node.cluster.count_unsettled() == 2
     assert node.told().endswith("cluster 2 messages have not come back from Redis and may be lost\n")
 
 
