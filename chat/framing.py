@@ -42,7 +42,8 @@ class Messages(list[bytes]):
         """The text with a prefix before each message, if the list is not filled yet."""
         if prefix != self.prefix:
             self.prefix = prefix
-            self.prefixed = prefix + self.text[:-1].replace(b"\n", b"\n" + prefix) + b"\n"
+            more = (prefix + self.text).replace(b"\n", b"\n" + prefix)  # one prefix too many, at the end
+            self.prefixed = more[: len(more) - len(prefix)]
         return self.prefixed
 
     def number(self, prefix: bytes) -> int:
@@ -117,9 +118,12 @@ class Framer:
         if LAZY and not begun and (len(data) < LIMIT or not too_long(data, LIMIT - 1)) and RETURN not in data:
             # No line has to be looked at: none has a b"\r", or is too long. It is LIMIT - 1, not LIMIT, because a last
             # line of LIMIT bytes without a newline may have to go out at once.
+            self.begun = False
+            if data and data[-1] == NEWLINE:  # nearly always
+                self.rest = b""
+                return Messages(data)
             end = data.rfind(b"\n") + 1
             self.rest = data[end:]
-            self.begun = False
             return Messages(data[:end]) if end else []
         messages = data.split(b"\n")
         self.rest = messages.pop()
@@ -148,8 +152,8 @@ class Framer:
 
 def too_long(text: bytes, most: int) -> bool:
     """Whether a line of `text` has more than `most` bytes. Jumps as far as it can, not from line to line."""
-    start = 0
-    while len(text) - start > most:
+    start, end = 0, len(text) - most
+    while start < end:
         start = text.rfind(b"\n", start, start + most + 1) + 1  # behind the last newline in reach; 0: there is none
         if not start:
             return True

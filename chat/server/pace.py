@@ -41,6 +41,7 @@ class Pace:
         self.most = self.ceiling  # bytes that one member may take in this turn
         self.gathered = 0  # bytes published since the last spreading
         self.talking: set[int] = set()  # the id() of members that have published since then: some of them may have gone
+        self.interval = options.max_lag // 16  # bytes between two looks at how far behind members are
         self.unchecked = 0  # bytes counted since the last look at how far behind members are
         # For each member that is BEHIND, where its measuring begins: a time, and how many bytes it had taken by then.
         # It begins anew when a look finds that at most half of --max-lag is due, or that enough was taken.
@@ -67,7 +68,9 @@ class Pace:
     def gather(self, size: int) -> None:
         """Add `size` bytes to what was published in this turn."""
         self.gathered += size
-        self.count(size)
+        self.unchecked += size + OVERHEAD
+        if self.unchecked >= self.interval:
+            self.look()
 
     def count(self, size: int) -> None:
         """Members may have fallen behind by `size` bytes more.
@@ -75,7 +78,7 @@ class Pace:
         Not every call looks at them, so that publishing costs the same however many members there are.
         """
         self.unchecked += size + OVERHEAD
-        if self.unchecked >= self.max_lag // 16:
+        if self.unchecked >= self.interval:
             self.look()
 
     def start_turn(self) -> None:

@@ -190,7 +190,7 @@ class Receiver:
     def portion(self, messages: list[bytes]) -> list[bytes]:
         """Return the first of these messages and keep the others, so that one step of a handler is bounded."""
         prefix = encoded(self.prefix, "a prefix")
-        most = min(MOST, MUCH // (len(prefix) + 1) + 1)
+        most = MOST if MOST * len(prefix) <= MUCH else MUCH // len(prefix) + 1
         number = messages.number(prefix) if type(messages) is Messages else len(messages)
         if number <= most:
             self.unread = NOTHING

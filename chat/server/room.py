@@ -212,8 +212,10 @@ def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes],
     Raises ValueError if there is a newline in one of them.
     """
     start: Any = prefix
-    if type(messages) is Messages and messages.text and NEWLINE not in (start := encoded(prefix, "a prefix")):
-        return messages, messages.joined(start)  # as it was received: nothing in it can be wrong
+    if type(messages) is Messages and messages.text:
+        start = prefix if type(prefix) is bytes else encoded(prefix, "a prefix")
+        if NEWLINE not in start:
+            return messages, messages.joined(start)  # as it was received: nothing in it can be wrong
     lines: list[Any] = [messages]
     if not isinstance(messages, (bytes, str)):
         lines = messages[:] if isinstance(messages, list) else check_messages(messages)

@@ -177,7 +177,7 @@ ROOM = [
     mutation("the first of several messages gets no prefix", "chat.framing:join",
              replace("prefix + (b'\\n' + prefix).join(messages) + b'\\n'", "(b'\\n' + prefix).join(messages) + b'\\n'")),
     mutation("the first of messages in one piece gets no prefix", "chat.framing:Messages.joined",
-             replace("prefix + self.text[:-1].replace(b'\\n', b'\\n' + prefix)", "self.text[:-1].replace(b'\\n', b'\\n' + prefix)")),
+             replace("prefix + self.text", "self.text")),
     mutation("messages in one piece are miscounted", "chat.framing:Messages.number",
              replace("len(prefix)", "len(prefix * 2)")),
     mutation("many messages lose the last newline", "chat.server.room:compose",
