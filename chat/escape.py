@@ -1,9 +1,10 @@
 """Text made harmless for logs and terminals.
 
-Unicode's categories decide. What str.isprintable() refuses is a control, a format character (bidi marks, zero-width
-spaces), a line or paragraph separator, private, unassigned, half a surrogate pair, or a space; only spaces are seen.
-A few letters and marks are printable by category, yet not seen: fillers and variation selectors. An emoji may have such
-selectors in it, and may be joined from several by U+200D. There they change what is seen, and stay.
+Unicode's categories decide. str.isprintable() refuses controls, format characters (bidi marks, zero-width spaces), line
+and paragraph separators, private and unassigned characters, halves of surrogate pairs, and spaces other than ASCII's.
+All of these become escapes here, except the spaces. So do a few characters that are printable by category, but cannot
+be seen: fillers and variation selectors. An emoji may have such selectors in it, and U+200D may join several emoji into
+one. There these characters change what is seen, and stay.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ UNSEEN = {
     *map(chr, range(0xFE00, 0xFE10)),
     *map(chr, range(0xE0100, 0xE01F0)),
 }
-JOINERS = "\u200d\ufe0e\ufe0f"  # what may be inside of an emoji
+JOINERS = "\u200d\ufe0e\ufe0f"  # characters that may be inside an emoji
 PICTURE = (  # one emoji, perhaps with a variation selector and a skin tone
     "[\xa9\xae\u203c\u2049\u2122\u2139\u2194-\u21aa\u231a-\u23ff\u24c2\u25aa-\u27bf\u2934\u2935\u2b05-\u2b55\u3030\u303d"
     "\u3297\u3299\U0001f000-\U0001f1e5\U0001f200-\U0001faff][\ufe0e\ufe0f]?[\U0001f3fb-\U0001f3ff]?"
@@ -50,7 +51,10 @@ def harmless(text: str) -> str:
 
 
 class Escapes(dict):  # type: ignore[type-arg] # of int and str
-    """What is shown for a character outside of emoji, for str.translate. Remembers a thousand; a peer may send all."""
+    """What is shown for each character outside emoji, for str.translate.
+
+    Remembers only a thousand of them, since a peer may send all the characters that there are.
+    """
 
     def __missing__(self, code: int) -> str:
         char = chr(code)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
 
 
+PORTION = 1 << 20  # bytes to be written in one call, at most: a file takes all that it gets, however long that takes
+
+
 class Shared:
     """A descriptor shared with other processes. It is non-blocking only while write() runs, so they do not notice."""
 
@@ -49,8 +52,8 @@ class Pipe(Shared):
         return write_some(self.fd, data) or None
 
 
-def standard_output() -> tuple[Output, int]:
-    """stdout: something to write to, and how much may be written at once without ever waiting in write(2).
+def standard_output() -> Output:
+    """stdout, opened so that a write of at most PORTION bytes never waits.
 
     Files take everything. Pipes and terminals are opened anew to make them non-blocking, because O_NONBLOCK on
     descriptor 1 itself would also hit the shell and all others that share it. A pipe or terminal of another user cannot
@@ -58,14 +61,14 @@ def standard_output() -> tuple[Output, int]:
     """
     kind = os.fstat(1).st_mode
     if stat.S_ISREG(kind):
-        return io.FileIO(1, "w", closefd=False), 1 << 20
+        return io.FileIO(1, "w", closefd=False)
     try:
         terminal = os.ttyname(1)
     except OSError:
         terminal = ""  # stdout is no terminal, or its device is not in our /dev
     for path in "/proc/self/fd/1", terminal:
         try:
-            return io.FileIO(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), "w"), 1 << 20
+            return io.FileIO(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), "w")
         except OSError:
             pass  # this is not Linux, or stdout is a socket or belongs to another user
-    return Pipe(1) if stat.S_ISFIFO(kind) else Shared(1), 1 << 20
+    return Pipe(1) if stat.S_ISFIFO(kind) else Shared(1)

@@ -65,7 +65,7 @@ class EpollPoller:
             else:
                 self.epoll.register(fd, mask)
         except FileExistsError:
-            self.epoll.modify(fd, mask)  # `fd` is registered and still armed, for another direction
+            self.epoll.modify(fd, mask)  # `fd` is registered, and what it was armed for was not reported yet
         except FileNotFoundError:
             self.epoll.register(fd, mask)  # `fd` was closed without forget(), and is another file's number now
         except PermissionError:  # a file, or a device, that is always ready
@@ -150,7 +150,7 @@ class KqueuePoller:
 
 
 class SelectPoller:
-    """Everywhere, also for a terminal that kqueue refuses. For descriptors below FD_SETSIZE, which is 1024."""
+    """Any system, and any terminal (kqueue refuses some). Only for descriptors below FD_SETSIZE, which is 1024."""
 
     def __init__(self) -> None:
         self.armed: dict[int, int] = {}
@@ -189,7 +189,7 @@ def is_open(fd: int) -> bool:
 
 
 def default_poller() -> Poller:
-    """The best poller of this system. A forked child closes epoll: what it did there would be done to the parent."""
+    """The best poller of this system. A forked child closes its epoll, which it shares with its parent."""
     if hasattr(select, "epoll"):
         poller = EpollPoller()
         os.register_at_fork(after_in_child=poller.close)

@@ -56,7 +56,7 @@ class Task:
         self.trap: Any = NOTHING_YET  # the latest trap that was yielded
         self.undo: Callable[[Task], object] | None = None
         self.timer: tuple[float, int, Task] | None = None  # the newest one; the kernel ignores older ones of this task
-        self.error: BaseException | None = None  # to be raised at its `yield`
+        self.error: BaseException | None = None  # to be raised at its `yield`, when it takes its next step
         self.outcome: str | None = None  # "returned", "cancelled", "failed" or "dropped"; None: not ended
         self.joiners: dict[Task, None] | None = None  # the tasks in join(); None until there is one
 
@@ -90,7 +90,8 @@ class Task:
         Only Kernel.drop calls this.
         """
         hook = sys.unraisablehook
-        # close() frees the coroutines that this one has called. What these raise comes to this hook.
+        # close() also frees the coroutines that this one has called. If they raise something then, Python passes it to
+        # this hook, which would print it.
         sys.unraisablehook = lambda unraisable: None
         try:
             for _ in range(10):  # a coroutine that answers close() with a `yield` is still open

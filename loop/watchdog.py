@@ -41,11 +41,14 @@ class Watchdog:
         # A step is known by its turn and its task, because a task takes one step in a turn.
         self.step_seen = 0, 0  # the step that the last tick found
         self.step_reported = 0, 0  # the step that was reported last
-        self.first_end = 0.0  # when the very first ending signal came
-        self.turn_of_end = 0, 0.0  # the latest turn with an ending signal, and the time of the first one in it
+        self.first_end = 0.0  # when the first ending signal came
+        # The last turn in which an ending signal came, and when the first one of that turn came. They change together,
+        # in one assignment, because another signal may come between two assignments.
+        self.first_end_in_turn = 0, 0.0
         self.polling = False
-        self.stopped = signal.getsignal(signal.SIGALRM) is signal.SIG_DFL  # whether poll() is to start the ticks
-        if self.stopped:
+        self.to_start = False  # whether poll() has to start the ticks
+        if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
+            self.to_start = True
             signal.signal(signal.SIGALRM, self.tick)
             atexit.register(set_ticking, 0)  # a tick without a handler would end the process
         for number in signals.before.keys() & ends:
@@ -56,8 +59,8 @@ class Watchdog:
         found = self.poller.poll(timeout)
         self.polling = False
         self.turn += 1
-        if self.stopped:
-            self.stopped = False
+        if self.to_start:
+            self.to_start = False
             if signal.getsignal(signal.SIGALRM) == self.tick:  # other code may handle the signal by now
                 set_ticking(TICK)
         return found
@@ -68,7 +71,7 @@ class Watchdog:
         step = self.turn, id(task)
         if self.polling:
             set_ticking(0)
-            self.stopped = True
+            self.to_start = True
         elif self.step_seen != step:
             self.step_seen = step
         elif self.step_reported != step:
@@ -83,13 +86,13 @@ class Watchdog:
         self.signals.catch(number, frame)
         now = time.monotonic()
         self.first_end = self.first_end or now
-        turn, first_in_turn = self.turn_of_end
+        turn, since = self.first_end_in_turn
         if turn != self.turn:
-            first_in_turn = now
-            self.turn_of_end = self.turn, now
-        hangs = self.step_reported[0] == self.turn or now > first_in_turn + 1
-        late = now > self.first_end + 1
-        if hangs and late and not self.polling:
+            since = now
+            self.first_end_in_turn = self.turn, now
+        is_another = now > self.first_end + 1  # signals within a second count as one
+        hangs = self.step_reported[0] == self.turn or now > since + 1
+        if is_another and hangs and not self.polling:
             complain(f"ended by signal {number}, in the middle of this:\n{running(frame)[1]}")
             os._exit(1)
 

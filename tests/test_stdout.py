@@ -22,11 +22,11 @@ needs_setpriv = pytest.mark.skipif(
 
 FILL = """
 import os
-from chat.stdout import standard_output
+from chat.stdout import PORTION, standard_output
 
-output, most = standard_output()
+output = standard_output()
 written = 0
-while written < 1 << 22 and (taken := output.write(b"." * most)):
+while written < 1 << 22 and (taken := output.write(b"." * PORTION)):
     written += taken
 os.write(2, b"%d bytes, blocking: %s" % (written, str(os.get_blocking(1)).encode()))
 """

@@ -9,7 +9,7 @@ import time
 
 from loop import writable
 
-from ..stdout import standard_output
+from ..stdout import PORTION, standard_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Terminal:
     """Between take() and give_back(), keys come one by one and are not echoed. write() works with any stdout."""
 
     def __init__(self) -> None:
-        self.output, self.most = standard_output()
+        self.output = standard_output()
         self.before: list[Any] | None = None  # the mode to go back to
         self.rest = memoryview(b"")  # what is to be written and was not taken yet
 
@@ -74,7 +74,7 @@ class Terminal:
         self.rest = memoryview(text.encode("utf-8", "backslashreplace"))
         while self.rest:
             yield from writable(self.output)
-            self.rest = self.rest[self.output.write(self.rest[: self.most]) or 0 :]
+            self.rest = self.rest[self.output.write(self.rest[:PORTION]) or 0 :]
 
     def finish(self, last: bytes) -> bool:
         """Write the rest of what is being written, and `last`. Return whether all was taken within PATIENCE."""
@@ -82,7 +82,7 @@ class Terminal:
         deadline = time.monotonic() + PATIENCE
         try:
             while rest:
-                taken = self.output.write(rest[: self.most]) or 0
+                taken = self.output.write(rest[:PORTION]) or 0
                 rest = rest[taken:]
                 if not taken:
                     if time.monotonic() > deadline:

@@ -11,7 +11,7 @@ SPARE = 16  # connections that may be in a handshake in any case: a browser open
 
 
 def network(host: str) -> str:
-    """What counts as one address: for IPv6 the first 64 bits, because one customer gets as many addresses."""
+    """What counts as one address: for IPv6, all with the same first 64 bits, since one customer gets all of them."""
     if ":" not in host:
         return host
     address, _, zone = host.partition("%")
@@ -77,8 +77,8 @@ class Admission:
     def handshake_refusal(self, host: str) -> str:
         """Why nobody from `host` can begin a handshake now; empty if somebody can."""
         most, most_per_ip = self.options.max_clients, self.options.max_per_ip
-        could_come = MOST if most is None else most - self.members.all
-        total = min(MOST, max(SPARE, could_come))
+        free_places = MOST if most is None else most - self.members.all
+        total = min(MOST, max(SPARE, free_places))
         if self.shaking.all >= total:
             return "too many handshakes"
         share = total // 2

@@ -15,6 +15,7 @@ from loop import WaitQueue, complain, sleep, writable
 
 from ..escape import harmless, plain, visible
 from ..framing import join
+from ..stdout import PORTION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Journal:
     `quiet` leaves the messages' texts out, `timestamps` puts the local time before each line.
     """
 
-    def __init__(self, output: Output, most: int = 1 << 20, quiet: bool = False, timestamps: bool = False) -> None:
+    def __init__(self, output: Output, most: int = PORTION, quiet: bool = False, timestamps: bool = False) -> None:
         self.output = output
         self.most = most
         self.quiet = quiet

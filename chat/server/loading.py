@@ -47,9 +47,9 @@ def load_handler(where: str) -> tuple[Handler, Start | None]:
         check(start, "start", "`start`", "room")
     refused, reported = lint.mistakes(module, name)
     for mistake in (*reported, *refused[1:]):
-        complain(f"chatsrv: {shown(mistake)}")
+        complain(f"chatsrv: {relative(mistake)}")
     if refused:
-        raise ValueError(shown(refused[0]))
+        raise ValueError(relative(refused[0]))
     return handler, start
 
 
@@ -88,7 +88,7 @@ def describe_failure(error: BaseException, place: str) -> str:
             if not path.startswith((*installed, "<frozen")) and "site-packages" not in path:
                 file, line = path, number
     if file:
-        return f"{shown(file)}:{line}: {what}"
+        return f"{relative(file)}:{line}: {what}"
     if isinstance(error, ModuleNotFoundError):
         return f"there is no module {place} (the name of a file ends in .py)"
     return f"{place}: {error.strerror if isinstance(error, OSError) else what}"
@@ -100,7 +100,7 @@ def check(function: Any, name: str, what: str, *parameters: str) -> None:
     code = getattr(inner, "__code__", None)
     if code is None and not hasattr(inner, "func"):  # nor a functools.partial
         raise ValueError(f"{name} is not a function")
-    place = f"{shown(code.co_filename)}:{code.co_firstlineno}: " if code else ""
+    place = f"{relative(code.co_filename)}:{code.co_firstlineno}: " if code else ""
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
         raise ValueError(f"{place}{name} is an `async def`; {what} is a plain `def`, and waits with `yield from`")
     if not inspect.isgeneratorfunction(inner):
@@ -120,10 +120,10 @@ def generators_of(module: ModuleType) -> str:
     return f"its generator functions: {', '.join(names)}" if names else "nor any generator function"
 
 
-def shown(path: str) -> str:
-    """A file's path, from the current directory if the file is in it."""
+def relative(text: str) -> str:
+    """A path, or a text that begins with one: relative to the current directory, if the file is in it."""
     try:
         here = os.path.join(os.getcwd(), "")
     except OSError:  # the current directory is gone
-        return path
-    return path[len(here) :] if path.startswith(here) else path
+        return text
+    return text[len(here) :] if text.startswith(here) else text

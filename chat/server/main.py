@@ -98,9 +98,9 @@ def serve(options: Options, ports: Ports, handler: Handler, start: Start | None)
     for listener in ports.listeners:
         prepare(listener, options.stall_timeout)
     poller = default_poller()
-    output, most = standard_output()
+    output = standard_output()
     try:
-        journal = Journal(output, most, options.quiet, options.timestamps)
+        journal = Journal(output, quiet=options.quiet, timestamps=options.timestamps)
         signals = Signals(*ENDING, signal.SIGUSR1)
         try:
             watchdog = Watchdog(poller, signals, *ending(ports))
@@ -123,7 +123,7 @@ def ignore_from_now_on(signals: Signals) -> None:
 
 
 def traced(poller: Poller, server: Callable[[], Server], path: str, seconds: float) -> Kernel:
-    """A kernel that writes down what it does. `server()` is called only while the kernel runs: it is made later."""
+    """A kernel that writes down what it does. `server` is a function, because the server is made after its kernel."""
     from loop.trace import TracedKernel
 
     kernel = TracedKernel(poller)
@@ -152,7 +152,7 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
         kernel.run(until=life)
     except OSError as error:
         complain(f"chatsrv: cannot go on: {why(error)}")
-    except BaseException as error:  # from a task without which there is no chat, or that a handler has spawned
+    except BaseException as error:  # SystemExit from vital(), or what a task of a handler has raised
         complain(f"chatsrv: cannot go on: a task has ended with {error!r}")
     if life.outcome == "returned":
         return 1 if server.unsettled else 0

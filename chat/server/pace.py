@@ -22,11 +22,11 @@ if TYPE_CHECKING:
         def kick(self, reason: str) -> None: ...
 
 
-RECEIVE = 32 << 10  # bytes taken from one socket at once, at most; with 64 KiB, fan-out was slower
-TURN = 1 << 20  # about how many bytes are taken from all sockets together before they are sent on
-LEAST = 1024  # bytes that may always be taken
-GRACE = 0.2  # seconds in which a member that is too far behind has to show that it takes data
-ENOUGH = 128 << 10  # bytes that it has to take in that time (acknowledgements may be late, so this is a low bound)
+RECEIVE = 32 << 10  # bytes that are read from one member at once, at most; with 64 KiB, fan-out was slower
+TURN = 1 << 20  # about how many bytes are read from all members together before they are sent on
+LEAST = 1024  # bytes that may always be read from a member
+GRACE = 0.2  # seconds in which a peer that is too far behind has to show that it takes data
+ENOUGH = 128 << 10  # bytes that it has to take in this time (acknowledgements may be late, so this is a low bound)
 
 
 class Pace:
@@ -37,28 +37,28 @@ class Pace:
         self.max_lag = options.max_lag
         self.ceiling = min(RECEIVE, options.max_rate or RECEIVE)
         self.enough = min(ENOUGH, options.max_lag)
-        self.budget = min(TURN, options.max_lag // 4)  # bytes for a turn
-        self.most = self.ceiling  # bytes that one member may take in this turn
-        self.gathered = 0  # bytes published since the last spreading
-        self.talking: set[int] = set()  # the id() of members that have published since then: some of them may have gone
+        self.budget = min(TURN, options.max_lag // 4)  # bytes that may be read in a turn
+        self.most = self.ceiling  # bytes that may be read from one member in this turn
+        self.gathered = 0  # bytes that were published in this turn
+        self.talking: set[int] = set()  # the id() of each member that has published in this turn
         self.interval = options.max_lag // 16  # bytes between two looks at how far behind members are
         self.unchecked = 0  # bytes counted since the last look at how far behind members are
-        # For each member that is BEHIND, where its measuring begins: a time, and how many bytes it had taken by then.
-        # It begins anew when a look finds that at most half of --max-lag is due, or that enough was taken.
+        # For each member that is BEHIND: since when its peer is watched, and how many bytes the peer had taken by then.
+        # look() begins a new watch when at most half of --max-lag is due, or when the peer has taken enough.
         self.behind: dict[Reader, tuple[float, int]] = {}
-        self.overrun = False  # a member is too far behind, and perhaps takes data: it was not kicked
-        self.looked_at = 0.0  # when look() was called last
-        self.full = False  # the cluster takes no more
-        self.held = False  # `overrun` or `full`: no member is read from
+        self.overrun = False  # whether a member is too far behind, but was not kicked, as its peer may take enough
+        self.last_look = 0.0  # the time of the last look()
+        self.full = False  # whether the cluster takes no more
+        self.held = False  # whether no member is read from: because of `overrun` or `full`
         self.released = WaitQueue()  # members wait here until they may be read from
         self.news = WaitQueue()  # keep() waits here until `overrun` is set
 
     def share(self) -> int:
-        """How many bytes a member may take from its socket now.
+        """How many bytes may be read from a member now.
 
-        What may be read in a turn is shared. We expect as many talking members as there were in the last turn, and none
-        gets more than what is left. Otherwise a thousand of them could say more than --max-lag in one turn, and all
-        others would be too far behind.
+        The budget of a turn is divided by the number of members that talked in the last turn. If more members talk in
+        this turn, the later ones share what is left. Without a budget, a thousand members could say more than --max-lag
+        in one turn, and all others would be too far behind.
         """
         left = self.budget - self.gathered
         if self.most <= left:  # nearly always
@@ -66,7 +66,7 @@ class Pace:
         return min(self.most, max(LEAST, left))
 
     def gather(self, size: int) -> None:
-        """Add `size` bytes to what was published in this turn."""
+        """Add `size` bytes to what was published in this turn, and count them as count() does."""
         self.gathered += size
         self.unchecked += size + OVERHEAD
         if self.unchecked >= self.interval:
@@ -90,21 +90,22 @@ class Pace:
     def look(self) -> None:
         """Kick members that are more than --max-lag behind and take too little. If one takes enough, set `overrun`."""
         now = self.clock()
-        stood_still = self.overrun and now - self.looked_at > GRACE  # this process: keep() looks far more often
-        self.looked_at = now
+        # During an overrun, keep() looks every GRACE / 5. If it could not, the process stood still: no peer's fault.
+        stood_still = self.overrun and now - self.last_look > GRACE
+        self.last_look = now
         self.unchecked = 0
         self.overrun = False
-        for reader, (since, taken) in list(self.behind.items()):
+        for reader, (since, taken_before) in list(self.behind.items()):
             lag = reader.outbox.lag
             if stood_still or lag <= self.max_lag // 2:
-                since, taken = self.behind[reader] = now, reader.acknowledged()
+                self.behind[reader] = now, reader.acknowledged()
+            elif lag > self.max_lag and now - since >= GRACE:
+                taken = reader.acknowledged()
+                if taken - taken_before < self.enough * (now - since) / GRACE:
+                    reader.kick(f"more than {self.max_lag} bytes behind")
+                    continue
+                self.behind[reader] = now, taken
             if lag > self.max_lag:
-                if now - since >= GRACE:
-                    before, taken = taken, reader.acknowledged()
-                    if taken - before < self.enough * (now - since) / GRACE:
-                        reader.kick(f"more than {self.max_lag} bytes behind")
-                        continue
-                    self.behind[reader] = now, taken
                 self.overrun = True
         if self.overrun:
             self.news.wake()

@@ -1,7 +1,7 @@
 """What translates between a member and its socket: the methods that TLS and browsers have to provide.
 
 A plain member has no wire. Its socket has the same two methods, send and recv, so only members that need a wire pay for
-it. The code above knows nothing of records and frames: it counts in bytes of the plain stream.
+it. The rest of the server knows nothing of records and frames: it counts in bytes of the plain stream.
 
 Two rules make this possible. What a wire has taken counts as sent: it cannot be taken back, because half a record is
 not a record. What the socket has not taken of it stays in the wire, `unsent`, and goes out before anything else. And
@@ -59,11 +59,12 @@ class Wire(Protocol):
         """Return what has arrived; b"" at the end of the stream. Takes at most about `most` bytes from the socket.
 
         Raises BlockingIOError if there is nothing yet, and OSError if the connection has failed or what came makes no
-        sense. An answer that the peer has to get now is sent, or left unsent: a failed send is not reported here.
+        sense. If the peer has to get an answer, recv() also tries to send this. If that fails, the next send() raises
+        the error.
         """
 
     def end(self, reason: str) -> None:
-        """Tell the peer that nothing follows, and why, or leave that unsent. A second call does nothing."""
+        """Tell the peer that nothing follows, and why. This may stay `unsent`. A second call does nothing."""
 
 
 def finish(wire: Wire, sock: socket.socket, reason: str, left: Callable[[], float]) -> Coroutine[None]:

@@ -210,7 +210,7 @@ ROOM = [
              drop("self.talking.clear")),
     mutation("what was gathered is never forgotten", "chat.server.pace:Pace.start_turn", drop("self.gathered")),
     mutation("--max-lag is not kept", "chat.server.pace:Pace.look", drop("reader.kick")),
-    mutation("--max-lag is kept at once", "chat.server.pace:Pace.look", take("now - since >= GRACE", True), take("self.enough", True)),
+    mutation("--max-lag is kept at once", "chat.server.pace:Pace.look", replace("now - since >= GRACE", "True"), take("self.enough", True)),
     mutation("nobody looks again at one that is too far behind", "chat.server.pace:Pace.look", drop("self.news.wake")),
     mutation("those held back are not released", "chat.server.pace:Pace.hold", drop("self.released.wake_all")),
 ]  # fmt: skip
