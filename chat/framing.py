@@ -96,7 +96,7 @@ class Framer:
 
     def __init__(self) -> None:
         self.rest = b""  # what has come of a message that is not complete yet
-        self.begun = False  # parts of that message have gone out already
+        self.begun = False  # whether parts of that message have gone out already
 
     def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived. Return the messages that are now complete, without their separators."""

@@ -18,7 +18,8 @@ Read in this order: traps (what a task may ask for), task, waitqueue, kernel, po
 watchdog.
 
 Most ideas are older. Tasks, traps and a kernel come from David Beazley's course on coroutines and from his curio. The
-undo comes from early Tulip. From trio comes that only what can block is a coroutine, and the guess at a mistake.
+undo comes from early Tulip. Two ideas come from trio: only what can block is a coroutine, and errors guess what was
+meant.
 """
 
 from .diagnose import complain, explain, report, vital

@@ -1,8 +1,8 @@
 """Signals, sockets and deques, without the modules of the standard library that are built around them.
 
-`signal`, `socket` and `collections` are written in Python, around modules in C that are imported here instead. Most of
-what they add is enums, which print the name of a number. To import them takes three quarters of the time in which a
-server starts. A module that needs what they add imports them as usual; the numbers are the same there.
+`signal`, `socket` and `collections` are written in Python, around modules in C. Here, only those in C are imported. To
+import the ones in Python takes three quarters of the time in which a server starts. Most of what they add is enums,
+which print the name of a number. Code that needs more imports them as usual; the numbers are the same there.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class Gate:
         self.inside: WaitQueue | None = None  # the ticket of the task that may go through now
 
     def enter(self, address: str) -> Coroutine[None]:
-        """COROUTINE. Returns when the task may take its step. After the step, it must sleep a turn and call leave()."""
+        """COROUTINE. Returns when the task may take its step. After it, the task must sleep(0) and call leave()."""
         ticket = WaitQueue()
         if not self.inside:
             self.inside = ticket
@@ -37,7 +37,7 @@ class Gate:
             raise
 
     def leave(self) -> None:
-        """Let the next task in. `inside` has its ticket even before it runs, so no other task can overtake it."""
+        """Let the next task in. Its ticket is `inside` even before the task runs, so no other task can overtake it."""
         self.inside = None
         while self.waiting and not self.inside:
             address, tickets = self.waiting.popitem(last=False)

@@ -132,7 +132,7 @@ def write_some(fd: int, data: bytes | memoryview) -> int:
 
 
 def write_now(fd: int, data: bytes | memoryview) -> int:
-    """os.write. If another process has filled the pipe meanwhile, Linux raises BlockingIOError, and does not block."""
+    """os.write, but if another process has filled the pipe, it raises BlockingIOError on Linux instead of blocking."""
     try:
         return os.pwritev(fd, [data], -1, os.RWF_NOWAIT)
     except BlockingIOError:
@@ -154,8 +154,8 @@ def writable(file: Source, timeout: float | None = None) -> Coroutine[None]:
 def countdown(clock: Callable[[], float], seconds: float) -> Callable[[], float]:
     """Return a function that says how many of the `seconds` are left, and raises TimedOut if none are.
 
-    It limits several waits together: the timeout of each is what is left. The function itself raises TimedOut, because
-    a wait for a socket that always has something to read never times out.
+    So several waits have one limit: the timeout of each wait is what is left. The wait itself would never time out, if
+    its socket always has something to read; so it is the returned function that raises TimedOut.
     """
     end = clock() + seconds
 

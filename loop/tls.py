@@ -1,10 +1,10 @@
 """TLS over a non-blocking socket. It has the methods of a socket; what goes through it travels in encrypted records.
 
 Readiness is not enough here. The descriptor is ready when there are bytes, but data is given out only when a record is
-whole. The bytes that follow this record were read with it, and the descriptor may never be readable again. Reading may
-have to write, such as an answer to a new key. And a record that was begun must not change. So the records are kept in
-memory, apart from the socket. A read takes what the socket has and returns all that is complete. What a write makes of
-its data is kept until the socket has taken it.
+whole. The bytes that follow this record were read with it, and the descriptor may never be readable again. A read may
+have to write something, such as an answer when the peer changes its key. And a record must not change once a part of it
+was sent. So the records are kept in memory, apart from the socket. A read takes what the socket has, and returns all
+that is complete. A write puts its data into records, and these are kept until the socket has taken them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class NotTLS(Broken):
 
 
 class TLS:
-    """One end of a connection. The server's certificate must have the name `host`; None: this end is the server.
+    """One end of a connection: the client's if there is a `host`, which the server's certificate must name.
 
     send() and recv() are used like those of a non-blocking socket, with two differences. A task that wants to wait for
     the socket to become readable has to see first that nothing is `pending`. What is `unsent` goes out with the next
@@ -61,18 +61,18 @@ class TLS:
         gate: Gate | None = None,
         address: str = "",
     ) -> None:
-        """Its handshake takes turns with others at the `gate`, where it waits under the `address` of its peer."""
+        """Without a `host`, this is the server's end. Its handshake waits at the `gate`, under its peer's `address`."""
         self.socket = sock
         self.gate = gate or Gate()
         self.address = address
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()  # records
         self.ssl = context.wrap_bio(self.incoming, self.outgoing, server_side=host is None, server_hostname=host)
         self.kept: Data = b""  # came out of `outgoing`, and waits for the socket to take it
-        self.heard = False  # something has come
-        self.ended = False  # the peer's stream has ended
-        self.cut = False  # the stream has ended without close_notify: an attacker may have ended it
+        self.heard = False  # whether something has come
+        self.ended = False  # whether the peer's stream has ended
+        self.cut = False  # whether it has ended without close_notify: then an attacker may have ended it
         self.failure = ""  # why received bytes were refused; a text, since an exception keeps frames alive
-        self.lost: tuple[object, ...] = ()  # the `args` of the OSError with which try_to_flush() has failed
+        self.lost: tuple[object, ...] = ()  # the `args` of the OSError that has ended a try_to_flush(), if one has
 
     def fileno(self) -> int:
         return self.socket.fileno()
@@ -134,7 +134,7 @@ class TLS:
     def send(self, data: Data) -> int:
         """Send what is unsent, and then `data`; returns the size of `data` if all of it was sent.
 
-        Else raises BlockingIOError, whose `characters_written` says how many bytes of `data` were taken.
+        Otherwise raises BlockingIOError, whose `characters_written` says how many bytes of `data` were taken.
         """
         self.flush()
         size = len(data)
@@ -177,7 +177,7 @@ class TLS:
             if not data and self.lost:  # not the end: the connection has failed, and try_to_flush() got that error
                 raise OSError(*self.lost)
             self.incoming.write(data)
-            self.ended = self.cut = not data  # the end of the socket's stream, and no close_notify before it
+            self.ended = self.cut = not data  # close_notify did not come before: after it, nothing is read here
         pieces = []
         try:
             while not (self.ended or self.failure):

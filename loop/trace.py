@@ -34,20 +34,20 @@ if TYPE_CHECKING:
     Clock = Callable[[], float]
 
 STEPS = 10_000  # some 8 MB in the file, and a quarter of a second to write it
-KERNEL = 1  # the number of the kernel's track; it is also the file's `pid`, so that viewers draw this track first
+KERNEL = 1  # the kernel's track; viewers draw it first, because the `pid` of all events is the same number
 
 
 class Step:
-    """A step of a task, and the wait before it. Made when the task's previous step begins, and filled in bit by bit."""
+    """A step of a task, and the wait before it. Made before the wait begins, and filled in as these things happen."""
 
     __slots__ = "cause end name number outcome place ready since stack start waits_for waker".split()
 
     def __init__(self, number: int, name: str) -> None:
         self.number, self.name = number, name  # the task's track, and its name
-        self.ready = self.start = self.end = 0.0  # seconds of the kernel's clock, as all times here; 0: not yet
+        self.ready = self.start = self.end = 0.0  # all times are seconds of the kernel's clock; 0: not yet
         self.outcome: str | None = None  # of the task, if this was its last step
         self.waker: int | None = None  # the track of the task that made it ready, if a task did
-        self.cause = ""
+        self.cause = ""  # what made it ready: "poll", "timer" or "task"
 
     def wait(self, task: Task, now: float) -> Step:
         """The wait begins."""
@@ -76,7 +76,7 @@ class TracedPoller:
         self.arm, self.forget, self.close = poller.arm, poller.forget, poller.close
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        # several polls without a step between them are drawn as one
+        # Several polls without a step between them are drawn as one
         self.kernel.asked = self.kernel.asked or self.kernel.clock()
         found = self.poller.poll(timeout)
         self.kernel.answered = self.kernel.clock()
@@ -94,16 +94,16 @@ class TracedKernel(Kernel):
         self.numbers = count(KERNEL + 1)
         self.coming: dict[Task, Step] = {}  # of each task that has not ended, the next step
         self.steps: deque[Step] = deque(maxlen=most)
-        # When the poller was asked, when it had answered, when all that it woke were ready; what the counters said
+        # For each turn, three times and the counters' values: the poller was asked, it answered, the first step began
         self.turns: deque[tuple[float, float, float, dict[str, float]]] = deque(maxlen=most)
         # The ready tasks are those in the queue, and the one that is just being resumed
         self.counters: dict[str, Callable[[], float]] = {"ready tasks": lambda: 1 + len(self.ready)}
         self.asked = self.answered = 0.0
-        self.cause = ""  # why tasks become ready at this moment, if no task's step is the reason
-        self.running_track: int | None = None
+        self.cause = ""  # "poll" or "timer", while that makes tasks ready
+        self.running_track: int | None = None  # the track of the task that takes a step now
         self.path = ""  # of the file
         self.seconds = float("inf")  # only the last so many seconds are written to it
-        self.wanted = False  # SIGUSR2 has asked for the file
+        self.wanted = False  # whether SIGUSR2 has asked for the file
 
     def notice(self, task: Task) -> None:
         """A task becomes ready."""
@@ -214,7 +214,7 @@ class TracedKernel(Kernel):
 
 
 def event(kind: str, track: int | None, name: str, **more: object) -> Event:
-    return {"ph": kind, "pid": 1, "tid": track, "name": name, **more}
+    return {"ph": kind, "pid": KERNEL, "tid": track, "name": name, **more}
 
 
 def stack_of(coroutine: Any) -> tuple[list[str], str]:

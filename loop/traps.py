@@ -58,7 +58,7 @@ class Park:
     def __init__(self, tasks: dict[Task, None], timeout: float | None = None) -> None:
         self.tasks = tasks
         self.timeout = timeout
-        self.woken = False  # WaitQueue.wake() sets this when it wakes the task
+        self.woken = False  # whether WaitQueue.wake() has woken the task
 
 
 def guess(trap: object) -> str:
@@ -69,7 +69,7 @@ def guess(trap: object) -> str:
     return f"{trap!r} was yielded, which is no trap; did you mean `return`, or `yield from` a coroutine?"
 
 
-# Names for type hints. Type checkers take this for True; to import typing would take longer than all of loop/.
+# Names for type hints. Type checkers take TYPE_CHECKING for True. To import typing would take longer than all of loop/.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any as Any

@@ -32,7 +32,7 @@ def resolve(host: str, port: int) -> list[Address]:
     except UnicodeError:
         raise OSError("this is no host name") from None
     except LookupError:
-        raise OSError("too few descriptors to load what knows host names") from None
+        raise OSError("too few descriptors to load Python's module for host names") from None
     return [(family, address) for family, _, _, _, address in found]
 
 

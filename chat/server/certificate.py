@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from loop.traps import Coroutine
 
-TOLD = b"* This port speaks TLS, and nothing else.\n"  # to a peer that does not
+TOLD = b"* This port speaks TLS, and nothing else.\n"  # sent to a peer that does not speak TLS
 
 
 class Secured(TLS):
@@ -32,18 +32,18 @@ class Secured(TLS):
         try:
             yield from self.begin(left)
         except NotTLS:
-            self.tell()
+            self.send_told()
             return "it does not speak TLS"
         except TimedOut:
             if not self.heard:  # it may wait for us to begin
-                self.tell()
+                self.send_told()
             raise
         except Broken as error:
             return f"no TLS: {error.strerror}"
         return ""
 
-    def tell(self) -> None:
-        """Tell a peer that it does not speak TLS."""
+    def send_told(self) -> None:
+        """Send `told` as plain bytes, because the peer does not speak TLS."""
         try:
             self.socket.send(self.told)
         except OSError:

@@ -39,7 +39,7 @@ class Options:
 
 
 def declare(flag: Callable[..., Any]) -> None:
-    """Hand each flag to `flag`, in the words of argparse's add_argument."""
+    """Call `flag` once for each flag, with arguments as argparse's add_argument() takes them."""
     flag("--host", metavar="ADDRESS", help="listen on this address only (default: all addresses)")
     flag("--port", metavar="N", type=whole(0, 65535), help="port to listen on (default: 3100; 0 picks a free one)")
     flag("--no-prefix", dest="prefix", action="store_false", default=True,

@@ -50,9 +50,9 @@ class Journal:
         self.reported = 0  # if `rest` is a line that says how many lines were left out: how many
         self.size = 0  # bytes in `rest` and `waiting`
         self.left_out = 0  # how many lines were left out and not reported yet
-        self.torn = False  # what has been written ends within a line
-        self.failed = False  # stderr has been told of a failure
-        self.closed = False  # nothing can be written any more
+        self.torn = False  # whether what has been written ends within a line
+        self.failed = False  # whether a failure was told on stderr
+        self.closed = False  # whether nothing can be written any more
         self.news = WaitQueue()
         self.written = WaitQueue()
 

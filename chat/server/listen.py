@@ -17,11 +17,11 @@ MAPPED = "::ffff:"  # comes before an IPv4 address in an IPv6 address
 # How a call fails where there is no IPv6, or no socket for both IPv6 and IPv4.
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENOPROTOOPT)
 IDLE, INTERVAL, PROBES = 60, 15, 4  # keepalive: seconds of silence before TCP probes, between probes, and how many
-SHORTEST = 2 * PROBES  # seconds, at least, for TCP_USER_TIMEOUT: keepalive counts whole seconds, and PROBES need time
+SHORTEST = 2 * PROBES  # the least TCP_USER_TIMEOUT, in seconds, so that there is time for PROBES probes
 
 
 class CannotListen(Exception):
-    """With a line for the user."""
+    """Its text is a line for the user."""
 
 
 def inherited() -> list[socket.socket]:
@@ -103,12 +103,12 @@ def resolve(host: str, port: int) -> tuple[int, Any]:
     except UnicodeError:
         found = []
     except LookupError:
-        raise OSError("too few descriptors to load what knows host names") from None
+        raise OSError("too few descriptors to load Python's module for host names") from None
     if not found:
         raise OSError("this is no host name")
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)  # False first
     where = str(address[0])
-    if where.startswith(MAPPED):  # an IPv6 socket cannot be bound to it, unless it is for both
+    if where.startswith(MAPPED):  # only an IPv6 socket that is also for IPv4 could be bound to it
         return socket.AF_INET, (where[len(MAPPED) :], port)
     return family, address
 

@@ -61,7 +61,7 @@ class Member(Receiver):
         self.progress: WaitQueue | None = None  # wait_for_progress() waits here
         # Its end.
         self.reason = ""  # why it ends, once that is certain
-        self.handled = False  # its handler has ended
+        self.handled = False  # whether its handler has ended
 
     # For handlers.
 

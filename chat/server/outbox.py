@@ -77,7 +77,7 @@ class Outbox:
         self.due: deque[Piece] = deque()
         self.due_size = 0  # bytes of `due`, with the cost of each piece
         self.sent_size = 0  # bytes that were sent, ever
-        self.cut = False  # the last byte that was sent was not the end of a message
+        self.cut = False  # whether the last byte that was sent was inside a message
 
     @property
     def lag(self) -> int:
@@ -86,7 +86,7 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
-        """Whether take() would find nothing. What is in the feed's open segment is due, too, but not counted here."""
+        """Whether take() would find nothing. (It does not take from the feed's open segment, before this is sealed.)"""
         return not self.due and (self.feed is None or self.place is self.feed.last)
 
     # What comes in.

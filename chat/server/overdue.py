@@ -40,13 +40,13 @@ class Overdue:
                 continue  # there is a new entry, which may be due before the others
             except TimedOut:
                 pass
-            now = self.kernel.clock() + 0.001  # a timer may go off up to 0.001 s early, by rounding
+            now = self.kernel.clock() + 0.001  # because sums of times are rounded, and may miss `first` by a little
             due = [member for moment, member in self.entries if moment <= now]
             self.entries = [entry for entry in self.entries if entry[0] > now]
             for member in due:
                 if member.handled:
                     continue
-                if member.task.error:  # it had no step since it was cancelled: the process stood still
+                if member.task.error:  # it was cancelled, but had no step since then: the process stood still
                     self.insist(member, 0.0)
                 elif member.kicked or member.refused:
                     self.drop(member)
@@ -66,7 +66,7 @@ def end_tasks(hub: Hub) -> Coroutine[None]:
         try:
             yield from join(task, max(0.0, end - clock()))
         except TimedOut:
-            if not task.error:  # if it has an error, it had no step since it was cancelled
+            if not task.error:  # with an error, it had no step since it was cancelled
                 complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{explain(task)}")
             hub.kernel.drop(task)
             hub.tasks.pop(coroutine, None)  # a task that has not begun has no `finally` that does this

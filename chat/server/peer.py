@@ -34,8 +34,8 @@ def look_at(sock: socket.socket) -> str:
 def acknowledged(sock: socket.socket) -> int | None:
     """How many bytes the peer has acknowledged; None where the system does not tell.
 
-    What was sent says less. Linux calls a socket writable only when a third of its buffer is free, perhaps a megabyte,
-    and a slow reader may take minutes for that.
+    Whether a socket is writable says less. Linux calls it writable only when a third of its buffer is free, perhaps a
+    megabyte, and a slow reader may take minutes for that.
     """
     if sys.platform != "linux":  # FreeBSD has a TCP_INFO with other fields
         return None

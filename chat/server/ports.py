@@ -23,7 +23,7 @@ class Ports:
         self.plain: list[socket.socket] = []
         self.secured: list[socket.socket] = []
         self.browsers: list[socket.socket] = []
-        self.wires: dict[socket.socket, MakeWire] = {}  # of the sockets that are not plain
+        self.wires: dict[socket.socket, MakeWire] = {}  # for each socket that is not plain
         self.certificate: Certificate | None = None
 
     @property
@@ -56,7 +56,7 @@ class Ports:
             self.wires.update(found)
 
     def secure(self, options: Options, handed_over: bool) -> None:
-        """Find out which of the sockets speak TLS."""
+        """Divide the sockets into those that speak TLS and plain ones. Without --tls-port, all speak TLS."""
         if options.tls_port is None:
             self.plain, self.secured = [], self.plain
         elif not handed_over:

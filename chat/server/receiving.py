@@ -51,10 +51,10 @@ class Receiver:
         self.unread = NOTHING  # messages that have arrived and were not returned yet
         self.heard_at = hub.kernel.clock() if hub.timed else 0.0  # when it said something last; for --idle-timeout
         self.paid_until = 0.0  # the time from which --max-rate allows it more
-        self.receiving = False  # its handler is in receive()
+        self.receiving = False  # whether its handler is in receive()
         self.peer_ended = False
-        self.end_known = False  # its handler knows that there is nothing to come
-        self.refused = False  # its handler has asked for messages after the end
+        self.end_known = False  # whether its handler knows that nothing more will come
+        self.refused = False  # whether its handler has asked for messages after the end
         self.kicked = False
         self.failure = ""  # why its connection has failed
         self.writer: Task | None = None  # its deliver() task, while it is BEHIND
