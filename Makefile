@@ -10,7 +10,7 @@ help:
 	@echo "make run        the server on port 3100 (FLAGS='--port 4000 ...' for more)"
 	@echo "make test       all tests, with test.py, which tries a server from outside"
 	@echo "                FAST=1 leaves out what takes long; JOBS=4 run at the same time, as some only wait (2 with FAST)"
-	@echo "make check      ruff, mypy --strict, then make test with more seeds and examples"
+	@echo "make check      ruff, mypy --strict, then make test with more seeds, more examples and all mutations"
 	@echo "make coverage   which lines and branches of loop/ and chat/ the tests reach"
 	@echo "make mutate     the server broken in many ways, and which simulated run notices: a table"
 	@echo "make soak       a long run under a random crowd (MINUTES=10)"

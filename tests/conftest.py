@@ -67,7 +67,7 @@ SLOW = set(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="leave out the tests named in conftest.SLOW")
-    parser.addoption("--more", action="store_true", help="the same with more seeds and examples")
+    parser.addoption("--more", action="store_true", help="more seeds and examples, and all that is marked so")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -207,6 +207,7 @@ def test_one_file_runs_under_any_name(chatsrv: Start, zipapps: Path, tmp_path: P
         chatsrv(program=[str(tmp_path / name)]).client()
 
 
+@pytest.mark.more  # an environment of its own takes seconds
 def test_uninstalled_nothing_is_left(wheel: Path, tmp_path: Path) -> None:
     environment = Environment(tmp_path, wheel)
     for name in PROGRAMS:

@@ -44,8 +44,13 @@ def test_programs_print_what_they_say(tmp_path: Path) -> None:
                 assert (done.stdout, done.returncode) == (output, 0), command
 
 
+FIRST, *OTHERS = (block for block in BLOCKS if block.kind == "diff" and not block.source)
+
+
 @pytest.mark.parametrize(
-    "block", [block for block in BLOCKS if block.kind == "diff" and not block.source], ids=lambda block: str(block.line)
+    "block",
+    [FIRST, *(pytest.param(block, marks=pytest.mark.more) for block in OTHERS)],  # each is a pytest of its own
+    ids=lambda block: str(block.line),
 )
 def test_a_change_makes_the_test_fail_that_is_named(block: Block, tmp_path: Path) -> None:
     head, *lines = block.text.splitlines()

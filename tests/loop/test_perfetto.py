@@ -83,6 +83,7 @@ def check(path: Path) -> dict[str, list[tuple[str, ...]]]:
     return found
 
 
+@pytest.mark.more  # it takes as long as a hundred others; test_trace checks the same file without Perfetto
 def test_perfetto_reads_a_timeline(chatsrv: Start, tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     server = chatsrv("--trace", str(path))
