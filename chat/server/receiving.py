@@ -111,7 +111,7 @@ class Receiver:
                 messages = self.framer.receive_data(data)
                 if hub.timed:
                     self.account(data, messages)
-                if messages:
+                if type(messages) is Messages or messages:  # to ask Messages whether it is empty takes a call
                     # Data as short as this cannot have too many messages in it.
                     little = len(data) < MOST and len(data) * len(self.prefix) < MUCH
                     return messages if little else self.portion(messages)
