@@ -100,9 +100,9 @@ class Framer:
 
     def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived. Return the messages that are now complete, without their separators."""
-        begun = self.begun
+        goes_on = self.begun  # whether the first line in `data` is one of which parts have gone out
         # If a full part has just gone out, a separator only ends that part: it makes no empty message.
-        after_full_part = begun and self.rest in (b"", b"\r")
+        after_full_part = goes_on and self.rest in (b"", b"\r")
         if self.rest:
             if NEWLINE not in data and len(self.rest) + len(data) < LIMIT:
                 self.rest += data  # only `data` was searched: so a line that comes byte by byte is searched but once
@@ -114,8 +114,8 @@ class Framer:
                 return []
             if data.startswith((b"\n", b"\r\n")):
                 data = data[data.index(b"\n") + 1 :]
-                begun = False
-        if LAZY and not begun and (len(data) < LIMIT or not too_long(data, LIMIT - 1)) and RETURN not in data:
+                goes_on = False
+        if LAZY and not goes_on and (len(data) < LIMIT or not too_long(data, LIMIT - 1)) and RETURN not in data:
             # No line has to be looked at: none has a b"\r", or is too long. It is LIMIT - 1, not LIMIT, because a last
             # line of LIMIT bytes without a newline may have to go out at once.
             self.begun = False
@@ -127,7 +127,7 @@ class Framer:
             return Messages(data[:end]) if end else []
         messages = data.split(b"\n")
         self.rest = messages.pop()
-        self.begun = begun and not messages  # without a separator, that line goes on
+        self.begun = goes_on and not messages  # without a separator, that line still goes on
         if RETURN in data:
             messages = [message[:-1] if message.endswith(b"\r") else message for message in messages]
         if len(data) >= LIMIT:
@@ -137,7 +137,7 @@ class Framer:
                 *parts, self.rest = split(self.rest, more=True)
                 messages += parts
                 self.begun = self.begun or bool(parts)
-        if begun and messages:
+        if goes_on and messages:
             messages[0] = LaterPart(messages[0])
         return messages
 

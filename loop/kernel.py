@@ -41,7 +41,7 @@ class Kernel:
         self.timers: list[tuple[float, int, Task]] = []  # a heap; the serial number keeps it from comparing tasks
         self.serial = count()
         self.running = self.stopping = False
-        self.traps: dict[type, tuple[Callable[..., object], Callable[[Task], object]]] = {  # to carry out, to undo
+        self.traps: dict[type, tuple[Callable[..., object], Callable[[Task], object]]] = {  # how to carry out and undo
             ReadWait: (self.wait_for, self.leave),
             WriteWait: (self.wait_for, self.leave),
             Sleep: (lambda task, trap: None, lambda task: None),  # its timer does all
@@ -167,7 +167,8 @@ class Kernel:
                 task.timer = None
                 self.ready.append(task)
         finally:
-            # Otherwise this frame and the error's traceback would refer to each other, and keep the task's variables
+            # As long as this frame has the error, it and the error's traceback refer to each other, and keep alive the
+            # variables of the task
             error = None
 
     def fail(self, task: Task, error: BaseException) -> None:

@@ -116,7 +116,7 @@ def write_some(fd: int, data: bytes | memoryview) -> int:
 
     For stdout and stderr: other processes share them, and would share O_NONBLOCK. A writable pipe has space for
     PIPE_BUF bytes. A writable terminal takes one character without blocking, even one that becomes several bytes there.
-    On Linux it takes a short text without control characters, too.
+    On Linux, a terminal also takes a short text without control characters.
     """
     if not select.select([], [fd], [], 0)[1]:  # another task may have filled the pipe meanwhile
         return 0

@@ -34,7 +34,7 @@ class TimedOut(Exception):
     """Raised at a trap whose timeout has run out. It is not TimeoutError, by which TCP reports a dead peer."""
 
 
-NOTHING_YET = object()
+NOTHING_YET = object()  # the `trap` of a task that has not taken its first step
 
 
 class Task:

@@ -32,7 +32,7 @@ class Overdue:
         self.news.wake()
 
     def see_handlers_end(self) -> Coroutine[None]:
-        """COROUTINE. Kicks members that are still there although nothing can be sent to them; drops kicked ones."""
+        """COROUTINE. When a handler should have ended, drops its member if it was kicked before, or else kicks it."""
         while True:
             first = min((moment for moment, _ in self.entries), default=None)
             try:
