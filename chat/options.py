@@ -12,7 +12,7 @@ VERSION = "1.0"
 
 
 def occupy_standard_descriptors() -> None:
-    """Open /dev/null where 0, 1 or 2 is closed. Else a socket could become number 1, and get the journal."""
+    """Open /dev/null where 0, 1 or 2 is closed. Otherwise a socket could get number 1, and then the journal."""
     for fd in 0, 1, 2:
         try:
             os.fstat(fd)
@@ -20,7 +20,7 @@ def occupy_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-UNDERSTOOD = {"action", "default", "dest", "help", "metavar", "type"}
+UNDERSTOOD = {"action", "default", "dest", "help", "metavar", "type"}  # keywords of add_argument()
 
 
 class Flags:
@@ -34,7 +34,7 @@ class Flags:
         self.about[flag] = about
 
     def understand(self, words: list[str], options: object) -> bool:
-        """Set what the flags say; False if only argparse can understand or explain it."""
+        """Set the attributes of `options`. Returns False if it takes argparse to understand or explain the words."""
         rest = iter(words)
         for word in rest:
             flag, equals, text = word.partition("=")
@@ -63,7 +63,7 @@ UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def whole(least: int, most: int, unit: str = "") -> Callable[[str], int]:
-    """Parse an integer between `least` and `most`; with a unit, k, M or G (powers of 1024) may stand behind it."""
+    """Returns a parser of integers from `least` to `most`. If they have a unit, k, M or G may follow: 2k is 2048."""
 
     def parse(text: str) -> int:
         scale = UNITS.get(text[-1:].lower(), 1) if unit else 1
@@ -82,7 +82,7 @@ def whole(least: int, most: int, unit: str = "") -> Callable[[str], int]:
 
 
 def seconds(text: str) -> float | None:
-    """Parse a time; 0 and `off` mean no limit."""
+    """Parse a number of seconds; 0 and `off` mean no limit, which is None."""
     try:
         value = 0.0 if text == "off" else float(text)
     except ValueError:

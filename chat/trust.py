@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from loop.traps import Coroutine
 
-PARTIAL_CHAIN = getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN", 0x80000)  # which Python 3.9 has no name for
+PARTIAL_CHAIN = getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN", 0x80000)  # Python 3.9 has no name for this number
 
 
 class Trust:
     """Trust in servers whose certificate is from one of the system's authorities, or from one of those in a file.
 
-    With `blindly`, trust in any server: that protects only against listeners.
+    `blindly` means trust in any server. Nobody on the way can read along, but anybody can pretend to be the server.
     """
 
     def __init__(self, authorities: str | None, blindly: bool = False) -> None:
@@ -32,14 +32,14 @@ class Trust:
             raise ValueError(f"cannot read {authorities}: {(error.strerror or str(error)).lower()}") from None
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.options |= NO_RENEGOTIATION  # a renegotiation would make a write wait for a read
-        if authorities:  # the file may have the server's own certificate, which then stands for itself
+        if authorities:  # the file may have the server's own certificate instead of an authority's
             self.context.verify_flags |= PARTIAL_CHAIN
         if blindly:
             self.context.check_hostname = False
             self.context.verify_mode = ssl.CERT_NONE
 
     def greet(self, sock: socket.socket, host: str, left: Callable[[], float | None]) -> Coroutine[TLS]:
-        """COROUTINE. Returns TLS on this socket, with `host`. The timeout of each wait is `left()`: see countdown().
+        """COROUTINE. Begins TLS. The certificate has to name `host`. Each wait takes at most `left()` seconds.
 
         Raises OSError or TimedOut.
         """
@@ -51,5 +51,5 @@ class Trust:
             raise OSError("the server does not speak TLS") from None
         except Broken as error:
             raise OSError(f"no TLS: {error.strerror}") from None
-        except ValueError:  # OpenSSL takes no such name
+        except ValueError:  # from OpenSSL, for what cannot be a name
             raise OSError(f"no certificate can be for {host!r}") from None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Formatter(argparse.HelpFormatter):
-    """argparse's formatter, but it does not import shutil, a seventh of the time to start, and cuts no word in two."""
+    """argparse's formatter, but it cuts no word in two, and does not import shutil (a seventh of the start)."""
 
     def __init__(self, prog: str) -> None:
         try:
@@ -32,7 +32,7 @@ class Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Complains in one line. No flag can be abbreviated: a new flag could make an abbreviation mean two."""
+    """Complains in one line. Takes no abbreviations: a new flag could make an old one ambiguous."""
 
     def __init__(self, prog: str, description: str, **more: Any) -> None:
         super().__init__(prog, description=description, **{"allow_abbrev": False, "formatter_class": Formatter, **more})
@@ -50,5 +50,5 @@ class Parser(argparse.ArgumentParser):
                 file.flush()
         except OSError as error:
             if file is sys.stdout:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python would try again when it ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again when it ends
                 self.exit(1, f"{self.prog}: cannot write to stdout: {(error.strerror or '').lower()}\n")

@@ -4,8 +4,8 @@ A character is what Backspace removes at once: a code point and the marks drawn 
 make one emoji, as in a family, a flag or a keycap. That is Unicode's rule (UAX 29), except for some fine points such as
 Indic conjuncts. A code point that is shown as an escape, like a zero-width space, is a character of its own.
 
-Terminals disagree about the widths of many characters. The widths here are those of chat/client/widths.py. A RUN has
-letters on whose width all terminals agree: its first group, letters of one column; its second, letters of two.
+Terminals disagree about the widths of many characters. The widths here are those of chat/client/widths.py. RUN matches
+letters on whose width all terminals agree: either letters of one column each, or letters of two columns each.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ..escape import EMOJI, harmless
 from .widths import SPACING, WIDE, ZERO
 
 RUN = re.compile(
-    "([ -~\xa1-\xa8\xaa-\xac\xaf-\u02ff\u038e-\u03a1\u03a3-\u0482]+)"  # European letters
-    "|([\u3041-\u3096\u30a1-\u30ff\u4e00-\u9fef\uac00-\ud7a3]+)"  # Kana, Han, Hangul
+    "(?P<one_column>[ -~\xa1-\xa8\xaa-\xac\xaf-\u02ff\u038e-\u03a1\u03a3-\u0482]+)"  # European letters
+    "|(?P<two_columns>[\u3041-\u3096\u30a1-\u30ff\u4e00-\u9fef\uac00-\ud7a3]+)"  # Kana, Han, Hangul
 )
-MARKS = 20  # how many one character may have; more would be drawn over the rows above
+MARKS = 20  # the most marks of one character; more would be drawn over the rows above
 JOINED = re.compile(f"[\U0001f1e6-\U0001f1ff]{{2}}|{EMOJI}")  # a flag, or another emoji
 
 
@@ -42,7 +42,7 @@ def behind(text: str, place: int) -> int:
     end = place + 1
     if text[place] in "\t\n":
         return end
-    if text[place] > "~" or text[end : end + 1] == "\ufe0f":  # others are never joined; to match takes longer
+    if text[place] > "~" or text[end : end + 1] == "\ufe0f":  # only these can be joined, and a match takes time
         found = JOINED.match(text, place)
         end = found.end() if found else end
     most = min(end + MARKS, len(text))
@@ -61,14 +61,14 @@ def split(text: str) -> list[str]:
 
 
 def anchor(text: str, place: int) -> int:
-    """The last place, up to this one, where a character surely begins."""
+    """The last place up to `place` at which a character surely begins."""
     while place > 0 and not begins(text[place - 1], text[place]):
         place -= 1
     return place
 
 
 def start(text: str, place: int) -> int:
-    """The beginning of the character that has the code point at `place`."""
+    """The beginning of the character to which the code point at `place` belongs."""
     begin = anchor(text, place)
     while (end := behind(text, begin)) <= place:
         begin = end
@@ -81,7 +81,7 @@ def before(text: str, place: int) -> int:
 
 
 def begins(previous: str, char: str) -> bool:
-    """Whether a character surely begins at `char`, after `previous`, whatever comes before these two."""
+    """Whether `char`, after the code point `previous`, begins a new character, whatever comes before these two."""
     if char <= "~":
         return True
     if mark(char) or char in "\u200d\ufe0e\ufe0f" or "\U0001f3fb" <= char <= "\U0001f3ff" or previous == "\u200d":

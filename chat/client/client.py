@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .conversation import Address
 
-FAREWELL = 2.0  # seconds without progress after Ctrl-D: then the client no longer waits for the server to close
+FAREWELL = 2.0  # seconds without progress after Ctrl-D; after that, the client ends although the server has not
 
 
 class Client:
@@ -35,13 +35,13 @@ class Client:
     """
 
     def __init__(self, options: Namespace, addresses: list[Address]) -> None:
-        # select takes no descriptors from 1024 on, but kqueue refuses some terminals
+        # Without epoll it is select, although that takes no descriptor above 1023: kqueue refuses some terminals
         self.kernel = Kernel(EpollPoller() if hasattr(select, "epoll") else SelectPoller())
         self.terminal = Terminal()
         self.window = Window(self.terminal, options) if self.terminal.interactive() else None
         self.display = self.window or Plain(self.terminal, options)
         self.conversation = Conversation(
-            self.kernel, self.spawn, self.display, options, addresses, hasty=self.window is not None
+            self.kernel, self.spawn, self.display, options, addresses, at_terminal=self.window is not None
         )
 
     def run(self) -> None:
@@ -66,7 +66,7 @@ class Client:
             for task in list(self.kernel.tasks):
                 task.cancel()
             if self.kernel.ready:
-                self.kernel.turn()  # the tasks close what they have opened
+                self.kernel.turn()  # lets the cancelled tasks close what they have opened
             signals.close()
             self.terminal.close()
             self.kernel.poller.close()
@@ -91,7 +91,7 @@ class Client:
             for number in (yield from signals.wait()):
                 if not self.window or number not in (signal.SIGCONT, signal.SIGWINCH):
                     sys.exit(128 + number)
-                if number == signal.SIGCONT:  # another program had stopped us, and a shell may have used the terminal
+                if number == signal.SIGCONT:  # we were stopped, and a shell may have used the terminal meanwhile
                     self.terminal.take()
                     self.window.screen.repaint()
                 self.window.resize()

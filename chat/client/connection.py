@@ -57,7 +57,7 @@ def socket_of(connection: socket.socket | TLS) -> socket.socket:
 
 
 def send_end(connection: socket.socket | TLS) -> Coroutine[None]:
-    """COROUTINE. Ends our stream. If it is a TLS, that sends its own end before."""
+    """COROUTINE. Ends our stream, and before that the stream inside TLS, if there is TLS."""
     if not isinstance(connection, socket.socket):
         connection.end()
         yield from send(connection, b"")
@@ -92,8 +92,9 @@ def unacknowledged(sock: socket.socket) -> int:
 def silence(sock: socket.socket) -> float:
     """For how many seconds the other machine has owed an answer; 0 if it owes none, or if that is not known.
 
-    A machine whose program reads nothing is asked less and less often, so its last answer may be old. So if nothing
-    else is unanswered, one question (a probe) without an answer does not count yet.
+    If the program there reads nothing, our system asks that machine with probes, less and less often. So the last
+    answer may be old although the machine is well, and one probe on its way proves nothing. The machine owes an answer
+    if it has not confirmed some data, or if two probes have gone unanswered.
     """
     if sys.platform != "linux":
         return 0

@@ -36,7 +36,8 @@ PIECE = 64 << 10  # bytes sent or received at once
 class Conversation:
     """The talk with the server. Its `addresses` are tried in turn. SystemExit is raised to end the client.
 
-    `spawn` makes a task of a coroutine. With `hasty`, the caller runs farewell() itself after end().
+    `spawn` makes a task of a coroutine. At a terminal, the client runs farewell() when the user quits.
+    Elsewhere, talk() does when everything is sent.
     """
 
     def __init__(
@@ -46,24 +47,24 @@ class Conversation:
         display: Plain,
         options: Namespace,
         addresses: list[Address],
-        hasty: bool,
+        at_terminal: bool,
     ) -> None:
         self.kernel = kernel
         self.spawn = spawn
         self.display = display
         self.options = options
         self.addresses = addresses
-        self.hasty = hasty
+        self.at_terminal = at_terminal
         self.socket: socket.socket | None = None
-        self.failure = ""  # why nothing can be sent any more
+        self.failure = ""  # why nothing can be sent over this connection any more
         self.outgoing = Outgoing()
         self.news = WaitQueue()  # tasks wait here for a change of `outgoing`
         self.sent = WaitQueue()  # watch() waits here until something is sent
-        self.hurry = WaitQueue()  # the pause between two attempts to connect; waking it ends the pause
+        self.hurry = WaitQueue()  # run() waits here between two attempts to connect; to wake it ends the pause
 
     def run(self) -> Coroutine[None]:
         """COROUTINE. Connects and shows what comes; with --reconnect, again and again."""
-        connected = False  # there was a connection
+        connected = False  # there was a connection before
         absent = False  # the user was told that there is none
         pause = 1
         while True:
@@ -75,7 +76,7 @@ class Conversation:
                 trouble = yield from self.listen(sock)
                 if self.outgoing.ended and not self.outgoing.waiting:
                     sys.exit(f"chatclient: {trouble}")
-                if self.kernel.clock() - since > LONGEST_PAUSE:  # the server does not just accept and close
+                if self.kernel.clock() - since > LONGEST_PAUSE:  # the server does not close at once
                     pause = 1
             except OSError as error:
                 trouble = str(error)
@@ -116,7 +117,7 @@ class Conversation:
         self.display.tell(f"connecting to {self.options.host} port {self.options.port}")
 
     def listen(self, sock: socket.socket | TLS) -> Coroutine[str]:
-        """COROUTINE. Shows what comes until the connection ends; returns why. If that was wanted, ends the client."""
+        """COROUTINE. Shows what comes until the connection ends; returns why. Ends the client if that was wanted."""
         self.socket = socket_of(sock)
         self.display.prompt("")
         tasks = [self.spawn(self.talk(sock)), self.spawn(watch(self.kernel, self.socket, self.sent))]
@@ -137,7 +138,7 @@ class Conversation:
         yield from self.show(incoming.finish())
         trouble = trouble or self.failure
         if not trouble and getattr(sock, "cut", False) and not self.outgoing.end_expected():
-            trouble = "the connection was cut off"  # perhaps by somebody on the way
+            trouble = "the connection was cut off"  # without an end inside TLS: perhaps on the way
         wanted = not trouble and self.outgoing.end_expected()
         lost = self.outgoing.disconnect(clean=not trouble)
         if wanted:
@@ -168,7 +169,7 @@ class Conversation:
                 try:
                     self.outgoing.sent(sock.send(self.outgoing.waiting[:PIECE]))
                 except BlockingIOError as wait:
-                    self.outgoing.sent(getattr(wait, "characters_written", 0))  # what a TLS has taken
+                    self.outgoing.sent(getattr(wait, "characters_written", 0))  # TLS may have taken some of it
                 self.news.wake_all()
                 self.sent.wake()
             yield from send_end(sock)
@@ -176,14 +177,14 @@ class Conversation:
         except OSError as error:
             self.fail(socket_of(sock), error)
             return
-        if not self.hasty:
+        if not self.at_terminal:
             while unacknowledged(socket_of(sock)):
                 yield from sleep(1)
             yield from self.farewell(PATIENCE)
 
     def fail(self, sock: socket.socket, error: OSError) -> None:
         """Nothing more can be sent. listen() still gets all that has arrived, and then the failure."""
-        # EPIPE and ECONNRESET mean that the server has ended the connection; EBADF, that we have
+        # EPIPE and ECONNRESET mean that the server has ended the connection; EBADF means that we have ended it
         if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
             self.failure = f"the connection has failed: {why(error)}"
         try:

@@ -32,7 +32,7 @@ class Plain:
     def __init__(self, terminal: Terminal, options: Namespace) -> None:
         self.terminal = terminal
         self.timestamps = options.timestamps
-        self.written = 0  # bytes that were shown of the line that is not complete yet
+        self.written = 0  # how many bytes of the line that is not complete yet are shown
 
     def show(self, lines: list[tuple[bytes, bool]]) -> Coroutine[None]:
         """COROUTINE. Shows lines, each with a flag that says whether it is our own."""
@@ -55,13 +55,13 @@ class Plain:
         complain(f"chatclient: {what}")
 
     def prompt(self, trouble: str) -> None:
-        """Show in the prompt why nothing can be sent now; "" if it can."""
+        """Show in the prompt why nothing can be sent now; "": it can."""
 
     def stamp(self) -> str:
         return time.strftime("%H:%M ") if self.timestamps else ""
 
     def write(self, text: str) -> Coroutine[None]:
-        """COROUTINE. Writes to stdout; a failure ends the client, without a word if only the reader is gone."""
+        """COROUTINE. Writes to stdout. A failure ends the client, without a word if the reader of the pipe is gone."""
         try:
             yield from self.terminal.write(text)
         except BrokenPipeError:
@@ -98,7 +98,7 @@ class Window(Plain):
         if len(line) <= PROMPT:
             self.screen.partial = self.stamp() + readable(line)
             self.changed.wake_all()
-        yield from ()  # nothing to wait for, but Plain's is a coroutine, too
+        yield from ()  # makes this a coroutine, as in Plain, although nothing is waited for
 
     def tell(self, what: str) -> None:
         line = f"* {what}"

@@ -1,4 +1,4 @@
-"""The line being typed: keys in, orders out. A plain object; screen.py shows it."""
+"""The line being typed: takes keys, returns orders for the client. A plain object; screen.py shows it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Editor(Line):
         self.history = History()
         self.sought: str | None = None  # what Ctrl-R looks for; None if it is not searching
         self.names: dict[str, None] = {}  # the names that Tab completes, the latest one last
-        # The line and the cursor as the last completion left them, where the name begins, and the names that come next
+        # The line and the cursor as the last Tab left them, where the name begins, and the names for the next Tab
         self.completion: tuple[str, int, int, list[str]] = ("", -1, 0, [])
         self.noted: tuple[str, list[str]] = ("", [])  # the line when prompt() last looked at it, and notes() about it
         self.orders: list[tuple[str, str]] = []  # what press() is about to return
@@ -121,7 +121,7 @@ class Editor(Line):
         return True
 
     def seek(self, sought: str, place: int) -> None:
-        """Show the newest line that has what is sought, from `place` of the history backwards."""
+        """Search for `sought`, from `place` of the history backwards, and show the first line that has it."""
         self.sought = sought
         found = self.history.find(sought, place)
         if found is not None:
@@ -135,7 +135,7 @@ class Editor(Line):
         return self.prompt(), self.text, self.cursor
 
     def prompt(self) -> str:
-        """What stands before the line, and says what one should know when entering it."""
+        """What stands before the line: "> ", or before that in brackets what the user should know now."""
         if self.sought is not None:
             return f"({'search' if self.sought in self.text else 'not found'}: {self.sought}) "
         if self.noted[0] is not self.text:

@@ -6,7 +6,7 @@ KEPT = 1 << 20  # characters
 
 
 class History:
-    """The lines entered before, and after them the line not entered yet. One of all these is shown."""
+    """The lines entered before, and as the last one the line that is not entered yet. One of them is shown."""
 
     def __init__(self) -> None:
         self.lines = [""]

@@ -1,8 +1,8 @@
-"""Bytes from the server in, lines out."""
+"""Takes bytes from the server and returns lines."""
 
 from __future__ import annotations
 
-LONGEST = 64 << 10  # if so many bytes have come of a line without its end, they count as a line
+LONGEST = 64 << 10  # bytes without an end of a line that are shown as a line
 
 
 class Incoming:

@@ -1,7 +1,8 @@
-"""What the keys of a terminal are called: bytes in, names out. Knows no editor.
+"""Which keys were pressed: takes the bytes that a terminal sends, and returns names of keys. Knows no editor.
 
-Terminals disagree about what they send for a key, but nearly all of it follows one grammar (ECMA-48). So a sequence is
-first taken as a whole, by the grammar, and then looked up. What is unknown does nothing, and nothing of it is typed.
+Terminals disagree about what they send for a key, but nearly all of it follows one grammar (ECMA-48): Ctrl-Left, for
+example, is the sequence Esc [ 1 ; 5 D. So the grammar first finds the end of a sequence, and then the whole sequence is
+looked up. An unknown sequence does nothing, and none of its characters is typed.
 """
 
 from __future__ import annotations
@@ -11,31 +12,33 @@ import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Key = tuple[str, str]  # its name, and, if the name is "text" or "paste", the characters
+    Key = tuple[str, str]  # the name of a key and ""; or "text" or "paste" and the characters
 
-SHORT = 0.1  # seconds after which Esc was a key, and not the beginning of a sequence
-LONG = 2.0  # seconds after which the rest of a sequence does not come any more
+SHORT = 0.1  # seconds without more, after which Esc was the key Esc, and not the beginning of a sequence
+LONG = 2.0  # seconds without more, after which the rest of a sequence is not waited for
 
 SEQUENCE = re.compile(
     r"""
-    (?P<text> [^\x00-\x1f\x7f]+ )  # a run of characters
-    | (?P<control> [^\x1b] )
-    | (?P<alt> \x1b? ) \x1b\[ (?P<rxvt> \d+ ) \$  # Shift with a key in rxvt; by the grammar, `$` would not be the end
+    (?P<text> [^\x00-\x1f\x7f]+ )  # typed characters
+    | (?P<control> [^\x1b] )  # Enter, Ctrl-C
+    | (?P<alt> \x1b? ) \x1b\[ (?P<rxvt> \d+ ) \$  # Esc [ 3 $ is Shift-Delete in rxvt, against ECMA-48
+    # At the end of what was read: the rest may come with the next read
     | (?P<begun> \x1b\x1b? (\[ (\[ | M [^\x00-\x1f]{0,2} | [0-?]{0,99} [ -/]{0,9} )? | O [0-9;]{0,99} | [PX^_\]] )? ) \Z
-    | \x1b?\x1b\[\[ [ -~]  # a function key of Linux's console
-    | \x1b\[M [^\x00-\x1f]{3}  # the mouse, in the first of its formats
-    | (?P<alt_csi> \x1b? ) \x1b\[ (?P<csi> [0-?]* ) [ -/]* (?P<csi_end> [@-~] )
-    | (?P<alt_ss3> \x1b? ) \x1bO (?P<ss3> [0-9;]* ) (?P<ss3_end> [ @-~] )
-    | \x1b?\x1b[PX^_\]] (?P<answer> [^\x00-\x1f\x7f] )  # an answer of the terminal, of any length
-    | \x1b?\x1b (\[ [0-?]* [ -/]* | O [0-9;]* )  # a sequence that the next key breaks off
-    | \x1b (?P<letter> [^\x00-\x07\x09-\x1f] )  # Alt with a character
+    | \x1b?\x1b\[\[ [ -~]  # Esc [ [ A is F1 on Linux's console
+    | \x1b\[M [^\x00-\x1f]{3}  # the mouse, in its oldest format
+    | (?P<alt_csi> \x1b? ) \x1b\[ (?P<csi> [0-?]* ) [ -/]* (?P<csi_end> [@-~] )  # Esc [ 1 ; 5 D is Ctrl-Left
+    | (?P<alt_ss3> \x1b? ) \x1bO (?P<ss3> [0-9;]* ) (?P<ss3_end> [ @-~] )  # Esc O A is Up in some modes
+    | \x1b?\x1b[PX^_\]] (?P<answer> [^\x00-\x1f\x7f] )  # an answer of the terminal begins, which may be long
+    | \x1b?\x1b (\[ [0-?]* [ -/]* | O [0-9;]* )  # a sequence without its end: another key follows
+    | \x1b (?P<letter> [^\x00-\x07\x09-\x1f] )  # Esc b is Alt-B
     | (?P<escape> \x1b )  # the key Esc, and then another key
     """,
     re.VERBOSE | re.DOTALL,
 )
-PASTE, PASTED = "200", "\x1b[201~"  # the CSI before a paste, and the sequence after it, by which the terminal marks it
-BREAK = re.compile(r"[\x00-\x1f\x7f]")  # in an answer: its end, or a key
-TYPED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]\Z")  # if nothing follows this in a paste, it is a key
+# The terminal sends Esc [ 200 ~ before what is pasted, and Esc [ 201 ~ after it.
+PASTE_BEGIN, PASTE_END = "200", "\x1b[201~"
+BREAK = re.compile(r"[\x00-\x1f\x7f]")  # ends an answer of the terminal, or is a key that interrupts it
+TYPED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]\Z")  # at the end of a paste: see settle()
 
 # The other control characters are Ctrl-A and so on
 CONTROLS = {"\r": "Enter", "\n": "Enter", "\t": "Tab", "\x7f": "Backspace", "\x08": "Backspace"}
@@ -43,14 +46,14 @@ NUMBERED = {
     "1": "Home", "2": "Insert", "3": "Delete", "4": "End", "5": "PageUp", "6": "PageDown", "7": "Home", "8": "End",
 }  # fmt: skip
 LETTERED = {"A": "Up", "B": "Down", "C": "Right", "D": "Left", "F": "End", "H": "Home", "M": "Enter"}
-KEYPAD = dict(zip(" Xjklmnopqrstuvwxy", " =*+,-./0123456789"))  # some program may have left the keypad in this mode
-RXVT = {"~": 0, "$": 1, "^": 4, "@": 5}  # how a numbered key's sequence ends, and the modifiers that this means
-PRIVATE = ("<", "=", ">", "?")  # the beginnings of a terminal's answers; no key begins so
+KEYPAD = dict(zip(" Xjklmnopqrstuvwxy", " =*+,-./0123456789"))  # Esc O p is 0, in a mode left by another program
+RXVT = {"~": 0, "$": 1, "^": 4, "@": 5}  # modifiers, by the end of the sequence: Esc [ 3 ^ is Ctrl-Delete in rxvt
+PRIVATE = ("<", "=", ">", "?")  # after Esc [, one of these begins an answer of the terminal, not a key
 SHIFT, ALT, CTRL, META = 1, 2, 4, 8
 
 
 def name(key: str, modifiers: int) -> str:
-    """A key with what is held down, like Ctrl-Alt-Left; empty if the key is unknown."""
+    """The name of a key with its modifiers, like Ctrl-Alt-Left; "" if the key is unknown."""
     if not key:
         return ""
     held = ""
@@ -64,7 +67,7 @@ def name(key: str, modifiers: int) -> str:
 
 
 def modifiers(parameters: str) -> int:
-    """The modifiers in the parameters of a sequence: the last number, less one. 1;5 means 4, which is CTRL."""
+    """The modifiers in the parameters of a sequence: 1;5 has 4, which is CTRL, because the last number is one more."""
     last = parameters.rpartition(";")[2]
     return int(last) - 1 if last.isdigit() and 1 < int(last[:3]) <= 16 else 0
 
@@ -103,13 +106,13 @@ class Keyboard:
 
     def __init__(self) -> None:
         self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-        self.begun = ""  # what may become a longer sequence
-        self.paste: list[str] | None = None  # what has come of a paste; None outside of one
-        self.answering = False  # what comes belongs to an answer of the terminal
+        self.begun = ""  # what was read of a sequence whose rest may come
+        self.paste: list[str] | None = None  # what has come of a paste; None: nothing is being pasted
+        self.answering = False  # the terminal is sending an answer, whose end has not come
         self.patience: float | None = None
 
     def press(self, data: bytes) -> list[Key]:
-        """The keys that are complete by now."""
+        """Take what was read, and return the keys that are complete now."""
         text, self.begun = self.begun + self.decoder.decode(data), ""
         keys: list[Key] = []
         place = 0
@@ -127,14 +130,14 @@ class Keyboard:
         return keys
 
     def take(self, found: re.Match[str], keys: list[Key]) -> None:
-        """Take a run of characters, a key, or the beginning of something."""
+        """Take what SEQUENCE has found: typed text, a key, or the beginning of a sequence, a paste or an answer."""
         if found["text"]:
             keys.append(("text", found["text"]))
         elif control := found["control"]:
             keys.append((CONTROLS.get(control, f"Ctrl-{chr(ord(control) + 64)}"), ""))
         elif found["begun"]:
             self.begun = found["begun"]
-        elif found["csi"] == PASTE and found["csi_end"] == "~":
+        elif found["csi"] == PASTE_BEGIN and found["csi_end"] == "~":
             self.paste = []
         elif found["answer"]:
             self.answering = True
@@ -142,26 +145,26 @@ class Keyboard:
             keys.append(key)
 
     def take_paste(self, paste: list[str], text: str, place: int, keys: list[Key]) -> int:
-        """Take what is pasted, from `place` on; return the place after it. A part of PASTED at the end is kept."""
-        end = text.find(PASTED, place)
+        """Take what is pasted, from `place` on; return the place after it. PASTE_END may have come only in part."""
+        end = text.find(PASTE_END, place)
         if end < 0:
-            kept = len(PASTED) - 1
-            while not text.endswith(PASTED[:kept], place):  # in the end, every text ends with ""
+            kept = len(PASTE_END) - 1
+            while not text.endswith(PASTE_END[:kept], place):  # ends at the latest with 0: every text ends with ""
                 kept -= 1
-            self.begun = PASTED[:kept]
+            self.begun = PASTE_END[:kept]
             if pasted := text[place : len(text) - kept]:
                 paste.append(pasted)
             return len(text)
         paste.append(text[place:end])
         self.finish_paste(paste, keys)
-        return end + len(PASTED)
+        return end + len(PASTE_END)
 
     def finish_paste(self, paste: list[str], keys: list[Key]) -> None:
         keys.append(("paste", "".join(paste).replace("\r\n", "\n").replace("\r", "\n")))
         self.paste = None
 
     def skip_answer(self, text: str, place: int) -> int:
-        """Skip what belongs to an answer: up to BEL or Esc \\, or to whatever breaks it off."""
+        """Skip the rest of an answer: up to BEL or Esc \\, its ends, or to a key that interrupts it."""
         found = BREAK.search(text, place)
         if not found:
             return len(text)
@@ -174,10 +177,13 @@ class Keyboard:
         return found.end() + 1 if text.startswith("\x1b\\", found.start()) else found.start()
 
     def how_long(self) -> float | None:
-        """What `patience` is now."""
+        """How many seconds to wait for more before settle(); None: for ever.
+
+        SHORT if what has come may be a key, as Esc is, or Ctrl-C in a paste; LONG if it is only the beginning of one.
+        """
         if self.paste is not None:
-            typed = self.paste and TYPED.search(self.paste[-1]) and not self.begun
-            return SHORT if typed else None
+            may_be_a_key = self.paste and TYPED.search(self.paste[-1]) and not self.begun
+            return SHORT if may_be_a_key else None
         if self.answering:
             return LONG
         if not self.begun:
@@ -186,10 +192,10 @@ class Keyboard:
         return SHORT if may_be_a_key else LONG
 
     def settle(self) -> list[Key]:
-        """Nothing has followed for a while, so nothing will. Return the keys that are complete then.
+        """Nothing has come for `patience` seconds: take what was read as complete, and return its keys.
 
-        A paste whose end does not come can be ended with a control key, like Ctrl-C, because no paste ends with such a
-        character.
+        If the end of a paste does not come, the user can end it with a control key, like Ctrl-C: a control character
+        after which nothing follows was typed, not pasted.
         """
         keys: list[Key] = []
         patience, self.patience = self.patience, None

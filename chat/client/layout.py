@@ -25,10 +25,10 @@ class Row:
         self.indent = indent
         self.column = begin + indent  # where the next character goes
         self.room = columns - self.column  # columns that are left
-        self.doubtful = False  # whether this terminal may think that the next character goes somewhere else
+        self.doubtful = False  # whether this terminal may have its cursor in another column
 
     def add(self, shown: str, columns: int, certain: bool = True) -> None:
-        """Put `shown` at the end. It takes `columns`; if this is not `certain`, a terminal may think otherwise."""
+        """Put `shown` at the end. It takes `columns`; if not `certain`, this terminal may give it other columns."""
         if self.doubtful:
             self.text += f"\x1b[{self.column + 1}G"
         self.text += shown
@@ -37,14 +37,14 @@ class Row:
         self.doubtful = not certain
 
     def add_run(self, text: str, place: int, end: int) -> int:
-        """Add what fits of a run of letters whose width is certain; return the place after it."""
+        """Add the letters from `place` on that RUN matches, as many as fit; return the place after them."""
         found = RUN.match(text, place, min(end, place + self.room))
         if not found:
             return place
-        columns: int = found.lastindex or 1
+        columns = 2 if found["two_columns"] else 1
         after = min(found.end(), place + self.room // columns)
         if text[after : after + 1] > "~":
-            after -= 1  # what follows may be a mark, and belong to the last letter
+            after -= 1  # the next code point may be a mark of the last letter: leave both to add_character()
         if after > place:
             self.add(text[place:after], columns * (after - place))
         return max(after, place)
@@ -68,9 +68,9 @@ class Row:
 
 @lru_cache(4096)
 def shown(character: str) -> tuple[tuple[str, int, bool], ...]:
-    """The pieces that a character is shown in: of each its text, its columns, and whether these are certain.
+    """The pieces in which a character is shown: the text of each, its columns, and whether all terminals agree on them.
 
-    What cannot be seen is shown as the letters of its escape.
+    A character that cannot be seen is shown as its escape, in as many pieces as that has letters.
     """
     text = visible(character.encode("utf-8", "surrogateescape"))
     if text == character and not width(character):
@@ -116,8 +116,8 @@ def wrap(line: str, columns: int) -> list[str]:
 def measure(word: str) -> int:
     """How many columns a word takes."""
     word = re.sub(STYLE, "", word)
-    if (found := RUN.fullmatch(word)) and found.lastindex:
-        return len(word) * found.lastindex
+    if found := RUN.fullmatch(word):
+        return len(word) * (2 if found["two_columns"] else 1)
     return sum(columns for character in split(word) for _, columns, _ in shown(character))
 
 
@@ -152,21 +152,22 @@ class Draft:
         if (columns, begin) != (self.columns, self.begin) or not self.starts:
             self.starts, self.rows = [(0, 0)], []
         elif text != self.text:
-            # The last character in common may change with what follows it, and may then fit into the row before its own
-            place = max(common(text, self.text) - 1, 0)
-            place = anchor(self.text, max(anchor(self.text, place) - 1, 0)) if self.text else 0
-            known = max(bisect_right(self.starts, (place, 0)), 1)
-            del self.starts[known:], self.rows[known - 1 :]
+            # What now follows the last common character may join it, as a mark does. Then its width may change, and it
+            # may fit into the row above. So all rows are forgotten from that of the character before it on.
+            last = anchor(self.text, max(common(text, self.text) - 1, 0))
+            before_last = anchor(self.text, max(last - 1, 0))
+            kept = max(bisect_right(self.starts, (before_last, 0)), 1)
+            del self.starts[kept:], self.rows[kept - 1 :]
         self.text, self.columns, self.begin = text, columns, begin
 
     def lay_out(self, number: int) -> int:
-        """Lay out the first `number` rows, or all if there are fewer; return how many these are."""
+        """Lay out the first `number` rows, or all if there are fewer; return how many of them there are."""
         while len(self.rows) < number and self.next_row():
             pass
         return min(len(self.rows), number)
 
     def find(self, cursor: int) -> tuple[int, int]:
-        """The row and the column of a place in the text. After a full row, these are the next row's beginning."""
+        """The row and the column of a place in the text. Behind a full row comes the beginning of the next row."""
         while self.starts[-1][0] <= cursor and self.next_row():
             pass
         number = bisect_right(self.starts, (cursor, 0)) - 1
@@ -180,7 +181,7 @@ class Draft:
         columns = self.columns - (self.begin if not self.rows else 0)
         line, newline, _ = self.text[place : place + columns + 1].partition("\n")
         after: tuple[int, int] | None
-        if line.isascii() and line.isprintable() and not skip and (newline or len(line) > columns):  # like most rows
+        if line.isascii() and line.isprintable() and not skip and (newline or len(line) > columns):  # most rows
             row = line[:columns]
             after = (place + len(row), 0)
             if len(row) < columns:
@@ -194,7 +195,7 @@ class Draft:
         return True
 
     def fill(self, number: int, end: int) -> tuple[Row, tuple[int, int] | None]:
-        """A row, up to the place `end` or to the edge; and where the next row starts, or None if there is none."""
+        """Row `number`, filled up to the place `end` or to the edge; and where the next row starts, None at `end`."""
         text, (place, skip) = self.text, self.starts[number]
         row = Row(self.columns, 0 if number else self.begin)
         while row.room > 0:

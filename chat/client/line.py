@@ -49,7 +49,7 @@ class Line:
     def word_left(self, between: Callable[[str], bool]) -> int:
         """The start of the word before the cursor."""
         place = self.cursor
-        for wanted in True, False:  # first what is between words, then the word
+        for wanted in True, False:  # first back over what is between words, then over the word
             while place > 0 and between(self.text[place - 1]) is wanted:
                 place -= 1
         return start(self.text, place) if place < len(self.text) else place
@@ -57,7 +57,7 @@ class Line:
     def word_right(self, between: Callable[[str], bool]) -> int:
         """The end of the word after the cursor."""
         place = self.cursor
-        for wanted in True, False:  # first what is between words, then the word
+        for wanted in True, False:  # first over what is between words, then over the word
             while place < len(self.text) and between(self.text[place]) is wanted:
                 place += 1
         return behind(self.text, before(self.text, place))

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .conversation import Address
 
-HOST = re.compile(r"\[(?P<bracketed>[^\]]*)\](:(?P<port>.*))?|(?P<name>[^:]*):(?P<its_port>[^:]*)")  # or just a name
+HOST = re.compile(r"\[(?P<bracketed>[^\]]*)\](:(?P<port>.*))?|(?P<name>[^:]*):(?P<its_port>[^:]*)")
 HERE, PORT = "127.0.0.1", 3100
 
 

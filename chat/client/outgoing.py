@@ -1,9 +1,9 @@
-"""What is to be sent, and what of it the server surely has.
+"""What is to be sent, and how much of it has surely arrived.
 
 TCP confirms what has reached the other machine, not what the server has read. But a server that publishes what we say
-sends it back, in order: what has come back has arrived, and so has all that was said before. A command is not
-published: it counts as arrived as soon as any line comes back. And a server that closes the connection after
-our stream has ended has read all of this stream.
+sends it back, in order. So if a message has come back, it has arrived, and so have all messages before it. A command is
+not published: it counts as arrived as soon as any line comes back. And if the server closes the connection after our
+stream has ended, it has read all of this stream.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter, deque
 
 from ..framing import Framer
 
-MOST = 16 << 20  # bytes of messages that are remembered until they come back; a server may send none back
+MOST = 16 << 20  # bytes of messages that are remembered until they come back. There is a bound, as they may never do
 OVERHEAD = 200  # bytes that a remembered message takes besides its own
 
 
@@ -21,15 +21,15 @@ class Outgoing:
 
     def __init__(self) -> None:
         self.waiting = bytearray()  # not sent yet
-        self.ended = False  # there will be no more
+        self.ended = False  # nothing will be added to `waiting`
         self.lost = False  # something was on its way when a connection failed
         self.connect()
 
     def connect(self) -> None:
         """What is sent from now on goes over a new connection."""
         self.framer = Framer()  # cuts as the server does
-        self.messages: deque[bytes] = deque()  # sent over this connection and not come back, oldest first
-        self.counts: Counter[bytes] = Counter()  # how often each is in `messages`, so that heard() need not search
+        self.messages: deque[bytes] = deque()  # sent over this connection, not come back yet, oldest first
+        self.counts: Counter[bytes] = Counter()  # how often a message is in `messages`, so that heard() need not search
         self.size = 0  # bytes that `messages` takes
         self.forgotten = False  # the messages were too many to remember
         self.echoed = False  # some messages have come back
@@ -61,21 +61,20 @@ class Outgoing:
             self.forgotten = True
 
     def heard(self, line: bytes) -> bool:
-        """Take a line from the server; return whether it is one of our messages, come back.
+        """Take a line from the server; return whether it is one of our messages that has come back.
 
-        Our messages are those that were sent and have not come back. If somebody else says the same just then, that
-        counts as ours.
+        If somebody else says the same while ours is on its way, theirs counts as ours.
         """
         _, colon, message = line.partition(b": ")
-        if line in self.counts:  # the server puts no name before it
+        if line in self.counts:  # the server puts no name before messages
             message = line
-        elif not colon or message not in self.counts:  # not ours; but it shows that earlier commands have arrived
+        elif not colon or message not in self.counts:  # not ours, but the commands before our next message have arrived
             while self.messages and self.messages[0].startswith(b"/"):
                 self.confirm()
             return False
         self.echoed = True
         while self.confirm() != message:
-            pass  # a message before it will not come back any more: the server answers in order
+            pass  # the messages before this one will not come back: the server sends them in order
         return True
 
     def confirm(self) -> bytes:
@@ -94,14 +93,14 @@ class Outgoing:
     def disconnect(self, clean: bool) -> bool:
         """The connection has ended, `clean` if the server ended it without failure. Return whether data may be lost.
 
-        A server that was asked to end the connection, and did, has read everything that was sent. But if it sends back
-        what it publishes, a message that has not come back was perhaps not published.
+        If we have asked the server to end the connection, it has read everything. But it may not have published
+        everything: if some messages have come back, those that have not may be lost.
         """
         lost = bool(self.messages) or self.forgotten
         if clean and self.end_expected():
             lost = self.echoed and any(not message.startswith(b"/") for message in self.messages)
         self.lost = self.lost or lost
-        # The server drops a message that is not complete. So what was sent of it is sent again, before the rest.
+        # The server drops a message whose end has not come. So the part that was sent is sent again, before the rest.
         self.waiting = bytearray(self.framer.rest) + self.waiting
         self.connect()
         return lost

@@ -6,8 +6,9 @@ of those rows it left the cursor. To show something new, it moves to the first o
 is new in the conversation, and below it the line again.
 
 That works only if no other program moves the cursor. When the window's size changes, some terminals wrap all rows anew,
-some cut them off, and none says which. All leave a line alone that takes one row before and after. If the line being
-typed takes more, the whole screen is painted anew, from the last lines of the conversation.
+some cut them off, and none says which. But if the line being typed takes only one row in the old window and only one in
+the new window, all terminals leave it as it is. Otherwise the whole screen is painted anew, with the last lines of the
+conversation.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .layout import Draft, wrap
 
 ENOUGH = 16 << 10  # characters of the conversation shown at once: in a flood, what is typed must not wait for long
 KEPT = 256 << 10  # characters of the conversation kept for painting the screen anew
-OVERHEAD = 100  # what a line costs besides its characters
+OVERHEAD = 100  # bytes that a line takes besides its characters
 
 
 class Lines:
@@ -52,8 +53,8 @@ class Screen:
         self.seen = Lines()
         self.partial = ""  # what has come of a line that is not complete
         self.bell = False  # to be rung
-        self.shown: tuple[list[str], int, int] | None = None  # the line's rows, and the cursor's row and column there
-        self.width = 0  # columns that the line takes, if it takes only one row
+        self.shown: tuple[list[str], int, int] | None = None  # what live() returned when it was last written
+        self.width = 0  # columns that prompt and line take, if they take only one row
         self.lost = False  # it is not known what is on the screen
 
     def show(self, lines: list[str]) -> None:
@@ -88,25 +89,29 @@ class Screen:
         output += go(len(rows) - 1 - row, "A") + "\r" + go(column, "C")
         self.shown = rows, row, column
         self.lost = self.bell = False
-        # Switch off the terminal's own wrapping meanwhile: it may take a character for wider than we do
+        # Switch off the terminal's own wrapping meanwhile: it may think that a character is wider than we do
         return output if output.isascii() else f"\x1b[?7l{output}\x1b[?7h"
 
     def live(self, prompt: str, text: str, cursor: int) -> tuple[list[str], int, int]:
-        """The rows below the conversation, and the cursor's row and column there."""
+        """The rows below the conversation, and the cursor's row and column there.
+
+        The draft begins in the row in which the prompt ends. If there are more rows than the screen has, we show those
+        around the cursor, below the first row of the prompt.
+        """
         self.head.update(prompt, self.columns)
-        last, begin = self.head.find(len(prompt))  # the row and the column where the prompt ends
-        self.head.lay_out(last + 1)
+        joint, begin = self.head.find(len(prompt))  # the row and the column in which the prompt ends
+        self.head.lay_out(joint + 1)
         self.draft.update(text, self.columns, begin)
-        row, column = self.draft.find(cursor)
-        row += last
-        known = last + self.draft.lay_out(row - last + self.rows)  # how many rows are laid out
-        top = max(0, min(row - 1, known - self.rows))  # the first row on the screen
-        rows = [*self.head.rows[:last], self.head.rows[last] + self.draft.rows[0]][top:]
-        rows += self.draft.rows[max(top - last, 1) : top - last + self.rows]
+        draft_row, column = self.draft.find(cursor)
+        row = joint + draft_row  # like all numbers of rows from here on, counted from the first row of the prompt
+        count = joint + self.draft.lay_out(draft_row + self.rows)  # no more rows than the screen can need
+        top = max(0, min(row - 1, count - self.rows))  # the first row on the screen
+        rows = [*self.head.rows[:joint], self.head.rows[joint] + self.draft.rows[0]][top:]
+        rows += self.draft.rows[max(top - joint, 1) : top - joint + self.rows]
         del rows[self.rows :]
-        if top:  # some rows are left out: the prompt's first row stands above the rest
+        if top:
             rows[0] = self.head.rows[0]
-        self.width = self.draft.find(len(text))[1] if known == 1 else self.columns
+        self.width = self.draft.find(len(text))[1] if count == 1 else self.columns
         room = self.rows - len(rows)
         above = wrap(self.partial, self.columns)[-room:] if self.partial and room else []
         return above + rows, len(above) + row - top, column
@@ -135,7 +140,8 @@ class Screen:
     def hide(self) -> str:
         """What to write to take the line off the screen; refresh() brings it back.
 
-        All is erased, but in two steps. If one step erased the whole screen, tmux would move that to the scrollback.
+        Its first row is erased first, and then the others. If one step erased the whole screen, tmux would move the
+        rows to its scrollback.
         """
         shown, self.shown = self.shown, None
         if not shown:
@@ -148,7 +154,7 @@ class Screen:
         self.unseen = Lines()
 
     def finish(self, prompt: str, text: str, cursor: int) -> str:
-        """What to write at the end. A line that was not entered stays to be read."""
+        """What to write at the end. A line that was not entered stays on the screen."""
         if self.partial:
             self.show([self.partial])
             self.partial = ""

@@ -11,9 +11,9 @@ from zlib import crc32
 
 from ..escape import plain, visible
 
-COLOURS = 31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96  # to be read on dark and on light
+COLOURS = 31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96  # all can be read on a dark and on a light background
 MOST = 1000  # names that are remembered
-LONGEST = 64  # characters of what is taken for a name
+LONGEST = 64  # characters of a name; what is longer is not taken for one
 WELCOME = re.compile(r"Welcome, (\S+?)[.,:!]( |$)")
 PRIVATE = re.compile(r"^\((\S+) to you\)")
 RENAMED = re.compile(r"\* (\S+) is now (\S+)")
@@ -22,7 +22,7 @@ RENAMED = re.compile(r"\* (\S+) is now (\S+)")
 class Speakers:
     def __init__(self, colour: bool) -> None:
         self.colour = colour
-        self.names: dict[str, None] = {}  # of others who have spoken, the latest name last
+        self.names: dict[str, None] = {}  # the names of others that have spoken, the latest one last
         self.me = ""
         self.called = False  # a line has named us; Window.show() resets this
 
@@ -53,7 +53,7 @@ class Speakers:
         return sender + colon + called.sub("\x1b[7m\\g<0>\x1b[27m", said)
 
     def meet(self, name: str) -> None:
-        """Somebody has spoken."""
+        """Somebody of this name has spoken."""
         self.names.pop(name, None)
         self.names[name] = None
         if len(self.names) > MOST:
@@ -61,7 +61,7 @@ class Speakers:
             del self.names[oldest]
 
     def learn(self, text: str) -> None:
-        """Nobody has said this line, so the server has; see whether it is about names."""
+        """Take a line of the server's own: it may be about names."""
         if welcome := WELCOME.match(text):
             self.me = welcome[1]
         elif renamed := RENAMED.fullmatch(text):
@@ -72,7 +72,7 @@ class Speakers:
                 self.meet(renamed[2])
 
     def calls(self, sender: str, said: str) -> re.Pattern[str] | None:
-        """The pattern of what names us in a line that somebody says, does, or tells us alone; None if nothing does."""
+        """If this line names us, or is for us alone, a pattern that finds what is to be marked in it; or None."""
         if not sender and (private := PRIVATE.match(said)):
             self.meet(private[1])
             return PRIVATE

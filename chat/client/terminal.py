@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
 PASTE_ON, PASTE_OFF = b"\x1b[?2004h", b"\x1b[?2004l"  # bracketed paste: the terminal marks what was not typed
-PATIENCE = 0.5  # seconds for a terminal to take the last words
+PATIENCE = 0.5  # seconds for a terminal to take what finish() writes
 
 
 class Terminal:
@@ -26,7 +26,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.output = standard_output()
-        self.before: list[Any] | None = None  # the mode to go back to
+        self.before: list[Any] | None = None  # the mode before take(), for give_back()
         self.rest = memoryview(b"")  # what is to be written and was not taken yet
 
     def interactive(self) -> bool:
@@ -64,7 +64,7 @@ class Terminal:
     def suspend(self, last: str) -> None:
         """Give the terminal back and stop; returns, with the terminal taken, when the job is continued."""
         self.give_back(last)
-        before = signal.signal(signal.SIGCONT, signal.SIG_DFL)  # we wait for this SIGCONT right here
+        before = signal.signal(signal.SIGCONT, signal.SIG_DFL)  # so that the next line returns only after SIGCONT
         os.kill(0, signal.SIGTSTP)  # to all processes of the job, as from the terminal
         signal.signal(signal.SIGCONT, before)
         self.take()

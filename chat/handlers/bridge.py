@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..server.member import Member
 
     class Room(room.Room):
-        link: Link | None  # while the other chat is there
+        link: Link | None  # None while the other chat is out of reach
 
 
 def other_chat() -> tuple[Any, Any]:
@@ -39,12 +39,12 @@ def other_chat() -> tuple[Any, Any]:
 
 FAMILY, ADDRESS = other_chat()
 MARK = f"[{os.environ['CHATSRV_BRIDGE']}] ".encode()  # put before what comes from the other chat
-HELLO = b"* Here begins a bridge to another chat: "
+HELLO = b"* Here begins a bridge to another chat: "  # the first line that a bridge says, with a random number
 PAUSES = 1.0, 60.0  # seconds between two attempts to connect: at first, and at most
 PATIENCE = 10.0  # seconds for the other chat to answer, or to take something
 MOST = 10_000  # lines that may wait to be passed on, or to come back
-MOST_BYTES = 1024  # of a message, on both sides
-ENDLESS = 1 << 20  # bytes after which a line is taken for an error
+MOST_BYTES = 1024  # the longest message that both chats take as one
+ENDLESS = 1 << 20  # bytes without the end of a line, after which the other side is no chat
 
 
 def bridge(member: Member, room: Room) -> Coroutine[None]:
@@ -85,25 +85,25 @@ class Link:
         self.socket = socket.socket(FAMILY, socket.SOCK_STREAM)
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # From here to there.
+        # From this chat to the other.
         self.waiting: list[bytes] = []  # lines to be passed on
         self.news = WaitQueue()
-        self.left_out = 0  # how many messages were too many
-        self.passed_on: deque[bytes] = deque()  # lines that will come back
-        # From there to here.
-        self.prefix = b""  # what the other chat puts before what we say
+        self.left_out = 0  # how many messages were not passed on, because too many waited
+        self.passed_on: deque[bytes] = deque()  # lines that have not come back yet
+        # From the other chat to this one.
+        self.prefix = b""  # what the other chat puts before the lines that we pass on
         self.lines: deque[bytes] = deque()
         self.rest = b""  # of a line that is not complete yet
 
     def run(self) -> Coroutine[None]:
-        """COROUTINE. Connects, and announces what comes, until the connection fails."""
+        """COROUTINE. Connects, and announces here what comes from there, until the connection fails."""
         writer = None
         try:
             yield from connect(self.socket, ADDRESS, PATIENCE)
             hello, end = HELLO + token_hex(8).encode(), monotonic() + PATIENCE
             yield from send(self.socket, hello + b"\n", PATIENCE)
             line = b""
-            while not line.endswith(hello):  # before that come the lines of a greeting
+            while not line.endswith(hello):  # skips the greeting, until our first line comes back
                 line = yield from self.line(max(0, end - monotonic()))
             self.prefix = line[: -len(hello)]
             self.room.link = self
@@ -137,7 +137,7 @@ class Link:
                 self.room.announce(MARK + piece)
 
     def pass_on(self, prefix: bytes, messages: list[bytes]) -> None:
-        """Say in the other chat what was said here, as soon as possible. If there are too many, they are counted."""
+        """Say these messages in the other chat, as soon as possible. If too many wait, only count them."""
         for message in messages:
             if len(self.waiting) + len(self.passed_on) < MOST:
                 self.waiting += [prefix + piece for piece in pieces(message, MOST_BYTES - len(prefix))]

@@ -1,4 +1,4 @@
-"""A chat with a password: a member has three tries and 15 seconds to say it, and hears nothing before.
+"""A chat with a password: a member has three tries and 15 seconds to say it, and hears nothing until then.
 
 The password is in the environment, in CHATSRV_PASSWORD, or in a file whose path is in CHATSRV_PASSWORD_FILE.
 """
@@ -17,7 +17,7 @@ from .secret import secret
 PASSWORD = secret("CHATSRV_PASSWORD")
 TRIES = 3
 PATIENCE = 15.0  # seconds for all tries together
-PAUSE = 1.0  # seconds after a wrong try, so that guessing takes long
+PAUSE = 1.0  # seconds after a wrong try, so that guesses take long
 
 
 def login(member: Member, room: Room) -> Coroutine[None]:
@@ -35,7 +35,7 @@ def login(member: Member, room: Room) -> Coroutine[None]:
 
 
 def let_in(member: Member) -> Coroutine[list[bytes] | None]:
-    """COROUTINE. Asks for the password. Returns the messages that came after it; None if it did not come."""
+    """COROUTINE. Asks for the password. Returns the messages that came after the password; None: it did not come."""
     tries = 0
     end = monotonic() + PATIENCE
     try:

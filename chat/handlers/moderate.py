@@ -2,7 +2,7 @@
 
 A member that says /moderate PASSWORD becomes a moderator. The password is in the environment, in CHATSRV_MODERATOR, or
 in a file whose path is in CHATSRV_MODERATOR_FILE. Bans and mutes are for addresses, because names are easily changed.
-With IPv6, addresses are easily changed, too, and bans and mutes are for networks.
+With IPv6, addresses are easily changed, too, so there bans and mutes are for networks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     class Member(nick.Member):
         moderator: bool
-        wrong: int  # how often it has said a wrong password
+        wrong: int  # how many wrong passwords it has said
 
     class Room(nick.Room):
         banned: set[str]
@@ -79,7 +79,7 @@ def promote(member: Member, message: bytes) -> None:
 
 
 def order(member: Member, room: Room, message: str) -> bool:
-    """Do what a moderator orders; returns whether it is an order at all."""
+    """Do what a moderator orders; returns False if the message is no order."""
     verb, _, rest = message.partition(" ")
     name, _, why = rest.partition(" ")
     if verb == "/unban":

@@ -1,4 +1,4 @@
-"""Names that cannot be taken for one another: what `nick` and `irc` ask of a nickname."""
+"""Nicknames of which no two look alike, for `nick` and `irc`."""
 
 # ruff: noqa: RUF001 (letters that look alike are what this is about)
 
@@ -13,7 +13,7 @@ ALPHABETS = set(
     "LATIN GREEK CYRILLIC ARMENIAN GEORGIAN HEBREW ARABIC ETHIOPIC DEVANAGARI BENGALI GURMUKHI GUJARATI TAMIL TELUGU "
     "KANNADA MALAYALAM SINHALA THAI LAO MYANMAR KHMER TIBETAN HANGUL HIRAGANA KATAKANA CJK".split()
 )
-# Each pair: a letter or digit, and the Latin letter that it looks like, as it is or as a capital (I looks like l)
+# Each pair: a character, and the Latin letter that it looks like. Some do so only as a capital: I looks like l
 PAIRS = (
     "аa вb еe гr кk мm нh оo рp сc тt уy хx іl јj ѕs һh ӏl ԁd ԛq ԝw ѵv "  # Cyrillic
     "αa βb εe ζz ηh ιl κk μm νn οo ρp τt υy χx "  # Greek
@@ -26,8 +26,8 @@ ALIKE = {ord(pair[0]): pair[1] for pair in PAIRS.split()}
 def proper(text: str, signs: str = "-_") -> str:
     """The name as it is shown: `text`, with plain characters instead of wide or narrow ones.
 
-    A name has 1 to LONGEST characters: letters of one alphabet, at least one; digits; and `signs`. It does not begin
-    with a digit or with `-`. Raises ValueError if `text` is no name.
+    A name has 1 to LONGEST characters: at least one letter, all letters from one alphabet, and perhaps digits and
+    `signs`. It does not begin with a digit or with `-`. Raises ValueError if `text` is no name.
     """
     name = normalize("NFKC", text)
     alphabets = {alphabet(character) for character in name if character not in DIGITS + signs}
@@ -50,5 +50,5 @@ def alphabet(character: str) -> str:
 
 
 def key(name: str) -> str:
-    """The same text for all names that look alike: but for case, for width, or for letters like those in PAIRS."""
+    """A text that is the same for names that look alike: that differ only in case, in width, or by a pair of PAIRS."""
     return normalize("NFD", normalize("NFKC", name).casefold()).translate(ALIKE)

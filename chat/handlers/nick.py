@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from ..server import member, room
 
     class Member(member.Member):
-        nick: str  # how it is called
-        commanding: bool  # the line that it says now is a command
-        whole: bool  # no part of this line was left out so far
+        nick: str  # its name
+        commanding: bool  # the last line is a command; a part of this line may still come
+        whole: bool  # no part of that line was left out
         room: Any
 
     class Room(room.Room):
         names: dict[str, Member]  # everybody, by the key of the name: names that look alike have the same key
         guests: int  # the number of the last guest
-        who: str  # what /who answers; empty if that has changed
+        who: str  # what /who answers; "" if it has to be put together again
 
 
 COMMANDS = "/nick NAME, /who, /me DOES SOMETHING, /msg NAME TEXT, /quit"
-TOO_LONG = b""  # stands for the rest of a command; no real command is empty
-LONGEST = 900  # bytes of what follows /me: it is one message, with the name in front of it
+TOO_LONG = b""  # stands for the rest of a command that is too long; a command itself is never empty
+LONGEST = 900  # bytes of what follows /me: together with the name it has to be one message
 
 
 def nick(member: Member, room: Room) -> Coroutine[None]:
@@ -56,9 +56,9 @@ def nick(member: Member, room: Room) -> Coroutine[None]:
 
 
 def lines(member: Member, messages: list[bytes]) -> list[tuple[bool, bytes]]:
-    """Say of each message whether it is a command. If a command is too long, TOO_LONG replaces the rest of it.
+    """Pair each message with whether it is a command. If a command is too long, TOO_LONG replaces its other parts.
 
-    Otherwise all would hear the rest of a private message, and a rest that begins with a slash would be a command.
+    If they were messages like others, all would hear the second part of a private message that is too long.
     """
     kept = []
     for message in messages:
@@ -74,7 +74,7 @@ def lines(member: Member, messages: list[bytes]) -> list[tuple[bool, bytes]]:
 
 
 def command(member: Member, room: Room, message: bytes) -> Coroutine[bool]:
-    """COROUTINE. Carry out a command, /quit excepted; returns whether it is one."""
+    """COROUTINE. Carries out a command other than /quit; returns False if it is none of ours."""
     verb, _, text = message.partition(b" ")
     if message == TOO_LONG:
         member.tell(f"* A command has at most {LIMIT} bytes: the rest was left out")
@@ -143,7 +143,7 @@ def whisper(member: Member, room: Room, name: str, text: bytes) -> None:
 
 
 def who(room: Room) -> str:
-    """What /who answers: put together once, and kept until somebody comes, goes, or changes names."""
+    """What /who answers. It is kept in `room.who` until somebody comes, goes, or changes names."""
     if not room.who:
         room.who = "* Here: " + ", ".join(sorted(member.nick for member in room.members))
     return room.who

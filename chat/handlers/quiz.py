@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     class Room(nick.Room):
         game: Task
-        answer: str  # to the question that is open; empty if there is none
+        answer: str  # the answer to the question; "" while there is no question
         answered: WaitQueue  # the game waits here for somebody to say the answer
 
 
-SECONDS = 10
-PAUSE = 3
+SECONDS = 10  # for each question
+PAUSE = 3  # seconds before each question
 QUESTIONS = {
     "What is 7 times 8?": "56",
     "How many bytes are a KiB?": "1024",
@@ -74,7 +74,7 @@ def game(room: Room) -> Coroutine[None]:
         try:
             yield from room.answered.wait(SECONDS)
         except TimedOut:
-            if room.answer:  # else it was said in the turn in which the time ran out
+            if room.answer:  # it may have been said in the turn in which the time ran out
                 room.announce(f"* Nobody knew: {room.answer}")
                 room.answer = ""
 

@@ -53,7 +53,7 @@ def rooms(member: Member, lobby: Room) -> Coroutine[None]:
 
 
 def command(member: Member, lobby: Room, message: bytes) -> Coroutine[bool]:
-    """COROUTINE. Carry out a command of this handler or of `nick`; returns whether it is one."""
+    """COROUTINE. Carries out a command of this handler or of `nick`; returns False if it is none."""
     verb, _, text = message.partition(b" ")
     if verb == b"/join":
         try:

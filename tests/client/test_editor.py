@@ -8,7 +8,7 @@ import pytest
 from chatting import ROOT
 
 from chat.client.editor import BINDINGS, Editor
-from chat.client.keys import PASTED
+from chat.client.keys import PASTE_END
 
 PASTE = "\x1b[200~"
 FAMILY = "👨\u200d👩\u200d👧"
@@ -42,7 +42,7 @@ def keys(text: str) -> bytes:
 
 
 def paste(text: str) -> bytes:
-    return f"{PASTE}{text}{PASTED}".encode()
+    return f"{PASTE}{text}{PASTE_END}".encode()
 
 
 # What fingers expect.

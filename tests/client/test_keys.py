@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.client.keys import PASTED, SHORT, Keyboard
+from chat.client.keys import PASTE_END, SHORT, Keyboard
 
 PASTE = "\x1b[200~"
 
@@ -125,7 +125,7 @@ def test_what_never_goes_on_is_given_up(start: str) -> None:
 
 def test_a_paste_is_no_keys() -> None:
     text = "one\r\ntwo\r\x03\x04\x1b[A\x1b[200~\tthree"
-    keys = Keyboard().press(f"a{PASTE}{text}{PASTED}b".encode())
+    keys = Keyboard().press(f"a{PASTE}{text}{PASTE_END}b".encode())
     assert keys == [("text", "a"), ("paste", "one\ntwo\n\x03\x04\x1b[A\x1b[200~\tthree"), ("text", "b")]
 
 
@@ -149,7 +149,7 @@ def test_a_paste_with_a_control_key_in_it_goes_on() -> None:
     assert keyboard.press(b"two") == []
     assert keyboard.patience is None
     assert keyboard.settle() == []
-    assert keyboard.press(PASTED.encode()) == [("paste", "one\x03two")]
+    assert keyboard.press(PASTE_END.encode()) == [("paste", "one\x03two")]
 
 
 def test_bytes_that_are_no_utf8_are_kept() -> None:
@@ -166,7 +166,7 @@ def test_a_character_may_come_in_pieces() -> None:
 pieces = st.one_of(
     st.text(max_size=5),
     st.sampled_from(
-        [PASTE, PASTED, "\x1b", "\x1b[", "\x1b[[", "\x1b[M", "\x1bO", "\x1b]", "\x1bP", "\x07", "\x1b\\", "\x1b[3$"]
+        [PASTE, PASTE_END, "\x1b", "\x1b[", "\x1b[[", "\x1b[M", "\x1bO", "\x1b]", "\x1bP", "\x07", "\x1b\\", "\x1b[3$"]
     ),
     st.text(alphabet="0123456789;<?$ \x1b[OAZa~^\r\x03", max_size=6),
 )

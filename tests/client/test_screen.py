@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from wcwidth import wcwidth
 
 from chat.client.editor import Editor
-from chat.client.keys import PASTED
+from chat.client.keys import PASTE_END
 from chat.client.layout import wrap
 from chat.client.screen import Screen
 
 
 def paste(text: str) -> bytes:
-    return f"\x1b[200~{text}{PASTED}".encode()
+    return f"\x1b[200~{text}{PASTE_END}".encode()
 
 
 class Terminal(pyte.HistoryScreen):

@@ -4,7 +4,8 @@
 
 This is what clients need of RFC 1459 and RFC 2812. There are no operators: every user in a channel may set its topic.
 
-`network.py` has users and channels, and how they are told something; `commands.py` and `queries.py` have what they say.
+`network.py` has users and channels, and how they are told something. `commands.py` and `queries.py` have a function for
+each command that a user can send.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 60.0  # seconds for a new connection to say NICK and USER
-BREATH = 64  # lines that a user may cause before the others have their turn
-# Command: what it does, how many parameters it needs, whether it may come before one is registered.
+BREATH = 64  # lines that a user may cause to be sent before the others have their turn
+# For each command: what carries it out, how many parameters it needs, whether it may come before NICK and USER.
 COMMANDS: dict[str, tuple[Callable[..., None], int, bool]] = {
     "CAP": (commands.cap, 1, True),
     "PASS": (commands.nothing, 0, True),
@@ -66,16 +67,16 @@ def irc(member: Member, room: Room) -> Coroutine[None]:
     member.enter(None)
     user = User(member, room.network)
     end = monotonic() + PATIENCE
-    whole = True  # so far, the latest line
+    told_too_long = False  # the user was told that the latest line is too long
     try:
         while messages := (yield from member.receive(None if user.registered else max(0, end - monotonic()))):
             for message in messages:
                 if not isinstance(message, LaterPart):
-                    whole = True
+                    told_too_long = False
                     obey(user, message.decode("utf-8", "surrogateescape"))
-                elif whole:
-                    whole = False
-                    user.reply(417, "Input line was too long")  # what there was of it is done; the rest is no line
+                elif not told_too_long:  # the first part was obeyed, the others are ignored
+                    told_too_long = True
+                    user.reply(417, "Input line was too long")
                 if user.farewell:
                     return
                 if user.caused > BREATH:
@@ -90,10 +91,10 @@ def irc(member: Member, room: Room) -> Coroutine[None]:
 def obey(user: User, line: str) -> None:
     """Carry out one line."""
     verb, words = parse(line)
-    command, needed, at_once = COMMANDS.get(verb, (None, 0, False))
+    command, needed, before_registration = COMMANDS.get(verb, (None, 0, False))
     if not verb:
         pass
-    elif not (user.registered or at_once):
+    elif not (user.registered or before_registration):
         user.reply(451, "You have not registered")
     elif not command:
         user.reply(421, verb, "Unknown command")
@@ -104,7 +105,7 @@ def obey(user: User, line: str) -> None:
 
 
 def parse(line: str) -> tuple[str, list[str]]:
-    """The command in a line, and its parameters. `:NAME ` before it, and what clients take for a line's end, is cut."""
+    """The command in a line and its parameters, without a `:NAME ` before, or \\r or \\0 and what follows."""
     line = re.split("[\r\0]", line)[0].lstrip()
     if line.startswith(":"):
         line = line.partition(" ")[2]

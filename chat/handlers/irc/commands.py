@@ -7,10 +7,10 @@ from time import time
 
 from ...options import VERSION
 from ..naming import LONGEST, key, proper
-from .network import SERVER, Channel, User, wire
+from .network import SERVER, Channel, User, to_bytes
 from .queries import lusers, motd, names_
 
-SIGNS = "-_[]\\`^{}|"  # what a nickname may have beside letters and digits
+SIGNS = "-_[]\\`^{}|"  # what a nickname may have besides letters and digits
 CHANNEL = re.compile(r"#[^\s,\x00-\x1f\x7f-\x9f]{1,49}")  # a channel's name
 CHANNELS = 20  # that a user may be in at once
 TOPIC = 300  # characters
@@ -67,7 +67,7 @@ def user_(user: User, name: str, _: str, __: str, real: str, *___: str) -> None:
 
 
 def register(user: User) -> None:
-    """Welcome the user, once everything is known."""
+    """Welcome the user, if NICK and USER were said and nothing is being negotiated."""
     if user.registered or user.negotiating or not (user.nick and user.name):
         return
     user.registered = True
@@ -87,7 +87,7 @@ def quit_(user: User, why: str = "", *_: str) -> None:
 
 
 def leave(user: User) -> None:
-    """The user is gone: let the others know."""
+    """Tell the others that the user is gone."""
     if user.network.users.get(key(user.nick)) is user:
         del user.network.users[key(user.nick)]
     channels = list(user.channels.values())
@@ -125,7 +125,7 @@ def part(user: User, names: str, why: str = "", *_: str) -> None:
 
 
 def own(user: User, name: str) -> Channel | None:
-    """The channel of that name if the user is in it; if not, the user is told so."""
+    """The channel of that name if the user is in it. If not, tells the user so, and returns None."""
     channel = user.network.channel(name)
     if not channel:
         user.reply(403, name, "No such channel")
@@ -171,7 +171,7 @@ def speak(user: User, verb: str, targets: str = "", text: str = "", *_: str) -> 
         if channel and user in channel.users:
             channel.publish(user, f"{verb} {channel.name} :{text}")
         elif other:
-            other.member.tell(wire(f":{user.mask} {verb} {other.nick} :{text}"))
+            other.member.tell(to_bytes(f":{user.mask} {verb} {other.nick} :{text}"))
             user.caused += 1
         elif target.startswith("#"):
             user.reply(404, target, "You are not in that channel")

@@ -1,8 +1,8 @@
 """Users and channels of an IRC network that is one server, and how they are told something.
 
-A member hears one room. In one channel, a user hears the channel's room: a thousand of them cost what they cost in the
-plain chat. In several channels, or none, a user hears no room, and each line is told to it. A user in a channel
-sees the same lines in the same order, because each goes to all of them before the next.
+A member hears one room. A user in one channel hears the room of this channel, so such users cost no more than members
+of the plain chat. A user in several channels hears no room: each line is told to this user alone.
+All users in a channel see the same lines in the same order, because each line goes to all of them before the next.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from ...server.member import Member
 from ...server.room import Room
 from ..naming import key
 
-SERVER = "chatsrv"  # what it calls itself
-LINE = 512 - 2  # bytes of a line, without its end, which is b"\r\n"
+SERVER = "chatsrv"  # the name of the server in its answers
+LINE = 512 - 2  # bytes of a line, without the b"\r\n" at its end
 
 
 class Network:
@@ -27,7 +27,7 @@ class Network:
         self.channels: dict[str, Channel] = {}
 
     def user(self, nick: str) -> User | None:
-        """The user of that name, if there is one that can be told something."""
+        """The registered user of that name, or None."""
         user = self.users.get(key(nick))
         return user if user and user.registered else None
 
@@ -35,7 +35,7 @@ class Network:
         return self.channels.get(name.casefold())
 
     def open(self, name: str) -> Channel:
-        """The channel of that name, made if there is none."""
+        """The channel of that name; a new one if there is none."""
         folded = name.casefold()
         if folded not in self.channels:
             self.channels[folded] = Channel(name, self.room.other(folded))
@@ -48,15 +48,15 @@ class Channel:
         self.room = room
         self.began = int(time())
         self.users: dict[User, None] = {}
-        self.elsewhere: dict[User, None] = {}  # those of them that do not hear its room
+        self.elsewhere: dict[User, None] = {}  # those users that do not hear the room
         self.topic = ""
         self.topic_set = ""  # by whom, and when
-        self.names: list[str] = []  # of its users, as many in each line as fit; empty if somebody has come or gone
+        self.names: list[str] = []  # the lines that list_names() returned; [] if they are not true any more
 
     def publish(self, user: User, line: str) -> None:
-        """What the user says, for all the others. `line` is without its prefix."""
+        """Send what the user says to all the others in the channel. `line` has no prefix."""
         prefix = user.member.prefix
-        text = wire(line, len(prefix))
+        text = to_bytes(line, len(prefix))
         self.room.publish(user.member, text, but=[user.member])
         for other in self.elsewhere:
             if other is not user:
@@ -64,6 +64,7 @@ class Channel:
         user.caused += 1 + len(self.elsewhere)
 
     def list_names(self) -> list[str]:
+        """The nicknames of all users, as lines that are not too long."""
         if not self.names:
             self.names = [""]
             for user in self.users:
@@ -81,28 +82,28 @@ class User:
         self.network = network
         self.nick = self.name = self.real = ""
         self.host = "0" + member.host if member.host.startswith(":") else member.host  # no word begins with a colon
-        self.negotiating = False  # between CAP LS and CAP END
+        self.negotiating = False  # CAP LS was said, and CAP END was not
         self.registered = False
         self.channels: dict[str, Channel] = {}
-        self.caused = 0  # lines that were sent because of it, since the others had their turn
-        self.farewell = ""  # what it has said at its end
+        self.caused = 0  # how many lines this user has caused to be sent since the others had their turn
+        self.farewell = ""  # what QUIT said
 
     @property
     def mask(self) -> str:
         return f"{self.nick}!{self.name}@{self.host}"
 
     def say(self, line: str) -> None:
-        """Tell it a line."""
-        self.member.tell(wire(line))
+        """Tell this user a line."""
+        self.member.tell(to_bytes(line))
         self.caused += 1
 
     def reply(self, number: int, *words: str) -> None:
-        """Tell it one of the numbered answers."""
+        """Tell this user one of the numbered answers of IRC."""
         self.say(" ".join([f":{SERVER} {number:03} {self.nick or '*'}", *words[:-1], f":{words[-1]}"]))
 
     def announce(self, channels: Iterable[Channel], line: str) -> None:
-        """Tell all in these channels, once each, what this user does."""
-        text = wire(f":{self.mask} {line}")
+        """Tell each user in these channels once what this user does."""
+        text = to_bytes(f":{self.mask} {line}")
         elsewhere: dict[User, None] = {}
         for channel in channels:
             channel.room.announce(text)
@@ -126,7 +127,7 @@ class User:
         self.listen()
 
     def listen(self) -> None:
-        """Hear a room, if it is in one channel only."""
+        """Hear the room of the channel, if this user is in one channel only; otherwise no room."""
         channels = list(self.channels.values())
         self.member.enter(channels[0].room if len(channels) == 1 else None)
         for channel in channels:
@@ -136,10 +137,10 @@ class User:
                 channel.elsewhere[self] = None
 
 
-def wire(line: str, less: int = 0) -> bytes:
-    """A line as it is sent, but for its newline: cut, between characters, to what a line may have, minus `less`."""
+def to_bytes(line: str, reserved: int = 0) -> bytes:
+    """A line with its b"\\r"; tell() adds the newline. It is cut between characters to LINE minus `reserved` bytes."""
     data = line.encode("utf-8", "surrogateescape")
-    end = LINE - less
+    end = LINE - reserved
     while len(data) > end and data[end] & 0xC0 == 0x80:
         end -= 1
     return data[:end] + b"\r"
