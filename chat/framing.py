@@ -35,8 +35,8 @@ class Messages(list[bytes]):
 
     def __init__(self, text: bytes) -> None:
         self.text = text  # at least one message, each with its newline; b"" once they are in the list
-        self.prefix = b""
-        self.prefixed = text  # with that prefix before each message
+        self.prefix = b""  # the prefix of the latest call of joined()
+        self.prefixed = text  # what that call has returned: `text` with the prefix before each message
 
     def joined(self, prefix: bytes) -> bytes:
         """The text with a prefix before each message, if the list is not filled yet."""

@@ -4,7 +4,7 @@
     python3 -m loop.trace SCRIPT [ARGUMENT ...]  any program that makes a Kernel; writes trace.json
 
 A task is a track. A step is named after the function in which the task goes on. Between two steps stands what the task
-waits for, and then "ready": from when it was woken until its turn comes. An arrow leads to a step from whatever woke
+waits for, and then "ready": from when it was woken until its step begins. An arrow leads to a step from whatever woke
 its task: the poller, a timer, or a step of another task. The kernel has a track, too: "poll", while there is nothing to
 do, and "wake", while it makes tasks ready. The file is written at the end and whenever SIGUSR2 comes. Only the last
 steps are kept, so a program may be traced as long as it runs. It costs time: with 20 members, a message takes the

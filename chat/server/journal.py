@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         def write(self, data: memoryview) -> int | None: ...
 
 
-WAITING = 8 << 20  # bytes of lines that may wait: minutes of a busy chat, and small beside the feed's own limit
+WAITING = 8 << 20  # bytes of lines that may wait: minutes of a busy chat
 PAUSE = 0.1  # seconds before another attempt, when waiting for space has failed
 LAST_WAIT = 0.2  # seconds without progress after which finish() gives up
 

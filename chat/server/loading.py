@@ -98,7 +98,7 @@ def check(function: Any, name: str, what: str, *parameters: str) -> None:
     """Raise ValueError, with a line for the user, unless this is a generator function with these parameters."""
     inner = inspect.unwrap(function)
     code = getattr(inner, "__code__", None)
-    if code is None and not hasattr(inner, "func"):  # nor a functools.partial
+    if code is None and not hasattr(inner, "func"):  # a functools.partial has `func` instead
         raise ValueError(f"{name} is not a function")
     place = f"{relative(code.co_filename)}:{code.co_firstlineno}: " if code else ""
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):

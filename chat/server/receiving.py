@@ -140,11 +140,12 @@ class Receiver:
         if self.wire and self.wire.pending:
             yield from sleep(0)
             return False
+        # Wait until the deadline, or until the member has been silent for too long, whichever comes first.
         until = deadline
         if idle_timeout is not None and (until is None or self.heard_at + idle_timeout < until):
             until = self.heard_at + idle_timeout
         if self.failure:
-            until = clock()  # no wait: nothing more will come
+            until = clock()  # only look: nothing more will come
         try:
             yield from readable(self.socket, None if until is None else max(0.0, until - clock()))
         except TimedOut:

@@ -70,7 +70,7 @@ def send_to_all(room: Room) -> None:
 
 
 def send_told(room: Room) -> None:
-    """Send each told line to its member. Nothing that was said in the room is due to TOGETHER members then."""
+    """Send each line in `room.told` to its member. While there is one, nothing else is due to TOGETHER members."""
     told, together = room.told.copy(), room.together
     room.told.clear()
     failed: list[tuple[Member, bytes, OSError | int]] = []
