@@ -5,18 +5,28 @@ from __future__ import annotations
 import subprocess
 import sys
 import unicodedata
+from collections.abc import Iterable
 
 import pytest
 from chatting import ROOT
+from more import only_with_more
 
 from chat.escape import ESCAPES, harmless, plain, visible
 
 OTHER = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
-def test_each_code_point_is_shown_or_an_escape() -> None:
+@pytest.mark.parametrize(
+    "codes",
+    [
+        [*range(0x40000), *range(0xE0000, 0xE1000), sys.maxunicode],  # where characters are, or may be soon
+        only_with_more(range(sys.maxunicode + 1)),
+    ],
+    ids="assigned all".split(),
+)
+def test_each_code_point_is_shown_or_an_escape(codes: Iterable[int]) -> None:
     unseen = 0
-    for code in range(sys.maxunicode + 1):
+    for code in codes:
         char = chr(code)
         escape = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
         if unicodedata.category(char) in OTHER:

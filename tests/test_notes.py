@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 from chatting import HERE, PATIENCE, ROOT, Client, Start
 from documents import BLOCKS, TEXT, Block, save_programs, section
+from more import every
 
 from chat.server.flags import Options
 from chat.server.journal import Journal
@@ -44,12 +45,9 @@ def test_programs_print_what_they_say(tmp_path: Path) -> None:
                 assert (done.stdout, done.returncode) == (output, 0), command
 
 
-FIRST, *OTHERS = (block for block in BLOCKS if block.kind == "diff" and not block.source)
-
-
 @pytest.mark.parametrize(
     "block",
-    [FIRST, *(pytest.param(block, marks=pytest.mark.more) for block in OTHERS)],  # each is a pytest of its own
+    every(3, (block for block in BLOCKS if block.kind == "diff" and not block.source)),  # each is a pytest of its own
     ids=lambda block: str(block.line),
 )
 def test_a_change_makes_the_test_fail_that_is_named(block: Block, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from more import every, only_with_more
 from simulation import table
 from simulation.mutate import Mutation, caught
 from simulation.mutations import MUTATIONS
@@ -20,11 +21,11 @@ ROOT = Path(__file__).parents[1]
 def seeds(first: int, more: int) -> pytest.MarkDecorator:
     """The test tries the first seeds one by one, and more of them only with --more."""
     return pytest.mark.parametrize(
-        "seeds", [range(first), pytest.param(range(first, more), marks=pytest.mark.more)], ids="first more".split()
+        "seeds", [range(first), only_with_more(range(first, more))], ids="first more".split()
     )
 
 
-@seeds(120, 400)
+@seeds(80, 400)
 def test_whatever_happens_the_oracle_is_content(seeds: range) -> None:
     for seed in seeds:
         failure, _ = failure_of(seed)
@@ -32,7 +33,7 @@ def test_whatever_happens_the_oracle_is_content(seeds: range) -> None:
 
 
 @pytest.mark.skipif(not CLUSTERS, reason="hiredis is not installed")
-@seeds(30, 100)
+@seeds(20, 100)
 def test_whatever_happens_to_a_cluster_the_oracle_is_content(seeds: range) -> None:
     for seed in seeds:
         failure, _ = failure_of(seed, cluster=True)
@@ -66,7 +67,7 @@ SEEN = table.known()
 # The list goes through the code file by file: every third of it is some of each kind. Only --more tries the others.
 @pytest.mark.parametrize(
     "mutation",
-    [pytest.param(one, marks=[pytest.mark.more] if n % 3 else ()) for n, one in enumerate(MUTATIONS)],
+    every(3, MUTATIONS),
     ids=lambda mutation: mutation.name.replace(" ", "-"),
 )
 def test_each_mutation_is_noticed(mutation: Mutation) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from chatting import HERE, PATIENCE, Start, linux, needs_strace
+from more import every
 from terminals import CLIENT
 
 pytestmark = [linux, needs_strace]
 
 FAULTS = [
-    *(f"epoll_ctl:error=ENOMEM:when={n}" for n in range(1, 12)),
+    *every(3, (f"epoll_ctl:error=ENOMEM:when={n}" for n in range(1, 12))),
     "sendto:error=EPIPE:when=1",
     "sendto:error=ENOMEM:when=1",
     "shutdown:error=ENOTCONN:when=1",

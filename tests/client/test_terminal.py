@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from chatting import HERE, PATIENCE, ROOT, Chatsrv, Client, eventually, free_port, memory
+from more import every
 from terminals import CLIENT, Pty, Tmux
 
 WELCOME = ["Welcome to the chat: each line you send goes to everybody", "  here."]  # 60 columns
@@ -458,7 +459,7 @@ def test_control_c_does_not_wait_until_all_is_shown(server: Chatsrv, other: Clie
         assert pty.restored()
 
 
-@pytest.mark.parametrize("unit", ["x", "line\r", "你", "👍"])
+@pytest.mark.parametrize("unit", every(2, ["line\r", "x", "👍", "你"]))
 def test_a_megabyte_can_be_pasted_and_edited(server: Chatsrv, unit: str) -> None:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     text = unit * ((1 << 20) // len(unit.encode()))
