@@ -133,7 +133,7 @@ class KqueuePoller:
         try:
             self.arm(fd, 0)
         except (OSError, ValueError):
-            pass  # `fd` is closed already, or this poller is
+            pass  # `fd` or this poller is closed already
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         found = [(fd, want) for fd, want in self.always.items() if want]

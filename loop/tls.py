@@ -177,7 +177,7 @@ class TLS:
             if not data and self.lost:  # not the end: the connection has failed, and try_to_flush() got that error
                 raise OSError(*self.lost)
             self.incoming.write(data)
-            self.ended = self.cut = not data  # close_notify did not come before: after it, nothing is read here
+            self.ended = self.cut = not data  # close_notify has not come: once it has, recv() reads nothing more
         pieces = []
         try:
             while not (self.ended or self.failure):

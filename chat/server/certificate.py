@@ -35,7 +35,7 @@ class Secured(TLS):
             self.send_told()
             return "it does not speak TLS"
         except TimedOut:
-            if not self.heard:  # it may wait for us to begin
+            if not self.heard:  # perhaps the peer waits for us to speak first
                 self.send_told()
             raise
         except Broken as error:

@@ -26,7 +26,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME = 1.0  # seconds in which ENDING signals count as one: a terminal, a shell and a supervisor may each send one
 AT_ONCE = 100  # lines about tasks or members that are written in one step
 SUPERVISOR = 0.1  # seconds to wait for a supervisor that reads nothing; meanwhile, nothing else goes on
-LONG = 1.5  # seconds after which stderr says what the end waits for (it takes up to 1 s even with nothing due)
+LONG = 1.5  # seconds after which stderr says what the end waits for (the end takes up to 1 s even if nothing is due)
 
 
 def ending(ports: Ports) -> list[int]:
