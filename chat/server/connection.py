@@ -56,7 +56,6 @@ def see_off(member: Member) -> Coroutine[None]:
             yield from sleep(0)  # raises Cancelled: otherwise the next wait below would raise it
         except Cancelled:
             pass
-    member.leave()
     if member.end_known and not member.peer_ended:  # the connection has failed, or what came made no sense
         if member.wire:
             yield from linger(member)  # so that the peer gets what the wire has sent last

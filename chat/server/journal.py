@@ -13,7 +13,7 @@ import time
 
 from loop import WaitQueue, complain, sleep, writable
 
-from ..escape import harmless, plain, visible
+from ..escape import plain, visible
 from ..framing import join
 from ..stdout import PORTION
 
@@ -57,8 +57,8 @@ class Journal:
         self.written = WaitQueue()
 
     def say(self, who: str, what: str) -> None:
-        """Write a line about a connection."""
-        line = f"{who} {harmless(what)}\n"
+        """Write a line about a connection or the server. What comes from outside in it has to be harmless()."""
+        line = f"{who} {what}\n"
         if self.timestamps:
             line = self.stamp() + line
         self.queue(line.encode("utf-8", "backslashreplace"))

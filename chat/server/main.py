@@ -142,7 +142,7 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
     life = kernel.spawn(server.run(), "server")
     kernel.spawn(vital(lambda: handle_signals(signals, server, ports), "signals"), "signals")
     for line in ports.describe():
-        journal.say("chatsrv", line)
+        journal.say("chatsrv", harmless(line))
     if options.web:
         from .web.start import look_after_browsers
 

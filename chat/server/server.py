@@ -6,6 +6,7 @@ import errno
 
 from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, explain, report, sleep, vital
 
+from ..escape import harmless
 from ..handlers.chat import chat
 from .admission import Admission, Count
 from .connection import FAREWELL, LINGER, reset_unless_complete, see_off, shake_hands
@@ -62,7 +63,7 @@ class Server:
         self.wires = wires or {}
         self.hub = Hub(kernel, options, journal)
         self.admission = Admission(options)
-        self.connections: dict[Member, Count | None] = {}  # oldest first; each with the Count that it is in, if any
+        self.connections: dict[Member, Count] = {}  # oldest first; each with the Count that it is in
         self.stopping = False
         self.unsettled = 0  # messages that have not come back from the cluster at the end
         self.change = WaitQueue()  # run() waits here: for stop(), then until all members are gone
@@ -146,8 +147,8 @@ class Server:
         wire, why = self.wire(sock, host, make_wire) if make_wire else (None, "")
         member = Member(sock, host, port, self.hub, wire)
         self.journal.say(member.name, "accepted connection")
-        self.connections[member] = None
         if why:
+            self.count(member, self.admission.refused)
             member.reason = why
             return self.close(member)  # it cannot be told why: it has had no handshake
         member.task = self.kernel.spawn(self.serve(member), member.name)
@@ -171,18 +172,17 @@ class Server:
     def admit_or_refuse(self, member: Member) -> None:
         """Count the connection as a member from now on, or tell it why not."""
         if refusal := self.admission.refusal(member.host):
-            self.count(member, None)
+            self.count(member, self.admission.refused)
             member.handled = True  # it has no handler
             member.dismiss(refusal)
         else:
             self.count(member, self.admission.members)
 
-    def count(self, member: Member, count: Count | None) -> None:
-        """Count a connection in `count` (None: nowhere), and no longer where it was counted before."""
-        if before := self.connections[member]:
-            before.remove(member.host)
-        if count:
-            count.add(member.host)
+    def count(self, member: Member, count: Count) -> None:
+        """Count a connection in `count`, and no longer where it was counted before."""
+        if member in self.connections:
+            self.connections[member].remove(member.host)
+        count.add(member.host)
         self.connections[member] = count
 
     # A connection.
@@ -217,7 +217,9 @@ class Server:
             if member.end_known and not member.reason:
                 member.reason = "end of stream" if member.peer_ended else member.failure.lower()
             member.reason = member.reason or "left"
-            yield from see_off(member)
+            member.leave()
+            if member.sending != OVER or not member.peer_ended or member.wire or member.task.error:
+                yield from see_off(member)
         except OSError as error:
             member.reason = member.reason or (error.strerror or str(error)).lower()
         finally:
@@ -225,16 +227,16 @@ class Server:
 
     def close(self, member: Member) -> None:
         """Close the connection, and take the member off all lists."""
-        if member not in self.connections:
+        count = self.connections.pop(member, None)
+        if not count:
             return
-        if count := self.connections.pop(member):
-            count.remove(member.host)
+        count.remove(member.host)
         reset_unless_complete(member)
         member.depart()
         if member.sending != OVER:
             member.become(OVER)
         self.kernel.close(member.socket)
-        self.journal.say(member.name, f"connection terminated: {member.reason}")
+        self.journal.say(member.name, f"connection terminated: {harmless(member.reason)}")
         if self.stopping:
             self.change.wake_all()
 

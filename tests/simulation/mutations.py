@@ -258,7 +258,7 @@ SERVER = [
              replace("self.members.near(host) >= most_per_ip", "self.members.near(host) > most_per_ip")),
     # a connection
     mutation("a member hears its room before its handler begins", "chat.server.server:Server.begin_serving",
-             put("if self.connections[member]: member.enter(self.hub.first)", after="self.admit_or_refuse")),
+             put("if self.connections[member] is self.admission.members: member.enter(self.hub.first)", after="self.admit_or_refuse")),
     mutation("the handler of a kicked member begins", "chat.server.server:Server.serve",
              take("member.reason", False, 1)),
     mutation("a member whose handler fails is not told so", "chat.server.server:Server.serve", drop("member.dismiss")),
@@ -269,7 +269,7 @@ SERVER = [
     mutation("a member that has ended is not known to have", "chat.server.server:Server.serve",
              drop("member.handled = True")),
     mutation("a member is not seen off", "chat.server.server:Server.serve", drop("see_off")),
-    mutation("what is told at the end is more than what is due", "chat.server.connection:see_off",
+    mutation("what is told at the end is more than what is due", "chat.server.server:Server.serve",
              drop("member.leave")),
     mutation("what is due is not waited for", "chat.server.connection:see_off",
              take("member.sending != OVER", False, 2)),

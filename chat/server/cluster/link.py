@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from ...escape import harmless
 from .incoming import Foreign, Incoming, Loss, parse_id
 from .outgoing import Outgoing
 
@@ -139,7 +140,7 @@ class Link:
         self.room.append(line.encode() + b"\n")
 
     def say(self, what: str) -> None:
-        self.room.hub.journal.say("cluster", what)
+        self.room.hub.journal.say("cluster", harmless(what))
 
     def explain(self) -> str:
         """Its state, in a line."""

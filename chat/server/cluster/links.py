@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from loop import WaitQueue
 
+from ...escape import harmless
 from .link import Link, Whisper, stream_name
 
 TYPE_CHECKING = False
@@ -112,7 +113,7 @@ class Links:
         return f"{self.node[:8]}.{self.epoch_names}"
 
     def say(self, what: str) -> None:
-        self.hub.journal.say("cluster", what)
+        self.hub.journal.say("cluster", harmless(what))
 
     def inform(self, line: str) -> None:
         """Show a line to all members of this node."""
