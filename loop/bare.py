@@ -30,9 +30,9 @@ class Socket(socket.socket):
 
     __slots__ = ()
 
-    def accept(self) -> tuple[Socket, Any]:
+    def accept(self) -> tuple[socket.socket, Any]:
         fd, address = self._accept()  # type: ignore[attr-defined]
-        return Socket(self.family, self.type, self.proto, fd), address
+        return socket.socket(self.family, self.type, self.proto, fd), address
 
     def __enter__(self) -> Socket:
         return self

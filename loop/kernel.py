@@ -16,11 +16,13 @@ from .bare import deque
 from .diagnose import report
 from .poller import READ, WRITE, Poller, default_poller
 from .task import EXCEPTION_GROUP, NOTHING_YET, Busy, Cancelled, Closed, Task, TimedOut
-from .traps import Coroutine, Park, ReadWait, Sleep, Stream, WriteWait, guess
+from .traps import Any, Coroutine, Park, ReadWait, Sleep, Stream, WriteWait, guess
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
+
+ENDED: Any = object()  # what next() gives for a coroutine that has returned: StopIteration would take longer
 
 
 class Kernel:
@@ -140,7 +142,7 @@ class Kernel:
         error = task.error
         try:
             if error is None or task.trap is NOTHING_YET:
-                trap = next(task.coroutine)  # if this is its first step, an error has to wait for its first `yield`
+                trap = next(task.coroutine, ENDED)  # if it is the first step, an error waits for the first `yield`
             else:
                 task.error = None
                 trap = task.coroutine.throw(error)
@@ -149,21 +151,21 @@ class Kernel:
         except BaseException as raised:
             self.fail(task, raised)
         else:
+            if trap is ENDED:
+                return self.end(task, "returned")
             task.trap = trap
             kind = type(trap)
             if task.error is not None or (kind is Sleep and trap.timeout == 0):
                 self.ready.append(task)  # its `yield` is to raise an error, or it only asks for the next turn
                 return
             try:
-                if kind not in self.traps:
-                    raise TypeError(guess(trap))
                 carry_out, undo = self.traps[kind]
                 if trap.timeout is not None:
                     self.set_timer(task, trap.timeout)
                 carry_out(task, trap)
                 task.undo = undo
             except Exception as refusal:  # the task does not wait: its `yield` raises this
-                task.error = refusal
+                task.error = refusal if kind in self.traps else TypeError(guess(trap))
                 task.timer = None
                 self.ready.append(task)
         finally:

@@ -87,7 +87,7 @@ class Member(Receiver):
             # from, until this member has caught up. Twice --max-lag is too much in any case.
             self.hub.pace.count(len(line))
             most *= 2
-        if self.outbox.lag > most:
+        if self.outbox.lag() > most:
             self.kick(f"more than {self.hub.options.max_lag} bytes behind")
 
     def kick(self, reason: Text, keep: bool = False) -> None:
@@ -176,12 +176,12 @@ class Member(Receiver):
         """How many bytes are due to it."""
         if self.sending == TOGETHER and self in self.room_or_nowhere.told:
             return len(self.room_or_nowhere.told[self])
-        return self.outbox.lag
+        return self.outbox.lag()
 
     @property
     def overfed(self) -> bool:
         """Whether so much is due to it that nothing may be read from it: answers would make it even more."""
-        return self.sending == BEHIND and self.outbox.lag > self.hub.options.max_lag // 4
+        return self.sending == BEHIND and self.outbox.lag() > self.hub.options.max_lag // 4
 
     def wait_for_progress(self, timeout: float | None) -> Coroutine[None]:
         """COROUTINE. Waits until its state changes, or it is no longer overfed. Raises TimedOut."""

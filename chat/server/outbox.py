@@ -79,7 +79,6 @@ class Outbox:
         self.sent_size = 0  # bytes that were sent, ever
         self.cut = False  # whether the last byte that was sent was inside a message
 
-    @property
     def lag(self) -> int:
         """How many bytes are due: about what it costs to keep them."""
         return self.due_size + (self.feed.size - self.place.start if self.feed else 0)

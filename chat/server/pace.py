@@ -96,7 +96,7 @@ class Pace:
         self.unchecked = 0
         self.overrun = False
         for reader, (since, taken_before) in list(self.behind.items()):
-            lag = reader.outbox.lag
+            lag = reader.outbox.lag()
             if stood_still or lag <= self.max_lag // 2:
                 self.behind[reader] = now, reader.acknowledged()
             elif lag > self.max_lag and now - since >= GRACE:

@@ -218,6 +218,7 @@ class Server:
                 member.reason = "end of stream" if member.peer_ended else member.failure.lower()
             member.reason = member.reason or "left"
             member.leave()
+            # Most often all was sent, and the peer has ended its stream, too: then there is nothing to wait for.
             if member.sending != OVER or not member.peer_ended or member.wire or member.task.error:
                 yield from see_off(member)
         except OSError as error:

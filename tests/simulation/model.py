@@ -255,8 +255,8 @@ class Member(chat.server.member.Member):
         super().queue(line)
         ear.being_told = False
         most = self.hub.options.max_lag * (2 if self.sending == chat.server.member.BEHIND else 1)
-        if self.outbox.lag > most and not self.reason:
-            raise Failure(f"{self.name} is told something, and is {self.outbox.lag} bytes behind by it")
+        if self.outbox.lag() > most and not self.reason:
+            raise Failure(f"{self.name} is told something, and is {self.outbox.lag()} bytes behind by it")
 
     def enter(self, room: Any) -> None:
         world, ear = self.model.world, self.ear

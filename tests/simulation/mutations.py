@@ -118,7 +118,7 @@ MEMBER = [
     mutation("after a send without memory the end of the stream is a failure", "chat.server.receiving:STILL_HEARD",
              replace("errno.ENOMEM", "errno.EPIPE")),
     mutation("a member that is told more than it reads is read from", "chat.server.member:Member.overfed",
-             replace("self.outbox.lag > self.hub.options.max_lag // 4", "False")),
+             replace("self.outbox.lag() > self.hub.options.max_lag // 4", "False")),
     mutation("what was read is given though much is due", "chat.server.receiving:Receiver.receive",
              take("self.writer", False, 1)),
     mutation("how much was taken is not counted", "chat.server.member:Member.acknowledged",

@@ -195,7 +195,7 @@ class Oracle:
             self.held_since = None
         elif self.held_since is None:
             self.held_since = self.world.now
-            lag = max((reader.outbox.lag for reader in hub.pace.behind), default=0)
+            lag = max((reader.outbox.lag() for reader in hub.pace.behind), default=0)
             self.catching_up = 2 + lag / hub.pace.enough * GRACE  # seconds
         stalled = any(member.unread or member.failure or member.progress for member in self.server.connections)
         self.was_held |= hub.pace.held or stalled
@@ -348,8 +348,8 @@ class Oracle:
         most = options.max_lag * 17 // 16 + self.most_gathered + 4 * OVERHEAD
         most = max(most, LIMIT + 4 * OVERHEAD)  # a line that is all that is due to it is sent, and then looked at
         at_once = self.model.shared and options.max_lag < LARGEST  # an entry, and lines that waited for it
-        if blocked and not (self.server.hub.pace.held or at_once) and member.outbox.lag > most:
-            raise Failure(f"{client.name} is {member.outbox.lag} bytes behind, --max-lag is {options.max_lag}")
+        if blocked and not (self.server.hub.pace.held or at_once) and member.outbox.lag() > most:
+            raise Failure(f"{client.name} is {member.outbox.lag()} bytes behind, --max-lag is {options.max_lag}")
         asked = (client.attentive or client.steady) and member.sending != NEW and self.handler != "wanderer"
         silent = max(link.read_at, self.held_at) + (UNANSWERED + 1) * PAUSE + SLACK < now < self.pinged_until
         if client.end.mute and asked and silent and not (self.world.leaps or self.world.stops):
