@@ -25,7 +25,8 @@ else:
 class Socket(socket.socket):
     """A socket with the methods of socket.socket that are used here: accept() and those for `with`.
 
-    The accept() of socket.socket takes 1.5 times as long, because it makes enums of the listener's family and type.
+    The accept() of socket.socket takes 1.5 times as long, because it makes enums of the listener's family and type. The
+    sockets that accept() returns have neither of these methods.
     """
 
     __slots__ = ()

@@ -275,12 +275,14 @@ class Touched:
     """A member that counts how often it is looked at."""
 
     times = 0
-    lag = 0
 
     @property
     def outbox(self) -> Touched:
         Touched.times += 1
         return self
+
+    def lag(self) -> int:
+        return 0
 
     def acknowledged(self) -> int:
         return 0
@@ -390,7 +392,7 @@ PATHS = {
     "everybody talks": Path("lines", Exchange("", 100, 100, 1), 50, 3.1),
     "journal": Path("lines", Exchange("", 100, 1, 100, {"journal": True}), 2.7, 1.15),
     "tell": Path("lines told", Exchange("", 100, 1, 1, {"handler": "tell"}), 6.9, 1.1),
-    "come and go": Path("connections", Exchange("", 100, 0, 0), 80, 7.3),
+    "come and go": Path("connections", Exchange("", 100, 0, 0), 91, 7.3),
 }
 
 
@@ -398,7 +400,8 @@ PATHS = {
 def test_a_path_costs_few_python_calls(path: Path) -> None:
     exchange = path.exchange
     handler = getattr(handlers, exchange.job.get("handler", ""), chat)
-    world = Host(handler, counted=False, quiet="journal" not in exchange.job)
+    quiet = exchange.lines > 0 and "journal" not in exchange.job
+    world = Host(handler, counted=False, quiet=quiet)
     try:
         world.join(1)  # the first one makes the server import things
         if exchange.lines:

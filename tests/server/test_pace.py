@@ -12,7 +12,7 @@ class Reader:
     """A member that is more than --max-lag behind."""
 
     def __init__(self, max_lag: int) -> None:
-        self.outbox = SimpleNamespace(lag=max_lag + 1)
+        self.outbox = SimpleNamespace(lag=lambda: max_lag + 1)
         self.taken = 0
         self.kicked = ""
 

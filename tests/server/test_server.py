@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -360,7 +361,7 @@ def test_accepted_sockets_inherit_what_the_listener_has() -> None:
         listener.setblocking(True)
         sock, _ = listener.accept()
         names = "TCP_NODELAY", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT"
-        with sock:
+        with closing(sock):
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
             options = [sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
             assert options == [1, 24, 9, 4, 60_000]
