@@ -46,8 +46,14 @@ def with_web(chatsrv: Start, *flags: str, **more: Any) -> tuple[Chatsrv, int]:
 
 
 def visit(browser: Browser, port: int, width: int = 900, height: int = 700, scheme: str = "http", **more: Any) -> Page:
-    """A page of the chat in a browser that knows nothing from before, connected. It has a list of its `troubles`."""
-    page = browser.new_context(viewport={"width": width, "height": height}, **more).new_page()
+    """A page of the chat, connected. It has a list of its `troubles`.
+
+    With `more`, it is in a browser of its own, which costs a second; else a tab beside others.
+    """
+    if more or not browser.contexts:
+        browser.new_context(**more)
+    page = browser.contexts[-1 if more else 0].new_page()
+    page.set_viewport_size({"width": width, "height": height})
     page.set_default_timeout(15_000)  # milliseconds
     troubles: list[str] = []
     page.on("pageerror", lambda error: troubles.append(str(error)))

@@ -22,14 +22,18 @@ pytest.importorskip("websockets", reason="websockets is not installed")
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
+        browser.new_context()  # for most pages; as each server has a port of its own, no page finds anything of another
         yield browser
 
 
 @pytest.fixture(autouse=True)
 def leave_no_page(browser: Browser) -> Iterator[None]:
     yield
-    for context in list(browser.contexts):
+    first, *others = browser.contexts
+    for context in others:
         context.close()
+    for page in first.pages:
+        page.close()
 
 
 def troubles(page: Page) -> list[str]:
@@ -215,7 +219,7 @@ def test_it_connects_again_by_itself_and_tells_what_may_be_lost(chatsrv: Start, 
 
 def test_a_browser_that_is_sent_away_is_told_why_and_stays_away(chatsrv: Start, browser: Browser) -> None:
     server, port = with_web(chatsrv, "--idle-timeout", "0.5")
-    page = browser.new_context().new_page()
+    page = browser.contexts[0].new_page()
     page.goto(f"http://{HERE}:{port}/")
     state(page, "ended: silent for 0.5 s")
     assert lines(page)[-1] == "* You are disconnected: silent for 0.5 s."
@@ -227,7 +231,7 @@ def test_a_browser_that_is_sent_away_is_told_why_and_stays_away(chatsrv: Start, 
 def test_a_full_server_still_shows_the_page_that_says_so(chatsrv: Start, browser: Browser) -> None:
     server, port = with_web(chatsrv, "--max-clients", "1")
     server.client()
-    page = browser.new_context().new_page()
+    page = browser.contexts[0].new_page()
     page.goto(f"http://{HERE}:{port}/")
     state(page, "ended: the server is full")
 
@@ -241,17 +245,17 @@ def test_what_a_browser_asks_for_beside_its_conversation_is_no_member(
     for page in pages:
         say(page, "both are in")
     wait_for(pages[0], "both are in")
-    third = browser.new_context().new_page()
+    third = browser.contexts[0].new_page()
     third.goto(f"http://{HERE}:{port}/")
     state(third, "ended: ")
-    for context in list(browser.contexts)[1:]:
-        context.close()
+    for page in (pages[1], third):
+        page.close()
     visit(browser, port)
 
 
 def test_a_page_whose_name_a_stranger_may_have_chosen_says_what_to_do(chatsrv: Start, browser: Browser) -> None:
     _, port = with_web(chatsrv)
-    page = browser.new_context().new_page()
+    page = browser.contexts[0].new_page()
     page.goto(f"http://chat.example:{port}/")
     state(page, f"is this chat at chat.example:{port}? If so, start it with --web-origin http://chat.example:{port}")
     _, port = with_web(chatsrv, "--web-origin", "http://chat.example")
