@@ -4,9 +4,8 @@ The classic one is to call a coroutine without `yield from`: it does not run. An
 and go on. The worst is to overwrite an attribute of the server's own. That could harm all members, so such a handler
 must not run.
 
-What becomes of the generator that such a call returns decides. To loop over it, to ask whether it is true, or to send
-it to a member is certainly a mistake. To keep it, to return it or to hand it on may be right, so nothing is said; nor
-about anything else that is not certain.
+A call without `yield from` is reported only if it is certainly a mistake. It returns a generator. To loop over that, to
+ask whether it is true, or to send it to a member cannot be right. To keep it, to return it or to hand it on may be.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from types import FunctionType, ModuleType
 from .meaning import MEMBER, NOT_RUN, ROOM, Meanings, is_coroutine, is_spawn
 from .source import Scope, Source
 
-TAKEN = {of: set(dir(of.of)) - {"prefix"} for of in (MEMBER, ROOM)}  # attributes that handlers must not set
+TAKEN = {owner: set(dir(owner.type)) - {"prefix"} for owner in (MEMBER, ROOM)}  # attributes that handlers must not set
 CONSUMERS = (
     all, any, bool, bytes, dict, enumerate, filter, float, int, iter, len, list, map, max, min, print, reversed, set,
     sorted, str, sum, tuple, zip,
@@ -37,7 +36,7 @@ SEVERAL = (ast.List, ast.Tuple, ast.Set, ast.ListComp, ast.SetComp, ast.Generato
 def mistakes(module: ModuleType, handler: str) -> tuple[list[str], list[str]]:
     """What is certainly wrong with a module whose function `handler` is the handler, each as "FILE:LINE: what".
 
-    First that for which it must not run, then what only its author has to know.
+    Returns two lists: the mistakes because of which it must not run, and those that are only reported.
     """
     try:
         source = Source(module)
@@ -45,7 +44,7 @@ def mistakes(module: ModuleType, handler: str) -> tuple[list[str], list[str]]:
         reported = chain(not_run(source, meanings), not_ended(source, meanings))
         return listed(overwritten(source, meanings)), listed(reported)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return [], []  # there is no source, or we cannot read it, or not to its depth
+        return [], []  # no source, or not readable, or nested too deep for our recursion
 
 
 def listed(found: Iterable[tuple[str, int, str]]) -> list[str]:
@@ -53,7 +52,7 @@ def listed(found: Iterable[tuple[str, int, str]]) -> list[str]:
 
 
 def not_run(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, str]]:
-    """Coroutines that do not run; yields file, line, and what is wrong there."""
+    """Yields file, line and complaint for each call of a coroutine that does not run it."""
     for node, scope in source.all(ast.Call):
         if meanings.of(node) == NOT_RUN and Use(source, meanings).is_wasted(node):
             what = f"{shown(node.func)}() does not run without `yield from` in front of it"
@@ -66,10 +65,10 @@ def not_run(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, str]
 
 
 def not_ended(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, str]]:
-    """Places where a handler goes on although it is ended; yields file, line, and what is wrong there."""
+    """Yields file, line and complaint for each place where a handler goes on although it is ended."""
     for node, scope in source.all(ast.YieldFrom):
         child: ast.AST = node
-        catching = 0  # the line of an `except` around it that would catch Cancelled, and go on
+        catching = 0  # the line of the innermost `except` around it that would catch Cancelled, and go on
         while scope in meanings.driven and child is not scope.node:
             inner, child = child, source.parents[child]
             if isinstance(child, TRIES):
@@ -84,7 +83,7 @@ def not_ended(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, st
 
 
 def line_that_keeps_on(node: ast.Try) -> int:
-    """The line of the first `except` that catches Cancelled, if what it does then is certainly to go on; or 0."""
+    """The line of the first `except` that catches Cancelled, if the handler certainly goes on after it; or 0."""
     for handler in node.handlers:
         caught = ast.unparse(handler.type) if handler.type else "BaseException"
         if "Cancelled" in caught or "BaseException" in caught:
@@ -94,7 +93,7 @@ def line_that_keeps_on(node: ast.Try) -> int:
 
 
 def overwritten(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, str]]:
-    """Attributes of the server's own that are set or deleted; yields file, line, and what is wrong there."""
+    """Yields file, line and complaint for each place where an attribute of the server's own is set or deleted."""
     for node, scope in [*source.all(ast.Attribute), *source.all(ast.Call)]:
         owner = name = None
         if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
@@ -112,49 +111,53 @@ def shown(node: ast.expr) -> str:
 
 
 class Use:
-    """What becomes of a generator that nobody has run."""
+    """What becomes of a generator that a call has returned: whether it may still be run, or is wasted."""
 
     def __init__(self, source: Source, meanings: Meanings) -> None:
         self.source = source
         self.meanings = meanings
-        self.followed: set[tuple[Scope, str]] = set()
+        self.followed: set[tuple[Scope, str]] = set()  # names whose uses are being looked at, each with its scope
 
     def is_wasted(self, node: ast.AST) -> bool:
-        """Whether it is certain that it is not run, where this expression gives it."""
+        """Whether the generator that this expression returns is certainly not run.
+
+        The comments show the expression as `nap()`.
+        """
         parent = self.source.parents[node]
         scope = self.source.scopes[node]
-        if isinstance(parent, ast.Yield):
+        if isinstance(parent, ast.Yield):  # yield nap(): the kernel takes no generators
             return scope in self.meanings.driven
-        if isinstance(parent, ast.Return):
+        if isinstance(parent, ast.Return):  # return nap(): the server looks at nothing that a handler returns
             return scope in self.meanings.roles
-        if isinstance(parent, ast.BoolOp) or (isinstance(parent, ast.IfExp) and parent.test is not node):
+        if isinstance(parent, ast.BoolOp) or (isinstance(parent, ast.IfExp) and parent.test is not node):  # nap() or x
             return self.is_wasted(parent)
-        if isinstance(parent, ast.NamedExpr):
+        if isinstance(parent, ast.NamedExpr):  # (x := nap())
             return self.is_wasted(parent) and self.is_name_wasted(parent.target.id, scope)
-        if isinstance(parent, (ast.Assign, ast.AnnAssign)):
+        if isinstance(parent, (ast.Assign, ast.AnnAssign)):  # x = nap()
             targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
             return all(self.is_target_wasted(target, scope) for target in targets)
-        if isinstance(parent, SEVERAL):
+        if isinstance(parent, SEVERAL):  # yield from [nap()]
             return isinstance(self.source.parents[parent], ast.YieldFrom)
-        if isinstance(parent, ast.Attribute):
+        if isinstance(parent, ast.Attribute):  # nap().x
             return parent.attr not in GENERATORS_OWN
-        if isinstance(parent, ast.keyword):
+        if isinstance(parent, ast.keyword):  # f(x=nap())
             call = self.source.parents[parent]
             return isinstance(call, ast.Call) and self.is_argument_wasted(call, node, parent.arg)
-        if isinstance(parent, ast.Call):
+        if isinstance(parent, ast.Call):  # f(nap())
             return self.is_argument_wasted(parent, node)
         return isinstance(parent, (*WASTE, ast.IfExp)) or (isinstance(parent, ast.Subscript) and parent.value is node)
 
     def is_target_wasted(self, target: ast.expr, scope: Scope) -> bool:
+        """Whether a generator is wasted if this target gets it: `a, b = nap()` wastes it, `a.x = nap()` may not."""
         if isinstance(target, ast.Name):
             return self.is_name_wasted(target.id, scope)
         return isinstance(target, (ast.Tuple, ast.List))
 
     def is_name_wasted(self, name: str, scope: Scope) -> bool:
-        """Whether all that use the name of this scope waste it."""
+        """Whether a generator is wasted if it is bound to this name: all uses of the name in its scope waste it."""
         home = scope.find(name)
         if home is None or home.parent is None or home.is_class:
-            return False  # others may use it that are not seen here
+            return False  # a name of a module or class, which other modules may use
         if (home, name) in self.followed:
             return True
         self.followed.add((home, name))
@@ -162,7 +165,7 @@ class Use:
         return all(self.is_wasted(node) for node in uses if isinstance(node.ctx, ast.Load))
 
     def is_argument_wasted(self, call: ast.Call, node: ast.AST, keyword: str | None = None) -> bool:
-        """Whether a call wastes this argument, which has that keyword if it has one."""
+        """Whether a call wastes `node`, which is one of its arguments; `keyword` is None for a positional one."""
         meaning = self.meanings.of(call.func)
         if is_spawn(call) or node is call.func:
             return False

@@ -1,6 +1,6 @@
-"""Lists and dicts in which a handler keeps members: those that are empty at first, and get nothing but members.
+"""Lists and dicts in which a handler keeps members: they are empty at first, and get nothing but members.
 
-One that is handed on to a function or has a second name may get other things there, so nothing is said of it.
+If one is handed on to a function or has a second name, other things may be put into it there. So it does not count.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ HARMLESS = (*ADDING, *TAKING, "values", "items", "keys", "remove", "discard", "c
 
 
 class Kept:
-    """What is put where, as far as it was seen. A place is a name and its scope, or an attribute and its owner."""
+    """What the source puts into which list or dict. Each has a place: (scope, name), or (owner, attribute)."""
 
     def __init__(self, source: Source, meanings: Meanings) -> None:
         self.source = source
         self.meanings = meanings
         self.put: dict[tuple[Any, str], set[ast.expr]] = defaultdict(set)
-        self.by_key: set[tuple[Any, str]] = set()  # the dicts among these places
+        self.by_key: set[tuple[Any, str]] = set()  # the places of dicts
 
     def learn(self) -> int:
-        """Look at all that is put anywhere; returns how much that is."""
+        """Find all that is put anywhere. Returns how much was found."""
         for node, _ in self.source.all(ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Subscript) and (place := self.place(target.value)):
@@ -47,11 +47,11 @@ class Kept:
         if isinstance(node, ast.Name):
             home = self.source.scopes[node].find(node.id)
             return (home, node.id) if home else None
-        owner = getattr(self.meanings.of(node.value), "of", None) if isinstance(node, ast.Attribute) else None
+        owner = getattr(self.meanings.of(node.value), "type", None) if isinstance(node, ast.Attribute) else None
         return (owner, node.attr) if owner and isinstance(node, ast.Attribute) else None
 
     def has(self, node: ast.expr, what: object) -> tuple[bool, bool]:
-        """Whether only `what` is kept in what this stands for, and whether it is kept by keys."""
+        """Whether the list or dict that `node` names keeps nothing but `what`; and whether it is such a dict."""
         place = self.place(node)
         if place not in self.put or {self.meanings.of(value) for value in self.put[place]} != {what}:
             return False, False

@@ -3,17 +3,17 @@
 The meaning of an expression is one of these; that of any other is None.
 
     a Scope             a module, class or function of the source
-    Instance(class)     an instance of a class of the source, or of one of loop or chat
+    Instance(class)     an instance of a class of the source, loop or chat
     Method(scope)       a method of such an instance
-    any other object    that object of loop, chat or builtins itself: a module, class or function
+    any other object    itself: a module, class or function of loop, chat or builtins
     MEMBERS             several members
     BY_KEY              a dict whose values are members
     NOT_RUN             what the call of a coroutine returns: nothing in it has run yet
     NOTHING             None
 
-Nothing is guessed: a name that is bound to two different things has no meaning. What a parameter stands for is learned
-from the calls of its function, what an attribute stands for from its assignments. So everything is looked at again
-until there is nothing more to learn.
+Nothing is guessed: a name that is bound to two different things has no meaning. The meaning of a parameter is learned
+from the calls of its function, that of an attribute from its assignments. As each new meaning may give others, we look
+at everything again until there is nothing more to learn.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Meaning = Any
 
 
 class Instance(NamedTuple):
-    of: Any
+    type: Any  # a class, or the Scope of one
 
 
 class Method(NamedTuple):
@@ -45,17 +45,17 @@ class Method(NamedTuple):
 
 MEMBERS, BY_KEY, NOT_RUN, NOTHING = "members", "members by keys", "not run", "nothing"
 MEMBER, ROOM = Instance(Member), Instance(Room)
-STILL_MEMBERS = (list, tuple, set, sorted, reversed, iter)  # what these make of MEMBERS
+STILL_MEMBERS = (list, tuple, set, sorted, reversed, iter)  # of MEMBERS, each of these makes MEMBERS
 
 
 class Meanings:
-    """The meanings in a source. `roles`: functions that the server calls, and the meanings of its arguments."""
+    """The meanings in a source. `roles`: functions that the server calls, and what it passes to each of them."""
 
     def __init__(self, source: Source, roles: Mapping[str, Sequence[Meaning]]) -> None:
         self.source = source
         self.coroutines: set[Scope] = set()  # functions that ask the kernel for something
-        self.driven: set[Scope] = set()  # and those whose yields go to it, although they do not ask as they should
-        self.attributes: dict[tuple[Any, str], set[ast.expr]] = defaultdict(set)  # what is assigned to them
+        self.driven: set[Scope] = set()  # functions that a task runs, so that the kernel gets what they yield
+        self.attributes: dict[tuple[Any, str], set[ast.expr]] = defaultdict(set)  # what is assigned to each
         self.found: dict[ast.AST, Meaning] = {}
         self.kept = Kept(source, self)
         self.roles: set[Scope] = set()
@@ -77,7 +77,7 @@ class Meanings:
     # Learning.
 
     def learn(self) -> bool:
-        """Look at everything; returns whether there was something new."""
+        """Look at the whole source. Returns whether there was something new."""
         before = self.knowledge()
         for call, scope in list(self.source.all(ast.Call)):
             function, arguments = self.called(call)
@@ -91,7 +91,7 @@ class Meanings:
         for node, _ in self.source.all(ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Attribute) and isinstance(owner := self.of(target.value), Instance):
-                    self.attributes[owner.of, target.attr].add(node.value)
+                    self.attributes[owner.type, target.attr].add(node.value)
         for scope in self.source.definitions.values():
             if any(map(self.asks, scope.yields)):
                 self.coroutines.add(scope)
@@ -109,14 +109,14 @@ class Meanings:
         meaning = self.of(node.value)
         if isinstance(node, ast.YieldFrom):
             return bool(meaning == NOT_RUN)
-        return isinstance(meaning, Instance) and getattr(meaning.of, "__module__", "") == "loop.traps"
+        return isinstance(meaning, Instance) and getattr(meaning.type, "__module__", "") == "loop.traps"
 
     # Telling.
 
     def of(self, node: ast.AST | None) -> Meaning:
         """What an expression stands for."""
         if node is not None and node not in self.found:
-            self.found[node] = None  # should it depend on itself
+            self.found[node] = None  # in case that it depends on itself, as in x = x.next
             self.found[node] = self.find_out(node) or self.members_in(node)
         return self.found.get(node) if node else None
 
@@ -163,24 +163,24 @@ class Meanings:
             found = self.bound(base, name)
             is_method = base.is_class and isinstance(found, Scope) and "classmethod" in found.decorators
             return Method(found) if is_method else found
-        if isinstance(base, Instance) and isinstance(base.of, Scope):
-            own = self.bound(base.of, name) or self.assigned(base, name)
+        if isinstance(base, Instance) and isinstance(base.type, Scope):
+            own = self.bound(base.type, name) or self.assigned(base, name)
             if isinstance(own, Scope) and not own.is_class and "staticmethod" not in own.decorators:
                 return Method(own)
-            bases = [found for node in base.of.node.bases if (found := self.of(node)) and found is not base.of]
+            bases = [found for node in base.type.node.bases if (found := self.of(node)) and found is not base.type]
             return own or one_of(self.attribute(Instance(parent), name) for parent in bases)
         if isinstance(base, Instance):
             if (base, name) == (ROOM, "members"):
                 return MEMBERS
             if (base, name) == (MEMBER, "room"):
                 return ROOM
-            found = inspect.getattr_static(base.of, name, None)
+            found = inspect.getattr_static(base.type, name, None)
             return found if isinstance(found, FunctionType) else self.assigned(base, name)
         found = getattr(base, name, None) if isinstance(base, (ModuleType, type)) else None
         return found if isinstance(found, (ModuleType, type, FunctionType)) else None
 
     def assigned(self, owner: Instance, name: str) -> Meaning:
-        return one_of(map(self.of, self.attributes.get((owner.of, name), ())))
+        return one_of(map(self.of, self.attributes.get((owner.type, name), ())))
 
     def result(self, call: ast.Call) -> Meaning:
         """What a call returns."""
@@ -204,7 +204,7 @@ class Meanings:
         return Instance(meaning) if isinstance(meaning, type) else None
 
     def called(self, call: ast.Call) -> tuple[Scope | None, list[ast.expr | None]]:
-        """The function of the source that is called, and its positional arguments; None is the one it is bound to."""
+        """The function of the source that a call runs, if any; and its positional arguments, None for `self`."""
         meaning = self.of(call.func)
         arguments: list[ast.expr | None] = [*takewhile(lambda node: not isinstance(node, ast.Starred), call.args)]
         if isinstance(meaning, Scope) and not meaning.is_class:
@@ -216,7 +216,7 @@ class Meanings:
             found = self.bound(meaning, "__init__")
             function = found if isinstance(found, Scope) else None
         elif isinstance(call.func, ast.Attribute) and {MEMBER, ROOM} & set(map(self.of, arguments)):
-            function = self.only_method(call.func.attr)  # nobody else's method takes a member or a room
+            function = self.only_method(call.func.attr)  # only methods of the source take a member or a room
         return function, [None, *arguments]
 
     def only_method(self, name: str) -> Scope | None:
@@ -227,7 +227,7 @@ class Meanings:
 
 
 def one_of(meanings: Iterable[Meaning]) -> Meaning:
-    """The meaning, if there is just one. That something may also be None does not count."""
+    """The meaning, if they are all the same; NOTHING among them does not count."""
     found = set(meanings)
     if len(found) > 1:
         found.discard(NOTHING)
@@ -241,7 +241,7 @@ def pass_on(function: Scope, arguments: Iterable[Meaning]) -> None:
 
 
 def is_coroutine(meaning: Meaning) -> bool:
-    """Whether it is a coroutine of loop or chat: their docstrings say so."""
+    """Whether this is a coroutine of loop or chat, whose docstrings begin with this word."""
     return inspect.isgeneratorfunction(meaning) and (meaning.__doc__ or "").startswith("COROUTINE.")
 
 

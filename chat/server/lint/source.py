@@ -12,11 +12,11 @@ from importlib.util import resolve_name
 from types import ModuleType
 from typing import Any
 
-# What a name is bound to, in a pair with what it is
+# Scope.names has for each name pairs: one of these words, and what stands behind it here
 VALUE = "value"  # an expression
 ITEM = "item"  # the expression that a loop goes through
 DEFINITION = "definition"  # a Scope
-IMPORT = "import"  # the name of a module, and a name in it or ""
+IMPORT = "import"  # (module, name): `from module import name`; name is "" for `import module`
 PARAMETER = "parameter"
 UNKNOWN = "unknown"
 
@@ -32,11 +32,11 @@ class Scope:
         self.parent = parent
         self.module = module
         self.names: dict[str, list[tuple[str, Any]]] = {}
-        self.elsewhere: dict[str, Scope] = {}  # where names belong that are declared global or nonlocal
+        self.elsewhere: dict[str, Scope] = {}  # for global and nonlocal names, the scopes that have them
         self.is_class = isinstance(node, ast.ClassDef)
         self.decorators = {getattr(decorator, "id", "") for decorator in getattr(node, "decorator_list", ())}
         self.parameters: list[str] = []  # the positional ones
-        self.arguments: dict[str, set[Any]] = defaultdict(set)  # what parameters were seen to stand for
+        self.arguments: dict[str, set[Any]] = defaultdict(set)  # for each parameter, the meanings of what calls pass
         self.yields: list[ast.Yield | ast.YieldFrom] = []
         self.returns: list[ast.expr] = []
 
@@ -58,9 +58,9 @@ class Source:
         self.folder = folder_of(module)
         self.modules: dict[ModuleType, Scope] = {}
         self.parents: dict[ast.AST, ast.AST] = {}
-        self.scopes: dict[ast.AST, Scope] = {}  # the one a node stands in
-        self.definitions: dict[ast.AST, Scope] = {}  # the one that a function or class opens
-        self.understood: set[ast.AST] = set()  # targets of assignments
+        self.scopes: dict[ast.AST, Scope] = {}  # the scope in which a node stands
+        self.definitions: dict[ast.AST, Scope] = {}  # the scope that a function or class opens
+        self.understood: set[ast.AST] = set()  # names for which assign() has noted what is assigned to them
         self.top = self.read(module)
 
     def all(self, kind: type[Any]) -> Iterator[tuple[Any, Scope]]:
@@ -68,7 +68,7 @@ class Source:
         return ((node, scope) for node, scope in self.scopes.items() if isinstance(node, kind))
 
     def module(self, name: str) -> Scope | ModuleType | None:
-        """A module that was imported: its source if it is ours to read, or itself if it is one of loop or chat."""
+        """An imported module: the Scope of its source if it is in our folder, itself if it is one of loop or chat."""
         module = sys.modules.get(name)
         if module and folder_of(module) == self.folder:
             return self.read(module)
@@ -92,7 +92,7 @@ class Source:
                 self.visit(ast.iter_child_nodes(node), node, scope)
 
     def define(self, node: Any, scope: Scope) -> None:
-        """A function or class: its decorators, defaults and bases belong to the scope around it, its body does not."""
+        """Open the scope of a function or class. Its decorators, defaults and bases belong to the scope around it."""
         inner = self.definitions[node] = Scope(node, scope, scope.module)
         if isinstance(node, ast.Lambda):
             body = inner.returns = [node.body]
@@ -103,13 +103,13 @@ class Source:
         if not inner.is_class:
             inner.parameters = [argument.arg for argument in [*node.args.posonlyargs, *node.args.args]]
             for argument in ast.walk(node.args):
-                if isinstance(argument, ast.arg):  # some may be those of a lambda in a default: too many is safe
+                if isinstance(argument, ast.arg):  # those of a lambda in a default, too: that does no harm
                     inner.bind(argument.arg, PARAMETER)
         self.visit([child for child in ast.iter_child_nodes(node) if child not in body], node, scope)
         self.visit(body, node, inner)
 
     def note(self, node: Any, scope: Scope) -> None:
-        """What a node says about names."""
+        """Note what a node says about names."""
         if isinstance(node, ast.Global):
             scope.elsewhere.update(dict.fromkeys(node.names, self.modules[scope.module]))
         elif isinstance(node, ast.Nonlocal) and scope.parent:

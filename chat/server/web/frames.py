@@ -1,6 +1,6 @@
-"""Plain text out, frames in: a WebSocket's stream between two bytes of TCP. Plain objects, no I/O.
+"""A WebSocket's frames: those from a browser become lines, and text for browsers becomes frames. No I/O.
 
-The protocol of websockets reads what a browser sends. What goes out is framed here, once for all browsers.
+The package websockets takes the frames from a browser apart. Text for browsers is framed here, once for all of them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     Piece = Union[bytes, bytearray, memoryview]
 
-IDLE = 100  # empty frames in one piece of the stream: more are an attack, because each costs time
-MESSAGE = 64 << 10  # bytes of what a browser may send as one message
-FRAME = 64 << 10  # bytes of text in one frame to a browser: it cannot show any of it before the end of it has come
-SEND = 1 << 20  # bytes of text that are framed at once
-REASON = 123  # bytes of a reason in a close frame, from RFC 6455
+IDLE = 100  # frames without text in one read: more are an attack, because each costs time
+MESSAGE = 64 << 10  # the most bytes of one message from a browser
+FRAME = 64 << 10  # the most bytes of text in one frame to a browser, which shows it only when its end has come
+SEND = 1 << 20  # the most bytes of text that are framed at once
+REASON = 123  # the most bytes of a reason in a close frame, from RFC 6455
 
 
 class Incoming:
-    """What a browser sends, frame by frame; each message of it is a line. The protocol has just answered with 101."""
+    """What a browser sends after the handshake, of which `protocol` knows. Each message becomes a line."""
 
     __slots__ = ("protocol", "decoder", "pong", "farewell", "failure", "ended")
 
@@ -33,20 +33,20 @@ class Incoming:
         self.protocol = protocol
         self.decoder: codecs.IncrementalDecoder | None = None  # of a message that comes in several frames
         self.pong = b""  # the frame that answers the latest ping; there need not be one for each
-        self.farewell = b""  # the close frame that answers the browser's, or tells it what it did wrong
-        self.failure = ""  # what that was
-        self.ended = False  # nothing more comes, for either reason
+        self.ended = False  # the browser has sent a close frame, or has done something wrong: nothing more is read
+        self.farewell = b""  # when `ended`: the close frame to send
+        self.failure = ""  # what the browser did wrong, in words; "": nothing
 
     def receive_data(self, data: bytes) -> bytes:
         """Take what has arrived; return what was said, a newline after each message.
 
-        A message that is not complete yet is given out as far as it has come.
+        The last message may not be complete: then the part that has come is returned, without a newline.
         """
         protocol = self.protocol
         if self.ended:
             return b""
         protocol.receive_data(data)
-        protocol.data_to_send()  # pongs, and the close frame: we decide when they are sent
+        protocol.data_to_send()  # drops its pongs and close frame: we make our own
         said: list[bytes] = []
         idle = 0
         for frame in protocol.events_received():
@@ -81,7 +81,7 @@ class Incoming:
         self.failure = f"the browser was not understood: {why}"
 
     def valid(self, frame: Frame) -> bool:
-        """Whether this is UTF-8 together with the frames before it, or may become so with those after it."""
+        """Whether the message is UTF-8 up to the end of this frame; a character may be cut if more frames follow."""
         try:
             if frame.fin and not self.decoder:
                 str(frame.data, "utf-8")
@@ -96,7 +96,7 @@ class Incoming:
 
 
 class Outgoing:
-    """What was framed last, for the next browser: all that are together are sent the same."""
+    """The text that was framed last, and its frames: the other browsers of the room are sent the same next."""
 
     __slots__ = ("text", "frames")
 
@@ -105,14 +105,14 @@ class Outgoing:
         self.frames = Frames(b"")
 
     def frame(self, text: Piece) -> Frames:
-        """The frames for a text. The last text is known by its identity, because no code changes that object."""
+        """The frames for a text. If it is the same object as last time, the frames are the same, too."""
         if text is not self.text:
             self.text, self.frames = text, Frames(text)
         return self.frames
 
 
 class Frames:
-    """A text as one frame or, from FRAME bytes on, several, each with whole lines if they are not too long."""
+    """A text as frames of at most FRAME bytes, which end at the end of a line if that is possible."""
 
     __slots__ = ("data", "size", "taken", "borders")
 
@@ -128,13 +128,17 @@ class Frames:
             start = end
             self.borders.append((size, end))
         self.data = frames[0] if len(frames) == 1 else b"".join(frames)
-        self.size = size  # bytes of it
-        self.taken = start  # bytes of the text that are in it
+        self.size = size  # bytes of `data`
+        self.taken = start  # how many bytes of the text are in `data`
 
     def cut(self, sent: int) -> tuple[memoryview, int]:
-        """What is to follow when so many bytes of `data` were sent, and how much of the text is then gone."""
+        """After `sent` bytes of `data`: the rest of the frame that was cut, and how much of the text is sent with it.
+
+        For example, the text has 100 bytes in two frames of 52 bytes with 50 bytes of text each. If 60 bytes were sent,
+        the other 44 bytes of the second frame have to follow, and then all 100 bytes of the text are sent.
+        """
         end, taken = next((border for border in self.borders if border[0] >= sent), (sent, self.taken))
-        return memoryview(self.data[sent:end]), taken  # a copy: a view would keep all of `data` alive
+        return memoryview(self.data[sent:end]), taken  # a copy, which does not keep all of `data` in memory
 
 
 def border(text: bytes, start: int) -> int:

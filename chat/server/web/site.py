@@ -20,8 +20,8 @@ from websockets.server import ServerProtocol
 from .frames import MESSAGE, goodbye
 
 HEAD = 16 << 10  # bytes of a request's line and headers
-LINE = 8 << 10  # bytes of one of them; websockets takes no more, and no more than LINES
-LINES = 128
+LINE = 8 << 10  # bytes of a header; websockets takes no longer ones
+LINES = 128  # headers; websockets takes no more
 REQUEST = re.compile(rb"([A-Z]{1,20}) ([!-~]+) HTTP/1\.([01])")
 BEGINNING = re.compile(rb"[A-Z]{1,20}( |$)")
 DOOR = "/chat"
@@ -29,7 +29,7 @@ LOCAL = ".localhost", ".local", ".internal", ".home.arpa", ".lan"  # endings of 
 SILENT = logging.getLogger("chatsrv.web")  # websockets would report what a browser does wrong, with a traceback
 SILENT.addHandler(logging.NullHandler())
 SILENT.propagate = False
-HARMLESS = {  # for everything we answer
+HARMLESS = {  # headers of all answers
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -40,7 +40,7 @@ HARMLESS = {  # for everything we answer
 
 
 class Answer:
-    """`data` is to be sent, and `what` is to be said of it. With a protocol, the conversation goes on by that."""
+    """`data` is to be sent; the journal says `what` it was. With `protocol`, a WebSocket is open now."""
 
     __slots__ = ("data", "what", "protocol")
 
@@ -51,9 +51,9 @@ class Answer:
 
 
 class Site:
-    """What there is. `origins` are those whose pages may connect; none: a page that came from where it connects to.
+    """Answers requests. Pages from these `origins` may open the WebSocket. If there are none, only our own page may.
 
-    See is_local() for when that is certain.
+    A page is our own if it comes from the host and port that it connects to; but see is_local().
     """
 
     def __init__(self, origins: list[str]) -> None:
@@ -68,7 +68,7 @@ class Site:
         )
 
     def answer(self, head: bytes) -> Answer | None:
-        """What is answered to a request; None if more of it has to come. Only its line and headers are looked at."""
+        """The answer to a request; None if its headers have not all come. What follows them does not matter."""
         line = head.partition(b"\r\n")[0]
         found = REQUEST.fullmatch(line)
         if found is None and (b"\n" in head or not BEGINNING.match(head)) and head:
@@ -89,7 +89,7 @@ class Site:
         return answer
 
     def look(self, method: str, target: str, new: bool, headers: bytes) -> Answer:
-        """What is answered to a request whose end has come. `new`: it is of HTTP/1.1."""
+        """The answer to a request whose headers have come. `new`: it is HTTP/1.1, not 1.0."""
         what = f"{method} {target[:100]}"
         if method not in ("GET", "HEAD"):
             return self.refuse(what, HTTPStatus.METHOD_NOT_ALLOWED, more={"Allow": "GET, HEAD"})
@@ -143,16 +143,16 @@ class Site:
         return self.refuse(what, status, str(protocol.handshake_exc or ""))
 
     def late(self) -> Answer:
-        """What is answered to a request that does not come."""
+        """The answer if no request comes in time."""
         return self.refuse("a request without an end", HTTPStatus.REQUEST_TIMEOUT)
 
     def plain(self) -> Answer:
-        """What is answered to whatever does not speak TLS, where that is spoken."""
+        """The answer to a request without TLS at a port that needs TLS."""
         why = "This port speaks https: write https:// before the address."
         return self.refuse("something that is not TLS", HTTPStatus.BAD_REQUEST, why)
 
     def refuse(self, what: str, status: HTTPStatus, why: str = "", more: dict[str, str] | None = None) -> Answer:
-        """An answer in words."""
+        """An answer that says in words why not."""
         text = f"{status.value} {status.phrase}\n{why}\n" if why else f"{status.value} {status.phrase}\n"
         return self.reply(what, status, text.encode("utf-8", "replace"), more)
 
@@ -180,7 +180,7 @@ class Site:
 
 
 def is_local(host: str) -> bool:
-    """Whether no stranger can have given us this name: an address, localhost, or a name of the local network.
+    """Whether this is an address, localhost, or a name of the local network: no stranger can have given us such a name.
 
     The owner of any other name may let it lead to this machine, so that a page under that name looks like ours. With
     https that is not possible, because it takes a certificate.
@@ -190,6 +190,6 @@ def is_local(host: str) -> bool:
 
 
 def hashes(tag: str, page: bytes) -> str:
-    """What the browser may run of the page: what is in elements of this name, and nothing else."""
+    """The hashes of the scripts or styles in our page: the browser may run nothing else."""
     parts = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)
     return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(part).digest()).decode()}'" for part in parts)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def listen_for_browsers(
     options: Options, where: tuple[str | None, int], certificate: Certificate | None
 ) -> dict[socket.socket, Callable[[socket.socket], Wire]]:
-    """The sockets on which browsers come, and what makes their wires. Raises CannotListen."""
+    """The sockets at which browsers connect, each with what makes the wire of a connection. Raises CannotListen."""
     try:
         from .wire import BrowserWire, Door
     except ModuleNotFoundError:
@@ -41,7 +41,7 @@ def listen_for_browsers(
 
 
 def look_after_browsers(server: Server) -> None:
-    """Notice those that have gone."""
+    """Have browsers pinged, to notice those that have gone."""
     from .wire import keep_alive
 
     pings = partial(keep_alive, server.connections, server.hub.pace)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from ..wire import Wire
 
 CODES = {"left": 1000, "end of stream": 1000, "the server is ending": 1001, "its handler failed": 1011}
-SENT_AWAY = 1008  # "policy violation": what a close frame says of all other ends
-PAUSE = 20.0  # seconds between two pings: proxies end what is silent for a minute
-READ = 4096  # bytes that are read at once: a frame may have 6 bytes, and to parse it takes some 15 us
-UNANSWERED = 3  # pings, after which a browser is gone
-AT_ONCE = 100  # members that are looked at in a step
+SENT_AWAY = 1008  # the code for all other ends: "policy violation"
+PAUSE = 20.0  # seconds between two pings: proxies end a connection that is silent for a minute
+READ = 4096  # bytes read at once, not more: they may be 680 frames, each of which takes some 15 us to parse
+UNANSWERED = 3  # after so many pings without an answer, a browser is gone
+AT_ONCE = 100  # how many members one step looks at
 
 
 class Door:
@@ -55,12 +55,12 @@ class BrowserWire:
         self.tls = tls
         self.below: socket.socket | Wire = tls or sock
         self.incoming: Incoming | None = None  # from the handshake on
-        self.inside = b""  # what was said and not given out yet
-        self.rest: bytes | memoryview = b""  # what is to be sent before anything else
-        self.failure: tuple[object, ...] = ()  # of a send, if nobody was told
-        self.pings = 0  # that were sent since something has come
-        self.ended = False  # `rest` is the last
-        self.closed = False  # TLS was told that the stream has ended
+        self.inside = b""  # lines that have come, and that recv() has not returned yet
+        self.rest: bytes | memoryview = b""  # frames, or the rest of one, that are to be sent before anything else
+        self.failure: tuple[object, ...] = ()  # of an OSError that the caller has not got, see try_flush()
+        self.pings = 0  # how many were sent since the browser has sent anything
+        self.ended = False  # nothing will be sent after `rest`
+        self.closed = False  # the stream inside TLS has ended, too
 
     @property
     def cut(self) -> bool:
@@ -77,10 +77,10 @@ class BrowserWire:
             return True
         return self.tls is not None and self.tls.pending
 
-    # Before it is let in.
+    # Before the browser is let in.
 
     def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
-        """COROUTINE. Answers one request; returns "" if that has opened the conversation."""
+        """COROUTINE. Answers one request. Returns "" if a WebSocket is open now; otherwise what to say of the end."""
         if self.tls and (why := (yield from self.tls.handshake(left))):
             return why
         site = self.door.site
@@ -106,7 +106,7 @@ class BrowserWire:
         return "" if answer.protocol else answer.what
 
     def more(self, left: Callable[[], float]) -> Coroutine[bytes]:
-        """COROUTINE. Returns what has come of a request; b"" at the end of the stream."""
+        """COROUTINE. Returns the next bytes of a request; b"" at the end of the stream."""
         while True:
             if not self.pending:
                 yield from readable(self.socket, left())
@@ -142,7 +142,7 @@ class BrowserWire:
         if not (self.inside or incoming.ended):
             data = self.below.recv(min(most, READ))
             if not data:
-                if self.failure:  # no end of the stream: the connection has failed, and the send was told so
+                if self.failure:  # the connection has failed, which only try_flush() was told
                     raise OSError(*self.failure)
                 return b""
             self.pings = 0
@@ -189,7 +189,7 @@ class BrowserWire:
             self.tls.end("")
 
     def try_flush(self) -> None:
-        """The same, but a failure is kept for the next send: the system tells of it but once."""
+        """Like flush(), but keeps a failure for the next send, because the system reports it only once."""
         try:
             self.flush()
         except OSError as error:
@@ -204,7 +204,7 @@ class BrowserWire:
 
 
 def keep_alive(connections: Iterable[Member], pace: Pace) -> Coroutine[None]:
-    """COROUTINE. Pings all browsers once in a while, and kicks those that are listened to and do not answer."""
+    """COROUTINE. Pings all browsers once in a while. Kicks those that have not answered, although we read from them."""
     while True:
         yield from sleep(PAUSE)
         if pace.held:
@@ -218,6 +218,6 @@ def keep_alive(connections: Iterable[Member], pace: Pace) -> Coroutine[None]:
             if wire.pings < UNANSWERED:
                 wire.ping()
                 if wire.unsent:
-                    member.stand_apart()  # so that spread() sees to it
+                    member.stand_apart()  # so that spread() sends the rest
             elif member.receiving and isinstance(member.task.waits_for, ReadWait):
                 member.kick(f"no answer to a ping for {UNANSWERED * PAUSE:g} s")
