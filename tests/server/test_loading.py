@@ -263,6 +263,9 @@ FORGOTTEN = {
     "another member's": "for other in room.members:\n    other.receive()  #",
     "a name for the method": "receive = member.receive\nreceive()  #",
     "a wait queue": "queue = loop.WaitQueue()\nqueue.wait()  #",
+    "one of several that are assigned": "room.turn, (room.queue, _) = 1, [loop.WaitQueue(), 2]\nroom.queue.wait()  #",
+    "one of several names": "turn, queue = 1, loop.WaitQueue()\nqueue.wait()  #",
+    "with an annotation": "room.queue: loop.WaitQueue = loop.WaitQueue()\nroom.queue.wait()  #",
     "the value of the handler": "return member.receive()  #",
     "no call": "def inner():\n    yield from sleep(1)\nyield from member.receive  #\nyield from inner  #",
     "an inner function": "def inner():\n    yield from sleep(1)\ninner()  #\nyield from inner()",
@@ -350,6 +353,9 @@ RIGHT = {
     "a dict that is not empty": "state = {'job': Inbox()}\nstate['who'] = member\nstate['job'].task = 1",
     "a dict by members": "jobs = {}\njobs[member] = Inbox()\njobs[member].task = 1",
     "something with iter": "for line in Lines():\n    pass",
+    "one of several that a call gives": "room.q = WaitQueue()\nroom.q, _ = unknown.take([Inbox(), 1])\nroom.q.wait()",
+    "one of several, the others in a list": "room.q = WaitQueue()\n*_, room.q = 1, 2, Inbox()\nroom.q.wait()",
+    "one of several of another kind": "room.q = WaitQueue()\nroom.q, room.x = Inbox(), WaitQueue()\nroom.q.wait()",
     "a decorated one": "managed(1)\nwith managed(1):\n    pass",
 }
 GENERATORS = """

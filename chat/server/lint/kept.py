@@ -9,7 +9,7 @@ import ast
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from .source import VALUE, Source
+from .source import VALUE, Source, pairs
 
 if TYPE_CHECKING:
     from .meaning import Meanings
@@ -33,9 +33,9 @@ class Kept:
     def learn(self) -> int:
         """Find all that is put anywhere. Returns how much was found."""
         for node, _ in self.source.all(ast.Assign):
-            for target in node.targets:
+            for target, value in pairs(node):
                 if isinstance(target, ast.Subscript) and (place := self.place(target.value)):
-                    self.put[place].add(node.value)
+                    self.put[place].add(value)
                     self.by_key.add(place)
         for call, _ in self.source.all(ast.Call):
             adds = isinstance(call.func, ast.Attribute) and call.func.attr in ADDING and len(call.args) == 1

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 from ..member import Member
 from ..room import Room
 from .kept import TAKING, Kept
-from .source import DEFINITION, IMPORT, ITEM, PARAMETER, VALUE, Scope, Source
+from .source import DEFINITION, IMPORT, ITEM, PARAMETER, VALUE, Scope, Source, pairs
 
 Meaning = Any
 
@@ -88,10 +88,10 @@ class Meanings:
                 parent = self.source.parents[call]
                 if (isinstance(parent, ast.YieldFrom) and scope in self.driven) or is_spawn(parent):
                     self.driven.add(function)
-        for node, _ in self.source.all(ast.Assign):
-            for target in node.targets:
+        for node, _ in self.source.all((ast.Assign, ast.AnnAssign)):
+            for target, value in pairs(node):
                 if isinstance(target, ast.Attribute) and isinstance(owner := self.of(target.value), Instance):
-                    self.attributes[owner.type, target.attr].add(node.value)
+                    self.attributes[owner.type, target.attr].add(value)
         for scope in self.source.definitions.values():
             if any(map(self.asks, scope.yields)):
                 self.coroutines.add(scope)

@@ -20,6 +20,8 @@ IMPORT = "import"  # (module, name): `from module import name`; name is "" for `
 PARAMETER = "parameter"
 UNKNOWN = "unknown"
 
+SEQUENCES = (ast.Tuple, ast.List)
+UNCERTAIN = ast.Constant(...)  # stands for a value about which the source says nothing
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 HARMLESS = {"staticmethod", "classmethod"}  # decorators that leave a function what it is
 
@@ -63,8 +65,8 @@ class Source:
         self.understood: set[ast.AST] = set()  # names for which assign() has noted what is assigned to them
         self.top = self.read(module)
 
-    def all(self, kind: type[Any]) -> Iterator[tuple[Any, Scope]]:
-        """All nodes of a kind, each with the scope it stands in."""
+    def all(self, kind: type[Any] | tuple[type[Any], ...]) -> Iterator[tuple[Any, Scope]]:
+        """All nodes of a kind or of several, each with the scope it stands in."""
         return ((node, scope) for node, scope in self.scopes.items() if isinstance(node, kind))
 
     def module(self, name: str) -> Scope | ModuleType | None:
@@ -120,12 +122,11 @@ class Source:
                 scope.bind(name, IMPORT, (alias.name if alias.asname else name, ""))
         elif isinstance(node, ast.ImportFrom):
             self.note_import(node, scope)
-        elif isinstance(node, ast.Assign):
-            self.assign(node.targets, scope, VALUE, node.value)
-        elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value:
-            self.assign([node.target], scope, VALUE, node.value)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
+            for target, value in pairs(node):
+                self.assign(target, scope, VALUE, value)
         elif isinstance(node, (ast.For, ast.comprehension)):
-            self.assign([node.target], scope, ITEM, node.iter)
+            self.assign(node.target, scope, ITEM, node.iter)
         elif isinstance(node, (ast.Yield, ast.YieldFrom)):
             scope.yields.append(node)
         elif isinstance(node, ast.Return) and node.value:
@@ -138,11 +139,10 @@ class Source:
                 if isinstance(named, str):
                     scope.bind(named, UNKNOWN)
 
-    def assign(self, targets: Iterable[ast.AST], scope: Scope, how: str, value: ast.expr) -> None:
-        for target in targets:
-            if isinstance(target, ast.Name):
-                self.understood.add(target)
-                scope.bind(target.id, how, value)
+    def assign(self, target: ast.expr, scope: Scope, how: str, value: ast.expr) -> None:
+        if isinstance(target, ast.Name):
+            self.understood.add(target)
+            scope.bind(target.id, how, value)
 
     def note_import(self, node: ast.ImportFrom, scope: Scope) -> None:
         try:
@@ -152,6 +152,26 @@ class Source:
         for alias in node.names:
             for name in [alias.name] if alias.name != "*" else vars(sys.modules.get(place, ast)):
                 scope.bind(alias.asname or name, IMPORT, (place, name))
+
+
+def pairs(node: ast.Assign | ast.AnnAssign | ast.NamedExpr) -> list[tuple[ast.expr, ast.expr]]:
+    """Each target of an assignment with its value: `a, b = c = 1, 2` has (a, 1), (b, 2) and (c, `1, 2`)."""
+    if not node.value:
+        return []
+    found = []
+    left = [(target, node.value) for target in (node.targets if isinstance(node, ast.Assign) else [node.target])]
+    while left:
+        target, value = left.pop()
+        if isinstance(target, SEQUENCES):
+            values = value.elts if isinstance(value, SEQUENCES) else []
+            if len(values) != len(target.elts) or any(isinstance(one, ast.Starred) for one in (*target.elts, *values)):
+                values = [UNCERTAIN] * len(target.elts)
+            left += zip(target.elts, values)
+        elif isinstance(target, ast.Starred):
+            left.append((target.value, UNCERTAIN))
+        else:
+            found.append((target, value))
+    return found
 
 
 def folder_of(module: ModuleType) -> str:
