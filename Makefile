@@ -25,6 +25,8 @@ help:
 run:
 	./chatsrv $(FLAGS)
 
+# A plugin of Hypothesis would import trio, which takes each worker a while.
+test: export HYPOTHESIS_NO_PLUGINS = 1
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n $(or $(JOBS),$(if $(FAST),2,4)) --dist worksteal $(if $(FAST),--fast) $(if $(MORE),--more)
 

@@ -11,7 +11,7 @@ import random
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 websockets = pytest.importorskip("websockets", reason="websockets is not installed")
@@ -85,7 +85,6 @@ WORDS = st.text(max_size=40)
 SPOKEN = st.lists(st.one_of(WORDS, st.lists(WORDS, min_size=2, max_size=4), st.binary(max_size=125)), max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
 @given(SPOKEN, st.randoms(use_true_random=False))
 def test_any_cut_of_any_conversation(spoken: list[str | list[str] | bytes], chance: random.Random) -> None:
     """Messages, whole or in fragments, perhaps with pings between; bytes stand for a ping with these."""
@@ -171,7 +170,6 @@ def test_a_close_without_a_code_is_answered_without_one() -> None:
     assert incoming.ended and not incoming.failure and close_frame(incoming.farewell)[0] == 1005
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 40))
 def test_noise_never_raises(noise: bytes, start: int) -> None:
     incoming = fresh()
@@ -195,7 +193,6 @@ def shown(stream: bytes) -> list[str]:
     return messages
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=400))
 def test_whatever_is_said_arrives_as_text(text: bytes) -> None:
     frames = Frames(text)
@@ -225,7 +222,6 @@ def test_so_much_at_once_and_no_more() -> None:
     assert frames.taken == SEND and frames.borders[-1] == (len(frames.data), SEND)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 300_000))
 def test_what_was_begun_is_finished_and_the_rest_is_given_back(sent_bytes: int) -> None:
     """However much of it the socket has taken: the frame that it ends in is to be completed, and no other."""

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("websockets", reason="websockets is not installed")
@@ -142,7 +142,6 @@ def live(both: Both, steps: int) -> None:
         )()
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(0, 60))
 def test_whatever_happens_both_streams_are_whole(seed: int, steps: int) -> None:
     both = Both(seed)
@@ -163,7 +162,6 @@ def test_whatever_happens_both_streams_are_whole(seed: int, steps: int) -> None:
         assert [bytes(frame.data) for frame in both.frames if frame.opcode is Opcode.PONG][-1] == both.pings[-1]
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(0, 60))
 def test_in_every_state_a_browser_may_leave(seed: int, steps: int) -> None:
     both = Both(seed)
@@ -183,7 +181,6 @@ def test_in_every_state_a_browser_may_leave(seed: int, steps: int) -> None:
     assert both.client.close_rcvd and both.client.close_rcvd.code == 4000
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(0, 60))
 def test_in_every_state_it_may_break_the_rules_or_vanish(seed: int, steps: int) -> None:
     both = Both(seed)
