@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
-ENDED: Any = object()  # what next() gives for a coroutine that has returned: StopIteration would take longer
+RETURNED: Any = object()  # what next() gives once a coroutine has returned: to raise StopIteration would take longer
 
 
 class Kernel:
@@ -142,16 +142,16 @@ class Kernel:
         error = task.error
         try:
             if error is None or task.trap is NOTHING_YET:
-                trap = next(task.coroutine, ENDED)  # if it is the first step, an error waits for the first `yield`
+                trap = next(task.coroutine, RETURNED)  # if it is the first step, an error waits for the first `yield`
             else:
                 task.error = None
                 trap = task.coroutine.throw(error)
-        except StopIteration:
+        except StopIteration:  # from throw()
             self.end(task, "returned")
         except BaseException as raised:
             self.fail(task, raised)
         else:
-            if trap is ENDED:
+            if trap is RETURNED:
                 return self.end(task, "returned")
             task.trap = trap
             kind = type(trap)
