@@ -40,10 +40,10 @@ class CalmWorld(World):
         self.lines = Lines(self)
         self.redis = FakeRedis(lambda: YEAR_2025 + self.now, later(self))
         self.lines.hosts["redis"] = self.redis
-        self.nodes: list[Node] = []
+        self.nodes: list[CalmNode] = []
 
-    def node(self) -> Node:
-        self.nodes.append(Node(self, len(self.nodes)))
+    def node(self) -> CalmNode:
+        self.nodes.append(CalmNode(self, len(self.nodes)))
         return self.nodes[-1]
 
     def part_all(self) -> None:
@@ -66,10 +66,10 @@ class CalmWorld(World):
         self.kernel.run(until=self.kernel.spawn(sleep(seconds), "time"))
 
 
-class Ear:
+class CalmMember:
     """A member, as far as rooms and the cluster know one: it hears what a real one would be sent."""
 
-    def __init__(self, node: Node, name: str) -> None:
+    def __init__(self, node: CalmNode, name: str) -> None:
         self.hub = node.hub
         self.name = name
         self.prefix = f"{name}: "
@@ -99,7 +99,7 @@ class Ear:
     def acknowledged(self) -> int:
         return 0
 
-    def say(self, *messages: str, but: tuple[Ear, ...] = ()) -> None:
+    def say(self, *messages: str, but: tuple[CalmMember, ...] = ()) -> None:
         assert self.room
         self.room.publish(self, messages, but)
 
@@ -111,7 +111,7 @@ class Ear:
         return self.heard.decode().splitlines()
 
 
-class Node:
+class CalmNode:
     """A room in a cluster, and a reader of its whole feed."""
 
     def __init__(self, world: CalmWorld, number: int) -> None:
@@ -141,9 +141,9 @@ class Node:
         """The one that follows and the one that writes."""
         return self.world.lines.of(self.number)
 
-    def member(self, name: str, room: str = "") -> Ear:
+    def member(self, name: str, room: str = "") -> CalmMember:
         """Somebody in this room; without a name, the first one."""
-        member = Ear(self, name)
+        member = CalmMember(self, name)
         member.enter(self.room.other(room) if room else self.room)
         return member
 

@@ -8,7 +8,7 @@ from chat.server.flags import Options
 from chat.server.pace import GRACE, Pace
 
 
-class Reader:
+class LateReader:
     """A member that is more than --max-lag behind."""
 
     def __init__(self, max_lag: int) -> None:
@@ -27,7 +27,7 @@ def test_while_the_process_stood_still_nobody_could_take_anything() -> None:
     now = 1000.0
     options = Options()
     pace = Pace(options, lambda: now)
-    reader = Reader(options.max_lag)
+    reader = LateReader(options.max_lag)
     pace.behind[reader] = now, reader.taken  # type: ignore[index] # all that a pace needs of a member
     pace.look()
     assert pace.held

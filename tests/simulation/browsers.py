@@ -19,7 +19,7 @@ from .ends import End
 from .world import Failure
 
 if TYPE_CHECKING:
-    from .clients import Client
+    from .clients import SimulatedClient
     from .model import Ear
 
 SILENT = logging.getLogger("simulated browsers")
@@ -48,7 +48,7 @@ class BrowserEnd(End):
 
     kind = "browser"
 
-    def __init__(self, client: Client, below: End) -> None:
+    def __init__(self, client: SimulatedClient, below: End) -> None:
         super().__init__(client)
         pick, chance = self.world.pick, self.world.chance
         self.below = below

@@ -26,7 +26,7 @@ NICK_COMMANDS = [b"/who", b"/nick anna", b"/nick bert", b"/nick two words", b"/m
 BINARY = bytes([0, 0xFF, 0xF4, 0x1B, 0x5B, 0x32, 0x4A, 0x0D, 0xC3, 0x28, 0x7F]) + "\u202e\x85é".encode()
 
 
-class Client:
+class SimulatedClient:
     """One client; what it has sent, received and gone through is kept for the oracle."""
 
     def __init__(self, world: World, number: int, listener: Listener, host: str, talkative: int, fine: bool) -> None:

@@ -17,7 +17,7 @@ from .network import show
 from .world import Failure
 
 if TYPE_CHECKING:
-    from .clients import Client
+    from .clients import SimulatedClient
     from .model import Ear
 
 RECORD = 16 << 10  # bytes
@@ -30,7 +30,7 @@ class End:
 
     kind = "plain"
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: SimulatedClient) -> None:
         self.client = client
         self.world = client.world
         self.queue: deque[tuple[bytes, bytes]] = deque()  # what is to be sent, and the text that it completes
@@ -101,7 +101,7 @@ class SecureEnd(End):
 
     kind = "TLS"
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: SimulatedClient) -> None:
         super().__init__(client)
         pick = self.world.pick
         self.trusts = pick(*[True] * 9, False)

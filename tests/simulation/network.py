@@ -23,7 +23,7 @@ from chat.server.peer import TAKEN
 from .world import ERR, HUP, IN, OUT, Failure, World, error, once
 
 if TYPE_CHECKING:
-    from .clients import Client
+    from .clients import SimulatedClient
 
 
 class Socket:
@@ -31,7 +31,7 @@ class Socket:
 
     always = False
 
-    def __init__(self, world: World, client: Client, window: int, room: int, rated: int) -> None:
+    def __init__(self, world: World, client: SimulatedClient, window: int, room: int, rated: int) -> None:
         self.world = world
         self.client = client
         self.window = window  # bytes the server's side holds until they are read

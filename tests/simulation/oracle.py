@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from chat.server.wire import Wire
     from loop.traps import Coroutine
 
-    from .clients import Client
+    from .clients import SimulatedClient
     from .output import Output
     from .world import World
 
@@ -137,7 +137,7 @@ class Oracle:
         self.witness = witness
         self.handler = handler
         self.options = options
-        self.clients: list[Client] = []
+        self.clients: list[SimulatedClient] = []
         self.stopped_at: float | None = None
         self.spread_in = -1  # the turn in which spread() was at it last
         self.most_gathered = 0  # bytes, in one turn
@@ -338,7 +338,7 @@ class Oracle:
                     f"{ear.due} bytes in {pieces} pieces are due to {member.name}; its lag is only {member.lag()}"
                 )
 
-    def check_limits(self, client: Client, link: Socket, member: Member) -> None:
+    def check_limits(self, client: SimulatedClient, link: Socket, member: Member) -> None:
         """Nobody stays that should have been kicked.
 
         --max-lag is looked at once in a while, when something is published: before that is sent.
@@ -490,7 +490,7 @@ class Oracle:
         if place != len(order):
             raise Failure(f"nobody said {order[place:]!r}")
 
-    def check_client(self, client: Client) -> None:
+    def check_client(self, client: SimulatedClient) -> None:
         name = name_of(client)
         if name not in self.witness.accepted:
             if client.received:
@@ -501,7 +501,7 @@ class Oracle:
         self.check_heard(client, ear, reason)
         self.check_said(client, ear, reason)
 
-    def check_reason(self, client: Client, ear: Ear, reason: str) -> None:
+    def check_reason(self, client: SimulatedClient, ear: Ear, reason: str) -> None:
         known: Any = reason in FAILED or reason in ("end of stream", "left", ENDING) or SENT_AWAY.match(reason)
         known = known or REFUSED.match(reason) or client.meddled or client.end.explains(reason)
         known = known or (reason == f"no handshake within {HANDSHAKE:g} s" and not ear.began)
@@ -514,7 +514,7 @@ class Oracle:
         if client.attentive and client.broken and not self.excused(client, ear, reason):
             raise Failure(f"it was reset, though it read all the time and went when the server did ({reason})")
 
-    def excused(self, client: Client, ear: Ear, reason: str) -> bool:
+    def excused(self, client: SimulatedClient, ear: Ear, reason: str) -> bool:
         """Whether something excuses a loss."""
         world = self.world
         by_wire = ear.wire and client.end.excused(reason)
@@ -522,7 +522,7 @@ class Oracle:
             client.meddled or ear.lost or ear.stubborn or world.leaps or world.stops or world.unarmed or by_wire
         )
 
-    def check_heard(self, client: Client, ear: Ear, reason: str) -> None:
+    def check_heard(self, client: SimulatedClient, ear: Ear, reason: str) -> None:
         """What it has heard is what the books say; all of it, if it has read to the end."""
         received, should = bytes(client.received), client.end.text(bytes(ear.should))
         if not should.startswith(received):
@@ -540,7 +540,7 @@ class Oracle:
                 f"{len(should) - len(received)} bytes were due to it, when it ended ({reason}), and never came"
             )
 
-    def check_said(self, client: Client, ear: Ear, reason: str) -> None:
+    def check_said(self, client: SimulatedClient, ear: Ear, reason: str) -> None:
         """What it said is published once, in order: all of it, or what came before somebody ended it."""
         link = client.link
         sent, taken = bytes(client.sent), bytes(link.taken)
@@ -576,7 +576,7 @@ class Oracle:
             compare("were published", published, ear.got)
 
 
-def name_of(client: Client) -> str:
+def name_of(client: SimulatedClient) -> str:
     """As the journal calls it."""
     host = client.address[0].replace("::ffff:", "")
     return f"[{host}]:{client.address[1]}" if ":" in host else f"{host}:{client.address[1]}"
@@ -603,7 +603,7 @@ def check_world(world: World, oracles: list[Oracle]) -> None:
         raise Failure(f"{Segment.living[0] - segments} segments of the feeds are left")
 
 
-def guilty(client: Client) -> bool:
+def guilty(client: SimulatedClient) -> bool:
     """Whether it has done what is not allowed, or perhaps not, so that its stream may end anywhere."""
     return bool(client.end.fault or client.end.suspect)
 

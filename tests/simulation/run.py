@@ -27,7 +27,7 @@ from chat.server.flags import Options
 from loop import EpollPoller, Kernel, KqueuePoller, ReadWait, SelectPoller, WriteWait, join, recv, sleep
 
 from . import oracle
-from .clients import Client
+from .clients import SimulatedClient
 from .model import BROKEN, ENDING, Ear
 from .network import Socket
 from .node import Node
@@ -202,7 +202,7 @@ class Run:
         for serial in range(number):
             host = pick("10.0.0.1", "::ffff:10.0.0.2", "2001:db8::3") if serial % 2 else f"10.0.1.{serial}"
             home = pick(*self.nodes) if len(self.nodes) > 1 else self.nodes[0]
-            client = Client(world, serial, pick(*home.listeners), host, talkative, fine)
+            client = SimulatedClient(world, serial, pick(*home.listeners), host, talkative, fine)
             if kind := home.kinds.get(client.listener):
                 client.come_with(kind)
             client.link = Socket(world, client, pick(*sizes), pick(*sizes), self.options.max_rate)
@@ -286,7 +286,7 @@ class Run:
         """Whether all are told to stop."""
         return all(node.oracle.stopped_at is not None for node in self.nodes)
 
-    def home(self, client: Client) -> Node:
+    def home(self, client: SimulatedClient) -> Node:
         """Where that one is connected."""
         return next(node for node in self.nodes if client.listener in node.listeners)
 
@@ -332,14 +332,14 @@ class Run:
         for node in self.nodes:
             node.stop()
 
-    def meddle(self, client: Client | None) -> None:
+    def meddle(self, client: SimulatedClient | None) -> None:
         """Between two system calls, by way of whichever task makes them."""
         self.meddlings -= 1
         if not self.meddlings:
             self.world.meddling = 0.0
         self.interfere(client if self.world.chance() < 0.5 else None, amid=True)
 
-    def interfere(self, client: Client | None = None, amid: bool = False) -> None:
+    def interfere(self, client: SimulatedClient | None = None, amid: bool = False) -> None:
         """Kick a member or cancel one of its tasks: this client's, or anybody's; perhaps amid its own step."""
         world = self.world
         members = [member for node in self.nodes for member in node.server.connections]

@@ -17,7 +17,7 @@ from .network import show
 from .world import Failure
 
 if TYPE_CHECKING:
-    from .clients import Client
+    from .clients import SimulatedClient
     from .model import Ear
 
 PAGE = b"<p>A short page: a long one would take long through small buffers, and find nothing new.</p>\n"
@@ -103,7 +103,7 @@ class Stranger(End):
 
     kind = "stranger"
 
-    def __init__(self, client: Client, below: End, visit: Visit) -> None:
+    def __init__(self, client: SimulatedClient, below: End, visit: Visit) -> None:
         super().__init__(client)
         self.world.count("a stranger")
         self.below = below

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from loop import Kernel
     from loop.poller import Poller
 
-    from .clients import Client
+    from .clients import SimulatedClient
     from .network import Socket
     from .output import Bell, Stderr
     from .systems import System
@@ -74,7 +74,7 @@ class World:
         self.used: set[int] = set()  # numbers of descriptors that were given out before
         self.agenda: list[tuple[float, int, Iterator[float]]] = []
         self.serial = count()
-        self.clients: list[Client] = []
+        self.clients: list[SimulatedClient] = []
         self.system: System
         self.kernel: Kernel
         self.poller: Poller
@@ -95,7 +95,7 @@ class World:
         self.ended: Callable[[Socket], None] = lambda link: None  # called when the server ends a stream
         self.idle: Callable[[], None] = lambda: None  # called when the server has nothing to do
         self.stuck: Callable[[], bool] = lambda: False  # called when nothing will ever happen again: is that expected?
-        self.meddle: Callable[[Client | None], None]
+        self.meddle: Callable[[SimulatedClient | None], None]
         self.tell: Callable[[], None]
         pick: Callable[..., Any] = (lambda none, *_: none) if calm else self.pick
         self.spurious = pick(0, 0, 0.02, 0.3)  # readiness without cause
@@ -200,7 +200,7 @@ class World:
         if self.system.closed(fd):
             raise Failure(f"descriptor {fd} was closed while it was armed")
 
-    def enter(self, client: Client | None = None, meddling: bool = True) -> None:
+    def enter(self, client: SimulatedClient | None = None, meddling: bool = True) -> None:
         """At each system call, on a socket of `client` if it is one: others act meanwhile.
 
         No `meddling` with members in a send: spread() goes from one to the next, and there nothing else runs.

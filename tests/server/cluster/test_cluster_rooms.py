@@ -6,7 +6,7 @@ import gc
 from typing import Any
 
 import pytest
-from cluster.calm import CalmWorld, Ear, Node
+from cluster.calm import CalmMember, CalmNode, CalmWorld
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ from chat.server.cluster.follow import COUNT, IMPATIENCE, SILENCE
 from chat.server.room import Hub
 
 
-def two_nodes() -> tuple[CalmWorld, Node, Node]:
+def two_nodes() -> tuple[CalmWorld, CalmNode, CalmNode]:
     world = CalmWorld()
     nodes = world.node(), world.node()
     world.run(0.1)
@@ -292,7 +292,7 @@ def test_a_stream_is_left_alone_while_what_was_said_comes_back() -> None:
     node.hub.options.max_lag = 100
 
     def kick(reason: str) -> None:
-        Ear.kick(ann, reason)
+        CalmMember.kick(ann, reason)
         inn.announce("* ann has gone")
 
     ann.kick = kick  # type: ignore[method-assign]
@@ -404,7 +404,7 @@ def test_names_of_streams(name: str) -> None:
     """No name makes one that something else has."""
     world, node, other = two_nodes()
     room = node.room.other(name)
-    ann = Ear(node, "ann")
+    ann = CalmMember(node, "ann")
     ann.enter(room)
     world.run(0.1)
     ann.say("one")

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Optional
 
 import pytest
-from cluster.calm import CalmWorld, Node
+from cluster.calm import CalmNode, CalmWorld
 from cluster.oracle import Hearing, check, check_losses
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -27,11 +27,11 @@ from chat.server.cluster.wire import TIMEOUT
 Budget = tuple[Optional[int], Optional[int]]
 
 
-def streams(nodes: list[Node]) -> dict[str, Hearing]:
+def streams(nodes: list[CalmNode]) -> dict[str, Hearing]:
     return {f"node {number}": Hearing(node.listen()) for number, node in enumerate(nodes)}
 
 
-def talk(world: CalmWorld, nodes: list[Node], rounds: int = 3) -> int:
+def talk(world: CalmWorld, nodes: list[CalmNode], rounds: int = 3) -> int:
     """Let all nodes say something, at the same time and one after the other; returns how many messages."""
     for turn in range(rounds):
         for number, node in enumerate(nodes):
@@ -56,7 +56,7 @@ def trim(world: CalmWorld, keep: int) -> None:
     del stream[: len(stream) - keep]
 
 
-def check_settled(nodes: list[Node]) -> None:
+def check_settled(nodes: list[CalmNode]) -> None:
     for node in nodes:
         outgoing = node.cluster.links.first.outgoing
         assert outgoing.settled == outgoing.accepted
