@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .conversation import Address
 
-FAREWELL = 2.0  # seconds without progress after Ctrl-D; after that, the client ends although the server has not
+FAREWELL = 2.0  # seconds without progress after Ctrl-D, after which the client ends without waiting for the server
 
 
 class Client:
@@ -35,7 +35,7 @@ class Client:
     """
 
     def __init__(self, options: Namespace, addresses: list[Address]) -> None:
-        # Without epoll it is select, although that takes no descriptor above 1023: kqueue refuses some terminals
+        # Without epoll, select is used, although it takes no descriptor above 1023: kqueue refuses some terminals
         self.kernel = Kernel(EpollPoller() if hasattr(select, "epoll") else SelectPoller())
         self.terminal = Terminal()
         self.window = Window(self.terminal, options) if self.terminal.interactive() else None

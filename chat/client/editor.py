@@ -135,7 +135,7 @@ class Editor(Line):
         return self.prompt(), self.text, self.cursor
 
     def prompt(self) -> str:
-        """What stands before the line: "> ", or before that in brackets what the user should know now."""
+        """What stands before the line: in brackets what the user should know now, if anything; and "> "."""
         if self.sought is not None:
             return f"({'search' if self.sought in self.text else 'not found'}: {self.sought}) "
         if self.noted[0] is not self.text:

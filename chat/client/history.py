@@ -6,7 +6,7 @@ KEPT = 1 << 20  # characters
 
 
 class History:
-    """The lines entered before, and as the last one the line that is not entered yet. One of them is shown."""
+    """The lines that were entered, and after them the one that is being typed. One of them all is shown."""
 
     def __init__(self) -> None:
         self.lines = [""]

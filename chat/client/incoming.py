@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LONGEST = 64 << 10  # bytes without an end of a line that are shown as a line
+LONGEST = 64 << 10  # so many bytes without a newline are taken for a line
 
 
 class Incoming:

@@ -153,7 +153,7 @@ class Draft:
             self.starts, self.rows = [(0, 0)], []
         elif text != self.text:
             # What now follows the last common character may join it, as a mark does. Then its width may change, and it
-            # may fit into the row above. So all rows are forgotten from that of the character before it on.
+            # may fit into the row above. So forget the row of the character before it, and all rows below that row.
             last = anchor(self.text, max(common(text, self.text) - 1, 0))
             before_last = anchor(self.text, max(last - 1, 0))
             kept = max(bisect_right(self.starts, (before_last, 0)), 1)

@@ -12,7 +12,7 @@ from collections import Counter, deque
 
 from ..framing import Framer
 
-MOST = 16 << 20  # bytes of messages that are remembered until they come back. There is a bound, as they may never do
+MOST = 16 << 20  # bytes of messages to remember until they come back: a server may send none of them back
 OVERHEAD = 200  # bytes that a remembered message takes besides its own
 
 

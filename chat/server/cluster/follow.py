@@ -31,7 +31,7 @@ COUNT = 16, 256  # entries that one command asks for: at first, and at most. ada
 BATCH = 1 << 20  # bytes that one command should bring
 STREAMS = 16  # how many of the streams in which we are behind one command reads; the next command reads the others
 SILENCE = 5.0  # seconds for which one command waits for news; then Redis is asked whether anything is missing
-IMPATIENCE = 0.5  # the same, where Redis does not let us end that wait when a member enters a room with a new stream
+IMPATIENCE = 0.5  # the same, if Redis does not let us end the wait early (CLIENT UNBLOCK) for a new stream
 PAUSE = 0.05  # seconds that members that are far behind get to take something
 
 

@@ -40,7 +40,7 @@ class Foreign:
 
 
 Found = Union[Words, Loss, Foreign]
-NODES = 1000  # for so many nodes `heard` has the last number
+NODES = 1000  # the most nodes whose last numbers are in `heard`
 
 
 class Astray(Exception):

@@ -28,7 +28,7 @@ class Entry:
     def __init__(self, number: int) -> None:
         self.number = number
         self.text = bytearray()
-        self.position: Position | None = None  # in the stream, as Redis has answered; None: it is to be written
+        self.position: Position | None = None  # where it ends in the stream, as Redis has answered; None: to be written
         self.notes: list[tuple[int, Any]] = []
         self.talkers: dict[Any, int] = {}  # where the last message of each member ends; None stands for announcements
 
