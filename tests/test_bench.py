@@ -5,16 +5,21 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import select
 import shutil
+import signal
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
-from bench import loops, plan
+from bench import contest, loops, plan
 from bench.bounds import BOUNDS, Bound, judge
-from bench.measure import Case, Measure, carry_out, run
+from bench.measure import Case, Measure, carry_out, measure
 from bench.oracle import CYCLE, Cycles, Verifier, Violation, Wire
 from bench.report import beside, ratio, report, short_table, table
-from bench.servers import PROJECT, chatsrv, find
+from bench.servers import PROJECT, Server, chatsrv, find
+from bench.turns import Process
 from more import every
 
 
@@ -132,7 +137,81 @@ def test_a_server_that_breaks_the_promise_is_found_out() -> None:
     server = chatsrv()
     server.command.append("--no-prefix")
     job = {"workload": "fanout", "clients": 3, "size": 64, "seconds": 0.05, "warm": 0.05}
-    assert "no lines of ours" in run(server, job)["violation"]
+    assert "no lines of ours" in measure([server], job)["chatsrv"]["violation"]
+
+
+class TestContest:
+    """Two servers by turns."""
+
+    JOB: ClassVar[dict[str, Any]] = {
+        "workload": "fanout", "clients": 20, "size": 64, "burst": 64, "seconds": 0.1, "warm": 0.05, "slice": 0.02
+    }  # fmt: skip
+
+    def two(self) -> list[Server]:
+        return [chatsrv(), replace(chatsrv(), name="other")]
+
+    @linux
+    @pytest.mark.parametrize("job", [JOB, {**JOB, "workload": "latency", "samples": 50}, {**JOB, "workload": "churn"}],
+                             ids=["fanout", "latency", "churn"])  # fmt: skip
+    def test_while_one_has_its_turn_the_other_rests(self, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        order: list[str] = []
+        rest: list[float] = []
+        pids: dict[str, int] = {}
+
+        class Watched(contest.Contender):
+            def turn(self) -> None:
+                name = self.running.server.name
+                order.append(name)
+                pids[name] = self.running.pid
+                before = [Process(pid).times()[0] for other, pid in pids.items() if other != name]
+                super().turn()
+                if self.result:
+                    del pids[name]
+                after = [Process(pid).times()[0] for other, pid in pids.items() if other != name]
+                rest.extend(now - then for then, now in zip(before, after))
+
+        monkeypatch.setattr(contest, "Contender", Watched)
+        slow = find(["asyncio-streams"])[0][0]  # it would have much to do in the other's turn
+        results = measure([slow, replace(slow, name="other")], job)
+        assert not [result for result in results.values() if "violation" in result]
+        assert order[:4] == ["asyncio-streams", "other"] * 2
+        assert max(rest) < 0.002, "a server works in another's turn"
+
+    @linux
+    def test_one_that_breaks_the_promise_leaves_the_other_its_turns(self) -> None:
+        servers = self.two()
+        servers[0].command.append("--no-prefix")
+        results = measure(servers, self.JOB)
+        assert "no lines of ours" in results["chatsrv"]["violation"]
+        assert results["other"]["cpu_ns_per_delivery"] > 0
+
+    @linux
+    @pytest.mark.parametrize("victim", ["server", "generator", "generator that hangs"])
+    def test_one_that_dies_or_hangs_leaves_the_other_its_turns(
+        self, victim: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Mortal(contest.Contender):
+            turns = 0
+
+            def turn(self) -> None:
+                self.turns += 1
+                with monkeypatch.context() as patch:
+                    if self.running.server.name == "chatsrv" and self.turns == 2:
+                        if "hangs" in victim:
+                            patch.setattr(contest, "TIMEOUT", 0.1)
+                        pid = self.running.pid if victim == "server" else self.generator.pid
+                        os.kill(pid, signal.SIGSTOP if "hangs" in victim else signal.SIGKILL)
+                    super().turn()
+
+        monkeypatch.setattr(contest, "Contender", Mortal)
+        results = measure(self.two(), self.JOB)
+        expected = {
+            "server": "closed a client's connection|reset by peer|Broken pipe",
+            "generator": "the load generator failed",
+            "generator that hangs": "no answer within 0.1 s",
+        }
+        assert re.search(expected[victim], results["chatsrv"]["violation"])
+        assert results["other"]["cpu_ns_per_delivery"] > 0
 
 
 @linux
@@ -152,7 +231,7 @@ def test_the_limit_and_the_peers_do_the_same(case: Case) -> None:
 def test_rooms_that_hear_each_other_are_found_out() -> None:
     """Without the handler, all are in one."""
     job = {"workload": "fanout", "clients": 4, "size": 64, "seconds": 0.05, "warm": 0.05, "rooms": 2}
-    found = run(chatsrv(), job)["violation"]
+    found = measure([chatsrv()], job)["chatsrv"]["violation"]
     assert "no lines of ours" in found or "more than what was said" in found
 
 

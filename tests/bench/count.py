@@ -20,10 +20,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .load import PATIENCE, Process
+from .load import PATIENCE
 from .oracle import Violation
 from .report import figure
 from .servers import Running, Server, find
+from .turns import Process
 
 LINE = b"%063d\n" % 0
 ROUNDS = 10, 40  # what the second run has more than the first one is what counts: start and end fall out

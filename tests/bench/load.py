@@ -2,9 +2,10 @@
 
     python -m tests.bench.load '{"workload": "fanout", "port": 3100, "pids": [123], "clients": 100, ...}'
 
-It prints its result as one line of JSON. Plain epoll and as little as possible for each client, because it must not be
-what is measured: receivers that are not sampled have the system throw away what has come (MSG_TRUNC, Linux), so no byte
-of it is copied. The result tells how busy it was and how busy the server.
+It works when it is its turn (turns.py), and prints its result as one line of JSON. Plain epoll and as little as
+possible for each client, because it must not be what is measured: receivers that are not sampled have the system throw
+away what has come (MSG_TRUNC, Linux), so no byte of it is copied. The result tells how busy it was and how busy the
+server.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import errno
 import gc
 import json
+import operator
 import os
 import select
 import socket
@@ -23,6 +25,7 @@ from typing import Any
 
 from .oracle import Cycles, Framed, Receiver, Verifier, Violation, Wire
 from .secure import Secured
+from .turns import Job, Process, Turns
 
 DISCARD = getattr(socket, "MSG_TRUNC", 0) if sys.platform == "linux" else 0
 TRASH = bytearray(1 << 22)
@@ -35,44 +38,6 @@ BIND_ADDRESS_NO_PORT = 24  # Linux: choose the port at connect, when the destina
 GENTLE = 4  # lines at a time for clients that tear more of them
 WARMING = 10.0  # seconds for finding out how much may be on its way
 PATIENCE = 60.0  # seconds without any progress, then the run has failed
-
-Job = dict[str, Any]
-
-
-class Process:
-    """What a process uses, since this object was made; or several together, of which the first one is the server."""
-
-    def __init__(self, *pids: int) -> None:
-        self.pids = pids
-        self.start = self.times()
-        self.began = time.perf_counter()
-
-    def times(self) -> tuple[float, float]:
-        """Seconds on a core, and waiting for one, of all threads."""
-        used = waited = 0
-        for task in (f"/proc/{pid}/task/{thread}" for pid in self.pids for thread in os.listdir(f"/proc/{pid}/task")):
-            with open(f"{task}/schedstat") as file:
-                fields = file.read().split()
-            used += int(fields[0])
-            waited += int(fields[1])
-        return used / 1e9, waited / 1e9
-
-    def busy(self) -> dict[str, float]:
-        """Seconds: `used` on a core, `waited` for one because of others on this machine, of `wall`."""
-        used, waited = self.times()
-        wall = time.perf_counter() - self.began
-        return {"wall": wall, "used": used - self.start[0], "waited": waited - self.start[1]}
-
-    def memory(self, field: str = "VmRSS") -> int:
-        """Bytes; VmHWM is the most there were."""
-        total = 0
-        for pid in self.pids:
-            with open(f"/proc/{pid}/status") as file:
-                total += next(int(line.split()[1]) << 10 for line in file if line.startswith(field + ":"))
-        return total
-
-    def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.pids[0]}/fd"))
 
 
 # Clients.
@@ -167,6 +132,7 @@ class Audience:
         self.saying = connect(job, senders) if wire.apart else self.hearing[:senders]
         self.stuck = connect(job, job.get("stuck", 0), says, wire.greeting)  # these never read
         self.said = [0] * senders  # bytes
+        self.heard = 0  # bytes, by all clients that count
         top = max(sock.fileno() for sock in self.hearing + self.saying) + 1
         self.got = [1 << 62] * top  # bytes; those that don't count are always ahead
         self.recv: list[Any] = [None] * top
@@ -182,10 +148,10 @@ class Audience:
             for sock in members[0], members[len(members) // 2], members[-1]:
                 self.sampled[sock.fileno()] = wrapped.get(sock, sock), Verifier(self.cycles)
 
-    def collect(self, timeout: float) -> tuple[int, int]:
-        """Take what has arrived: how many had something, and how many bytes it was."""
+    def collect(self, timeout: float) -> int:
+        """Take what has arrived; returns how many had something."""
         events = self.poller.poll(timeout, len(self.got))
-        total = 0
+        heard = 0
         got, recv, sampled = self.got, self.recv, self.sampled
         for fd, _ in events:
             try:
@@ -200,8 +166,9 @@ class Audience:
                 raise Violation("the server closed a client's connection")
             got[fd] += taken
             if got[fd] < 1 << 62:
-                total += taken
-        return len(events), total
+                heard += taken
+        self.heard += heard
+        return len(events)
 
     def say(self, index: int, most: int) -> int:
         """Let a sender say whole lines, up to `most` bytes; returns how many were taken, which need not be whole."""
@@ -215,26 +182,35 @@ class Audience:
         self.said[index] += taken
         return taken
 
-    def finish(self) -> int:
-        """Let all begun lines be ended, all that was said be heard, and check it. How many lines that were."""
+    def due(self) -> list[int]:
+        """How many bytes each client of a room hears, once it hears all that was said."""
+        lines = [sum(self.said[room :: self.rooms]) // self.cycles.say_size for room in range(self.rooms)]
+        return [count * self.cycles.hear_size for count in lines]
+
+    def settle(self) -> None:
+        """Let all begun lines be ended, and all that was said be heard."""
+        members = [len(self.hearing[room :: self.rooms]) for room in range(self.rooms)]
         size = self.cycles.say_size
-        for index, sock in enumerate(self.saying):
-            rest = -self.said[index] % size
-            place = self.said[index] % len(self.cycles.said[index])
-            sock.settimeout(PATIENCE)
-            sock.sendall(self.cycles.said[index][place : place + rest])
-            sock.setblocking(False)
-            self.said[index] += rest
-        expected = [sum(self.said[room :: self.rooms]) // size * self.cycles.hear_size for room in range(self.rooms)]
-        due = {sock.fileno(): expected[number % self.rooms] for number, sock in enumerate(self.hearing)}
         last = time.monotonic()
-        while missing := sum(size - self.got[fd] for fd, size in due.items() if self.got[fd] < size):
-            if self.collect(1.0)[0]:
+        while True:
+            begun = [index for index, said in enumerate(self.said) if said % size]
+            for index in begun:
+                self.say(index, -self.said[index] % size)
+            missing = sum(map(operator.mul, members, self.due())) - self.heard
+            if missing <= 0 and not begun:
+                return
+            if self.collect(0.001 if begun else 1.0):
                 last = time.monotonic()
             elif time.monotonic() - last > PATIENCE:
-                raise Violation(f"clients have not got {missing} bytes of {sum(due.values())}")
+                raise Violation(f"clients have not got {missing} bytes of what was said")
+
+    def finish(self) -> int:
+        """Let all that was said be heard, and check it. How many lines that were."""
+        self.settle()
+        size, expected = self.cycles.say_size, self.due()
+        due = {sock.fileno(): expected[number % self.rooms] for number, sock in enumerate(self.hearing)}
         if any(self.got[fd] != size for fd, size in due.items()):
-            raise Violation("a client has got more than what was said")
+            raise Violation("a client has got more than what was said, or less")
         for room in range(self.rooms):
             oracles = [self.sampled[sock.fileno()][1] for sock in self.hearing[room :: self.rooms]
                        if sock.fileno() in self.sampled]  # fmt: skip
@@ -251,48 +227,44 @@ class Audience:
 # Workloads.
 
 
-def fanout(job: Job, wire: Wire) -> Job:
+def fanout(job: Job, wire: Wire, turns: Turns) -> Job:
     """Some clients talk, all hear: as much as the server takes, `burst` lines at a time, or `rate` lines a second."""
     audience = Audience(job, wire, min(job.get("senders", 10), job["clients"]))
-    server, own = Process(*job["pids"]), Process(os.getpid())
     burst = job.get("burst", 0)
     if wire.gentle:
         burst = min(burst, GENTLE) or GENTLE
-    pace = Pace(job["rate"], audience.cycles.say_size) if job.get("rate") else None
-    talk = Flood(audience, server, pace) if pace or not burst else Window(audience, burst)
-    total = 0
-    last = began = time.perf_counter()
-    start_total: int | None = None
-    while True:
-        now = time.perf_counter()
+    pace = Pace(job["rate"], audience.cycles.say_size, turns.now()) if job.get("rate") else None
+    talk = Flood(audience, turns.server, pace) if pace or not burst else Window(audience, burst)
+    warm = turns.now() + job.get("warm", 0.5)
+    flow(audience, talk, turns, lambda now: now > (warm if talk.adapt() else warm + WARMING))
+    start = audience.heard
+    while turns.server.wall < job["seconds"] or audience.heard == start:  # a busy machine may take longer
+        with turns.next():
+            talk.begin()
+            flow(audience, talk, turns, turns.over)
+    deliveries = (audience.heard - start) / audience.cycles.hear_size
+    return {
+        "deliveries_per_s": deliveries / turns.server.wall,
+        "cpu_ns_per_delivery": turns.server.used / deliveries * 1e9,
+        "window": talk.window,
+        "memory": turns.server.memory(),
+        "memory_peak": turns.server.memory("VmHWM"),
+        "lines": audience.finish(),
+    }
+
+
+def flow(audience: Audience, talk: Window | Flood, turns: Turns, over: Callable[[float], bool]) -> None:
+    """Talk and hear until it is over, and all that was said is heard."""
+    last = turns.now()
+    while not over(now := turns.now()):
         talk.say(now)
-        events, taken = audience.collect(0.001)
+        events = audience.collect(0.001)
         talk.heard(events)
-        total += taken
         if events:
             last = now
         elif now - last > PATIENCE:
             raise Violation(f"nothing arrived for {PATIENCE:g} s")
-        if start_total is None:
-            talk.adapt()
-            if now - began > job.get("warm", 0.5) and (talk.settled or now - began > WARMING):
-                start_total, server, own = total, Process(*job["pids"]), Process(os.getpid())
-        elif now - server.began >= job["seconds"] and total > start_total:  # a busy machine may take longer
-            break
-    busy, own_busy = server.busy(), own.busy()
-    deliveries = (total - start_total) / audience.cycles.hear_size
-    result = {
-        "deliveries_per_s": deliveries / busy["wall"],
-        "server": busy,
-        "generator": own_busy,
-        "window": talk.window,
-        "memory": server.memory(),
-        "memory_peak": server.memory("VmHWM"),
-        "lines": audience.finish(),
-    }
-    if deliveries:
-        result["cpu_ns_per_delivery"] = busy["used"] / deliveries * 1e9
-    return result
+    audience.settle()
 
 
 class Window:
@@ -301,14 +273,13 @@ class Window:
     What it heard is counted, not read: of all its room says, its share is what it says itself.
     """
 
-    settled = True
-
     def __init__(self, audience: Audience, burst: int) -> None:
         senders, rooms = len(audience.said), audience.rooms
         self.audience = audience
         most = max(4, min(MOST, MEMORY // audience.count) // audience.cycles.hear_size // senders)
-        self.burst = min(burst, most)
-        self.window = self.burst * senders * audience.cycles.hear_size  # bytes
+        self.most = min(burst, most)
+        self.burst = 1
+        self.window = self.most * senders * audience.cycles.hear_size  # bytes
         room_sizes = [len(range(sender % rooms, senders, rooms)) for sender in range(senders)]
         self.ears = [sock.fileno() for sock in audience.hearing[:senders]]
         self.shares = [size * audience.cycles.hear_size for size in room_sizes]  # bytes, for a line of each in the room
@@ -324,8 +295,14 @@ class Window:
     def heard(self, events: int) -> None:
         """What it needs to know, the audience knows."""
 
-    def adapt(self) -> None:
-        """There is nothing to find out."""
+    def adapt(self) -> bool:
+        """Before the figures count: few lines at first, so that a slow server is soon done with them."""
+        self.burst = min(self.most, 1 + self.audience.got[self.ears[0]] // self.shares[0])
+        return True
+
+    def begin(self) -> None:
+        """A turn that counts."""
+        self.burst = self.most
 
 
 class Flood:
@@ -340,13 +317,14 @@ class Flood:
         self.audience = audience
         self.server = server
         self.pace = pace
-        self.settled = pace is not None
         self.ratio = audience.cycles.hear_size / audience.cycles.say_size
         self.least = len(audience.said) * audience.cycles.hear_size
         self.window = 4 * self.least
         self.most = max(self.window, min(MOST, MEMORY // audience.count))
         self.enough = 0.03 + 40e-6 * audience.count  # seconds of the server's work
-        self.sent = self.mark = self.mark_time = 0.0
+        self.sent = self.mark = 0.0
+        self.mark_time = server.times()[0]
+        self.settled = False
         self.floor = self.turn = self.events = 0  # `floor`: bytes that everybody has got
 
     def say(self, now: float) -> None:
@@ -366,82 +344,101 @@ class Flood:
             self.events = 0
             self.floor = min(self.audience.got)
 
-    def adapt(self) -> None:
-        """Before the figures count: find the window."""
+    def adapt(self) -> bool:
+        """Before the figures count: find the window. Returns whether it is found."""
         if self.floor >= self.mark:
-            work = self.server.busy()["used"]
-            found = self.window == self.most or work - self.mark_time > self.enough
-            self.settled = found or self.pace is not None
-            if not found:
+            work = self.server.times()[0]
+            self.settled = self.window == self.most or work - self.mark_time > self.enough
+            if not self.settled:
                 self.window = min(self.most, self.window * 2)
             elif work - self.mark_time > 5 * self.enough:
                 self.window = max(self.least, self.window // 2)
             self.mark, self.mark_time = self.sent, work
+        return self.settled or self.pace is not None
+
+    def begin(self) -> None:
+        """A turn that counts: everybody has got all."""
+        self.floor = min(self.audience.got)
 
 
 class Pace:
     """So many lines a second."""
 
-    def __init__(self, rate: float, size: int) -> None:
+    def __init__(self, rate: float, size: int, began: float) -> None:
         self.rate = rate
         self.size = size
-        self.began = time.perf_counter()
+        self.began = began
 
     def due(self, now: float, said: int) -> int:
         """How many more lines should have been said by now."""
         return ceil((now - self.began) * self.rate) - said // self.size
 
 
-def latency(job: Job, wire: Wire) -> Job:
+def latency(job: Job, wire: Wire, turns: Turns) -> Job:
     """One message at a time: how long until its sender has it, and until the last client has. Polls all the time."""
     audience = Audience(job, wire, 1)
-    size = audience.cycles.hear_size
-    own = audience.hearing[0].fileno()
-    echoes, lasts = [], []
-    warm = job["samples"] // 10
-    for number in range(1, warm + job["samples"] + 1):
-        if number == warm + 1:
-            server, generator = Process(*job["pids"]), Process(os.getpid())
-        expected = number * size
-        echo = 0.0
-        begun = now = time.perf_counter()
-        audience.say(0, audience.cycles.say_size)
-        missing = audience.count * size
-        while missing:
-            _, taken = audience.collect(0)
-            now = time.perf_counter()
-            if taken:
-                missing -= taken
-                if not echo and audience.got[own] >= expected:
-                    echo = now - begun
-            elif now - begun > PATIENCE:
-                raise Violation(f"a message had not come after {PATIENCE:g} s")
-        if number > warm:
-            echoes.append(echo)
-            lasts.append(now - begun)
-    busy = server.busy()
-    result: Job = {"server": busy, "generator": generator.busy(), "lines": audience.finish()}
-    result["cpu_ns_per_delivery"] = busy["used"] / (job["samples"] * audience.count) * 1e9
-    for name, times in ("echo", echoes), ("last", lasts):
-        times.sort()
+    for _ in range(job["samples"] // 10):
+        exchange(audience)
+    start = audience.heard
+    times: list[tuple[float, float]] = []
+    while len(times) < job["samples"]:
+        with turns.next():
+            exchange(audience)  # the first one does not count: others have had the processor's caches
+            times.append(exchange(audience))
+            while len(times) < job["samples"] and not turns.over(turns.now()):
+                times.append(exchange(audience))
+    deliveries = (audience.heard - start) / audience.cycles.hear_size
+    result: Job = {"cpu_ns_per_delivery": turns.server.used / deliveries * 1e9, "lines": audience.finish()}
+    for name, sample in zip(("echo", "last"), map(sorted, zip(*times))):
         for label, part in ("p50", 0.5), ("p99", 0.99), ("p999", 0.999):
-            result[f"{name}_{label}_us"] = times[min(len(times) - 1, int(part * len(times)))] * 1e6
+            result[f"{name}_{label}_us"] = sample[min(len(sample) - 1, int(part * len(sample)))] * 1e6
     return result
 
 
-def churn(job: Job, wire: Wire) -> Job:
+def exchange(audience: Audience) -> tuple[float, float]:
+    """One message to all: seconds until its sender has it, and until the last client has."""
+    own = audience.hearing[0].fileno()
+    size = audience.cycles.hear_size
+    expected, due = audience.got[own] + size, audience.heard + audience.count * size
+    echo = 0.0
+    begun = now = time.perf_counter()
+    audience.say(0, audience.cycles.say_size)
+    while audience.heard < due:
+        heard = audience.heard
+        audience.collect(0)
+        now = time.perf_counter()
+        if audience.heard > heard:
+            if not echo and audience.got[own] >= expected:
+                echo = now - begun
+        elif now - begun > PATIENCE:
+            raise Violation(f"a message had not come after {PATIENCE:g} s")
+    return echo, now - begun
+
+
+def churn(job: Job, wire: Wire, turns: Turns) -> Job:
     """Connect, be greeted, close, again and again, with 32 connections under way at any time."""
+    warm = turns.now() + 0.3
+    come_and_go(job, wire, turns, lambda now: now > warm)
+    done = 0
+    while turns.server.wall < job["seconds"] or not done:
+        with turns.next():
+            done += come_and_go(job, wire, turns, turns.over)
+    return {
+        "connections_per_s": done / turns.server.wall,
+        "cpu_us_per_connection": turns.server.used / done * 1e6,
+    }
+
+
+def come_and_go(job: Job, wire: Wire, turns: Turns, over: Callable[[float], bool]) -> int:
+    """Until it is over, and the server has closed all connections. How many there were."""
     poller = select.epoll()
     waiting: dict[int, socket.socket] = {}
-    begun = done = start = 0
-    server, own = Process(*job["pids"]), Process(os.getpid())
-    descriptors = server.descriptors()
-    began = last = time.perf_counter()
-    warm: float | None = 0.3
-    while True:
-        while len(waiting) < 32:
-            sock = begin(job["port"], begun)
-            begun += 1
+    descriptors = turns.server.descriptors()
+    done = 0
+    now = last = turns.now()
+    while waiting or not over(now):
+        while len(waiting) < 32 and not over(now):
+            sock = begin(job["port"])
             waiting[sock.fileno()] = sock
             poller.register(sock, select.EPOLLIN)
         events = poller.poll(1.0)
@@ -452,49 +449,33 @@ def churn(job: Job, wire: Wire) -> Job:
                 raise Violation(f"this is no greeting: {data!r}")
             sock.close()
             done += 1
-        now = time.perf_counter()
+        now = turns.now()
         if events:
             last = now
         elif now - last > PATIENCE:
             raise Violation(f"nobody was greeted for {PATIENCE:g} s")
-        if warm is not None and now - began > warm:
-            warm, start, server, own = None, done, Process(*job["pids"]), Process(os.getpid())
-        elif warm is None and now - server.began > job["seconds"] and done > start:
-            break
-    busy = server.busy()
-    result = {
-        "connections_per_s": (done - start) / busy["wall"],
-        "cpu_us_per_connection": busy["used"] / (done - start) * 1e6,
-        "server": busy,
-        "generator": own.busy(),
-    }
-    for sock in waiting.values():
-        sock.close()
-    last = time.perf_counter()
-    while server.descriptors() > descriptors:
-        if time.perf_counter() - last > PATIENCE:
+    poller.close()
+    while turns.server.descriptors() > descriptors:
+        if turns.now() - last > PATIENCE:
             raise Violation("the server keeps descriptors of connections that were closed")
-        time.sleep(0.01)
-    return result
+        time.sleep(0.0005)
+    return done
 
 
-def idle(job: Job, wire: Wire) -> Job:
+def idle(job: Job, wire: Wire, turns: Turns) -> Job:
     """Clients that do nothing: what the server's memory grows by for each, and the processor time it uses meanwhile."""
-    server = Process(*job["pids"])
-    before = server.memory()
+    before = turns.server.memory()
     clients: list[Any]
     if wire.secure:
         clients = [Secured(job["web_port"], wire.greeting) for _ in range(job["clients"])]
     else:
         clients = connect(job, job["clients"], [wire.subscribe], wire.greeting)
     time.sleep(0.5)
-    server = Process(*job["pids"])
-    time.sleep(job["seconds"])
-    busy = server.busy()
+    with turns.next():
+        time.sleep(job["seconds"])
     result = {
-        "bytes_per_client": (server.memory() - before) / len(clients),
-        "idle_cpu_percent": 100 * busy["used"] / busy["wall"],
-        "server": busy,
+        "bytes_per_client": (turns.server.memory() - before) / len(clients),
+        "idle_cpu_percent": 100 * turns.server.used / turns.server.wall,
     }
     if not wire.apart:  # they are all still there
         clients[0].send(b"still there?\n")
@@ -515,7 +496,7 @@ def idle(job: Job, wire: Wire) -> Job:
     return result
 
 
-WORKLOADS: dict[str, Callable[[Job, Wire], Job]] = {
+WORKLOADS: dict[str, Callable[[Job, Wire, Turns], Job]] = {
     "fanout": fanout,
     "latency": latency,
     "churn": churn,
@@ -525,15 +506,17 @@ WORKLOADS: dict[str, Callable[[Job, Wire], Job]] = {
 
 def main() -> int:
     job = json.loads(sys.argv[1])
-    if "core" in job:
+    if job["core"] is not None:
         os.sched_setaffinity(0, {job["core"]})
     raise_descriptor_limit()
     gc.disable()
     told: Any = {key: value.encode() if isinstance(value, str) else value for key, value in job["wire"].items()}
     wire = Wire(**told)
     try:
-        result = WORKLOADS[job["workload"]](job, wire)
-    except (Violation, ConnectionError) as violation:
+        turns = Turns(job)
+        result = WORKLOADS[job["workload"]](job, wire, turns)
+        result.update(server=turns.server.busy(), generator=turns.own.busy())
+    except (Violation, OSError) as violation:
         result = {"violation": str(violation)}
     print(json.dumps(result))
     return 1 if "violation" in result else 0

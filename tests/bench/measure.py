@@ -1,9 +1,7 @@
-"""Running: a server on one core, the load generator on another, servers by turns, what is left on stderr."""
+"""Measuring: each case in rounds, in each of which all of its servers are measured, and what is left on stderr."""
 
 from __future__ import annotations
 
-import json
-import os
 import resource
 import socket
 import subprocess
@@ -13,10 +11,9 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from .load import Process
-from .servers import PROJECT, PYTHON, Running, Server, find
-
-TIMEOUT = 300.0  # seconds for one run
+from .contest import Result, contest
+from .servers import PYTHON, Job, Running, Server, find
+from .turns import Process
 
 
 @dataclass
@@ -31,17 +28,17 @@ class Measure:
 
 @dataclass
 class Case:
-    """One workload for several servers, started by turns `rounds` times; `name` is for the command line."""
+    """One workload for several servers, `rounds` times; `name` is for the command line."""
 
     name: str
     title: str
     servers: list[str]
-    job: dict[str, Any]
+    job: Job
     measures: list[Measure]
     rounds: int = 3
 
     def seconds(self) -> float:
-        """About how long one run takes."""
+        """About how long a round takes, for each server."""
         work = self.job.get("seconds", self.job.get("samples", 0) * self.job.get("clients", 1) * 6e-6)
         return 1.2 + float(work) + float(self.job.get("clients", 0)) / 2000
 
@@ -53,65 +50,70 @@ def carry_out(cases: list[Case]) -> list[dict[str, Any]]:
     for case in cases:
         servers, missing = find(case.servers)
         progress.leave_out(case, missing)
-        results: dict[str, list[dict[str, Any]]] = {server.name: [] for server in servers}
+        results: dict[str, list[Result]] = {server.name: [] for server in servers}
         for number in range(case.rounds):
-            for server in servers if number % 2 == 0 else servers[::-1]:
-                progress.show(case, server, number)
-                if not (results[server.name] and "violation" in results[server.name][-1]):
-                    results[server.name].append(run(server, case.job))
-                progress.done(case)
+            progress.show(case, number)
+            first = number % (len(servers) or 1)
+            good = [
+                server
+                for server in servers[first:] + servers[:first]
+                if not any("violation" in result for result in results[server.name])
+            ]
+            for name, result in measure(good, case.job).items():
+                results[name].append(result)
+            progress.done(case, len(servers))
         rows += [row(case, server, results[server.name]) for server in servers]
     progress.end()
     return rows
 
 
-def run(server: Server, job: dict[str, Any]) -> dict[str, Any]:
-    """Start the server, put the load on it, stop it. The generator's result, or {"violation": why there is none}."""
-    if job.get("clients", 0) > server.most:
-        return {"violation": f"takes no more than {server.most} clients"}
+def measure(servers: list[Server], job: Job) -> dict[str, Result]:
+    """Put the load on each of these servers, once; the results by their names."""
+    results = {
+        server.name: {"violation": f"takes no more than {server.most} clients"}
+        for server in servers
+        if job.get("clients", 0) > server.most
+    }
+    able = [server for server in servers if server.name not in results]
     if job["workload"] == "start":
-        return start(server, job["starts"])
-    server_core, own_core = cores()
-    running = Running(server, job, server_core)
+        return start(able, job["starts"])
+    for group in [[server] for server in able] if job["workload"] == "idle" else [able]:
+        results.update(contest(group, job))
+    return results
+
+
+def start(servers: list[Server], count: int) -> dict[str, Result]:
+    """From exec to the greeting, and a Python that does nothing: how long, and how much processor time; by turns."""
+    starts: dict[str, list[Result]] = {server.name: [] for server in servers}
+    for _ in range(count):
+        for server in servers:
+            starts[server.name].append(start_once(server))
+    results = {}
+    for name, found in starts.items():
+        wrong = [result for result in found if "violation" in result]
+        results[name] = wrong[0] if wrong else {key: median(result[key] for result in found) for key in found[0]}
+    return results
+
+
+def start_once(server: Server) -> Result:
+    began, used = time.perf_counter(), children_used()
+    subprocess.run([PYTHON, "-c", "pass"], check=True)
+    bare, bare_used = time.perf_counter() - began, children_used() - used
+    began = time.perf_counter()
+    running = Running(server, {})
     try:
-        job = {**job, **running.job()}
-        if own_core is not None:
-            job["core"] = own_core
-        command = [sys.executable, "-m", "tests.bench.load", json.dumps(job)]
-        done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, timeout=TIMEOUT)
-        if not done.stdout:
-            raise RuntimeError(f"the load generator failed with {server.name}")
-        result: dict[str, Any] = json.loads(done.stdout)
-        if running.output and "lines" in result and server.name != "limit":
-            result["journal_share"] = running.journal_lines() / result["lines"]
-    except subprocess.TimeoutExpired:
-        result = {"violation": f"not finished after {TIMEOUT:g} s"}
+        with socket.create_connection(("127.0.0.1", running.port), 10) as sock:
+            greeting = sock.recv(1000)
+        whole, whole_used = time.perf_counter() - began, Process(running.pid).times()[0]
     finally:
         running.stop()
-    return result
-
-
-def start(server: Server, count: int) -> dict[str, Any]:
-    """From exec to the greeting, and a Python that does nothing: how long, and how much processor time."""
-    found: dict[str, list[float]] = {"start_ms": [], "over_bare_ms": [], "cpu_ms_over_bare": []}
-    for _ in range(count):
-        began, used = time.perf_counter(), children_used()
-        subprocess.run([PYTHON, "-c", "pass"], check=True)
-        bare, bare_used = time.perf_counter() - began, children_used() - used
-        began = time.perf_counter()
-        running = Running(server, {})
-        try:
-            with socket.create_connection(("127.0.0.1", running.port), 10) as sock:
-                greeting = sock.recv(1000)
-            whole, whole_used = time.perf_counter() - began, Process(running.pid).times()[0]
-        finally:
-            running.stop()
-        if not greeting.endswith(server.wire.greeting):
-            return {"violation": f"this is no greeting: {greeting!r}"}
-        found["start_ms"].append(whole * 1e3)
-        found["over_bare_ms"].append((whole - bare) * 1e3)
-        found["cpu_ms_over_bare"].append((whole_used - bare_used) * 1e3)
-    return {key: median(values) for key, values in found.items()}
+    if not greeting.endswith(server.wire.greeting):
+        return {"violation": f"this is no greeting: {greeting!r}"}
+    return {
+        "start_ms": whole * 1e3,
+        "over_bare_ms": (whole - bare) * 1e3,
+        "cpu_ms_over_bare": (whole_used - bare_used) * 1e3,
+    }
 
 
 def children_used() -> float:
@@ -120,15 +122,7 @@ def children_used() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def cores() -> tuple[int | None, int | None]:
-    """One core for the server, another for the generator; None where processes cannot be pinned."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None, None
-    allowed = sorted(os.sched_getaffinity(0))
-    return allowed[0], allowed[-1]
-
-
-def row(case: Case, server: Server, results: list[dict[str, Any]]) -> dict[str, Any]:
+def row(case: Case, server: Server, results: list[Result]) -> dict[str, Any]:
     good = [result for result in results if "violation" not in result]
     found: dict[str, Any] = {"name": case.name, "case": case.title, "job": case.job, "server": server.name}
     if len(good) < len(results):
@@ -163,11 +157,11 @@ class Progress:
     def __post_init__(self) -> None:
         self.expected = sum(case.seconds() * case.rounds * len(case.servers) for case in self.cases)
 
-    def show(self, case: Case, server: Server, number: int) -> None:
+    def show(self, case: Case, number: int) -> None:
         pace = (time.monotonic() - self.began) / self.finished if self.finished else 1.0
         left = (self.expected - self.finished) * pace
         text = f"{self.finished / self.expected:4.0%}, {left / 60:.0f} min {left % 60:.0f} s left: "
-        self.write(f"{text}{case.title}: {server.name} ({number + 1} of {case.rounds})")
+        self.write(f"{text}{case.title} ({number + 1} of {case.rounds})")
 
     def write(self, text: str) -> None:
         if sys.stderr.isatty():
@@ -176,8 +170,8 @@ class Progress:
             sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
-    def done(self, case: Case) -> None:
-        self.finished += case.seconds()
+    def done(self, case: Case, servers: int) -> None:
+        self.finished += case.seconds() * servers
 
     def leave_out(self, case: Case, missing: list[str]) -> None:
         self.expected -= case.seconds() * case.rounds * len(missing)
