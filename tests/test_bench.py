@@ -110,6 +110,7 @@ def test_each_workload_runs_and_is_reported() -> None:
 
 
 @linux
+@pytest.mark.more
 def test_tls_is_measured_beside_stunnel() -> None:
     names = ["chatsrv-tls", "chatsrv-stunnel"]
     _, missing = find(names)

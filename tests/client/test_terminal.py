@@ -98,7 +98,8 @@ FAMILY = "👨\u200d👩\u200d👧"
 
 
 @pytest.mark.parametrize(
-    "char", ["\ud7b0", "\u3248", "\u4dc0", "\u0600", "का", "☰", FAMILY, "❤\ufe0f", "1\ufe0f\u20e3", "👍🏽", "🇩🇪"]
+    "char",
+    every(3, ["\ud7b0", "\u3248", "\u4dc0", "\u0600", "का", "☰", FAMILY, "❤\ufe0f", "1\ufe0f\u20e3", "👍🏽", "🇩🇪"]),
 )
 def test_hazard_42_the_cursor_stands_behind_what_was_typed(tmux: Tmux, char: str) -> None:
     """However wide this terminal thinks that it is."""
@@ -141,7 +142,7 @@ def test_what_is_pasted_waits_for_enter(tmux: Tmux, other: Client) -> None:
     other.expect(b"127.0.0.1: one", b"127.0.0.1: ", b"127.0.0.1: two\tx", b"127.0.0.1: !")
 
 
-@pytest.mark.parametrize("split", range(3, 12))
+@pytest.mark.parametrize("split", every(3, range(3, 12)))
 def test_a_paste_may_pause_anywhere(pty: Pty, split: int) -> None:
     keys = "\x1b[200~one\rtwo \x1b[201~"
     pty.press(keys[:split])
@@ -166,7 +167,8 @@ def test_a_paste_whose_end_does_not_come_does_not_lock_the_keyboard(pty: Pty) ->
 
 
 @pytest.mark.parametrize(
-    "keys", ["\x1b[[A", "\x1bO2P", "\x1bu", "\x1b[3$", "\x1b[15;2~", "\x1b[<0;3;3M", "\x1b]11;rgb:0/0/0\x1b\\"]
+    "keys",
+    every(3, ["\x1b[[A", "\x1bO2P", "\x1bu", "\x1b[3$", "\x1b[15;2~", "\x1b[<0;3;3M", "\x1b]11;rgb:0/0/0\x1b\\"]),
 )
 def test_unknown_keys_type_nothing_and_lose_nothing(pty: Pty, keys: str) -> None:
     pty.press(f"<{keys}>\x1bOM")
@@ -657,7 +659,7 @@ os.execv(sys.argv[1], sys.argv[1:])
         assert pty.restored()
 
 
-@pytest.mark.parametrize("descriptors", range(5, 12))
+@pytest.mark.parametrize("descriptors", every(3, range(5, 12)))
 def test_few_descriptors_are_enough_or_one_line_says_so(server: Chatsrv, descriptors: int) -> None:
     with Pty(["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *CLIENT, HERE, str(server.port)]) as pty:
         eventually(lambda: (pty.read() and b"here." in pty.output) or pty.process.poll() is not None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from chatting import PREFIX, Chatsrv
+from more import every
 
 import chat.server.member
 from chat.handlers.chat import chat as chat_handler
@@ -71,18 +72,21 @@ def test_a_member_that_lingers_after_its_end_of_stream_does_not_keep_the_server(
 
 @pytest.mark.parametrize(
     "line, complaint",
-    [
-        ("sys.exit(3)", "SystemExit: 3"),
-        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
-        ("raise GeneratorExit", "GeneratorExit"),
-        ("room.publish(member, [1])", "TypeError: a message is str or bytes"),
-        ("room.publish(member, 'one\\ntwo')", "ValueError: a message is one line"),
-        ("room.publish(member, [*messages, b'one\\ntwo'])", "ValueError: a message is one line"),
-        ("member.prefix = 7; room.publish(member, messages)", "TypeError"),
-        ("member.tell(None)", "TypeError: a message is str or bytes"),
-        ("room.spawn(print)", "TypeError: spawn() takes a generator"),
-        ("yield from sleep(float('nan'))", "ValueError"),
-    ],
+    every(
+        3,
+        [
+            ("sys.exit(3)", "SystemExit: 3"),
+            ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+            ("raise GeneratorExit", "GeneratorExit"),
+            ("room.publish(member, [1])", "TypeError: a message is str or bytes"),
+            ("room.publish(member, 'one\\ntwo')", "ValueError: a message is one line"),
+            ("room.publish(member, [*messages, b'one\\ntwo'])", "ValueError: a message is one line"),
+            ("member.prefix = 7; room.publish(member, messages)", "TypeError"),
+            ("member.tell(None)", "TypeError: a message is str or bytes"),
+            ("room.spawn(print)", "TypeError: spawn() takes a generator"),
+            ("yield from sleep(float('nan'))", "ValueError"),
+        ],
+    ),
 )
 def test_a_mistake_costs_its_own_member_only(serve: Callable[..., Chatsrv], line: str, complaint: str) -> None:
     server = serve("if b'boom' in messages:", f"    {line}", "room.publish(member, messages)")

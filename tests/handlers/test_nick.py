@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from chatting import MIB, PATIENCE, Chatsrv, Client, Crowd, Start, cpu_seconds, linux, memory
+from more import every
 
 from loop import recv, send
 
@@ -140,7 +141,7 @@ def test_bytes_that_are_no_text_are_passed_on(server: Chatsrv) -> None:
 
 
 @linux
-@pytest.mark.parametrize("handler", ["nick", "rooms"])
+@pytest.mark.parametrize("handler", every(2, ["nick", "rooms"]))
 def test_a_client_that_asks_for_the_names_and_does_nothing_else(
     chatsrv: Start, crowd: Crowd, many_descriptors: None, handler: str
 ) -> None:

@@ -28,7 +28,7 @@ def strace(fault: str, trace: Path | str = os.devnull) -> list[str]:
     return ["strace", "-qq", "-o", str(trace), "-e", f"trace={call}", "-e", f"inject={fault}"]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def strace_can_inject() -> None:
     if subprocess.run([*strace("close:error=EIO:when=1000"), "true"], capture_output=True).returncode:
         pytest.skip("this strace cannot inject faults here")

@@ -170,6 +170,7 @@ def test_a_client_that_reads_over_a_megabyte_a_second_is_waited_for(chatsrv: Sta
     flood.cancel()
 
 
+@pytest.mark.more
 def test_so_is_one_that_others_tell_more_than_it_reads(chatsrv: Start, crowd: Crowd, tmp_path: Path) -> None:
     """Ten members flood one with private lines."""
     tell = handler(tmp_path, "for message in messages:", "    room.members[0].tell(message)")

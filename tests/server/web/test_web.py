@@ -71,16 +71,17 @@ def test_pings_without_end_cost_nothing(chatsrv: Start) -> None:
     server.terminated("silent for 1 s")
 
 
-@pytest.mark.parametrize("code, reason", [(1000, "bye"), (1001, ""), (4000, "ours")])
-def test_a_browser_that_leaves_is_answered_in_kind(chatsrv: Start, code: int, reason: str) -> None:
+def test_a_browser_that_leaves_is_answered_in_kind(chatsrv: Start) -> None:
     server, port = with_web(chatsrv)
-    other, guest = server.client(), Guest(port).enter()
-    guest.say("last word")
-    guest.protocol.send_close(code, reason)
-    guest.flush()
-    assert guest.end() == (code, reason) and not guest.reset
-    assert other.line() == b"127.0.0.1: last word"
-    server.terminated("end of stream")
+    other = server.client()
+    for number, (code, reason) in enumerate([(1000, "bye"), (1001, ""), (4000, "ours")], 1):
+        guest = Guest(port).enter()
+        guest.say("last word")
+        guest.protocol.send_close(code, reason)
+        guest.flush()
+        assert guest.end() == (code, reason) and not guest.reset
+        assert other.line() == b"127.0.0.1: last word"
+        server.terminated("end of stream", number)
 
 
 def test_what_follows_a_close_frame_costs_a_browser_nothing(chatsrv: Start) -> None:
@@ -115,15 +116,15 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("frame, code, why", WRONG.values(), ids=list(WRONG))
-def test_a_browser_that_breaks_the_rules_is_told_which(chatsrv: Start, frame: bytes, code: int, why: str) -> None:
+def test_a_browser_that_breaks_the_rules_is_told_which(chatsrv: Start) -> None:
     server, port = with_web(chatsrv)
-    guest = Guest(port).enter()
-    guest.say("before")
-    guest.sock.sendall(frame)
-    assert guest.line() == "127.0.0.1: before"
-    assert guest.end()[0] == code and not guest.reset
-    assert why in server.terminated("the browser was not understood: ")[0]
+    for number, (what, (frame, code, why)) in enumerate(WRONG.items(), 1):
+        guest = Guest(port).enter()
+        guest.say("before")
+        guest.sock.sendall(frame)
+        assert guest.line() == "127.0.0.1: before"
+        assert guest.end()[0] == code and not guest.reset, what
+        assert why in server.terminated("the browser was not understood: ", number)[-1], what
 
 
 def test_a_kick_tells_its_reason_in_the_conversation_and_in_the_close_frame(chatsrv: Start, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from zlib import crc32
 import pytest
 from browsers import chromium, lines, say, visit, wait_for, with_web
 from chatting import HERE, Start, free_port
+from more import every
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -236,7 +237,7 @@ def test_a_full_server_still_shows_the_page_that_says_so(chatsrv: Start, browser
     state(page, "ended: the server is full")
 
 
-@pytest.mark.parametrize("limit", ["--max-per-ip", "--max-clients"])
+@pytest.mark.parametrize("limit", every(2, ["--max-per-ip", "--max-clients"]))
 def test_what_a_browser_asks_for_beside_its_conversation_is_no_member(
     chatsrv: Start, browser: Browser, limit: str
 ) -> None:
@@ -342,7 +343,7 @@ def test_on_a_telephone(chatsrv: Start, browser: Browser) -> None:
     state(page, "connected")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", every(2, ["dark", "light"]))
 def test_everything_can_be_read(chatsrv: Start, browser: Browser, scheme: str) -> None:
     """Contrast of at least 4.5 to 1, as the WCAG want it."""
     page = visit(browser, with_web(chatsrv)[1], color_scheme=scheme)

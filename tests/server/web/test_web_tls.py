@@ -85,6 +85,7 @@ def test_https(secure: Start, authority: Authority) -> None:
     server.terminated("answered GET /healthz with 200")
 
 
+@pytest.mark.more  # a second browser, for one line
 def test_the_page(secure: Start) -> None:
     server = secure()
     with chromium() as browser:
