@@ -155,7 +155,7 @@ class Member(Receiver):
             # enter() checks this for a NEW member. For others it is so because send_news() sends to all rooms first.
             assert not self.outbox.due and not self.writer and room.outbox.place is room.feed.last
             self.outbox = room.outbox
-            room.together[self] = self.wire or self.socket
+            room.together[self] = self.wire or self.socket.fileno()
         elif state == APART:
             if self.outbox is room.outbox:
                 self.outbox = room.outbox.fork()

@@ -11,7 +11,6 @@ from .pace import Pace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Collection, Iterable
     from typing import Any, Callable, Protocol, Union
     from weakref import WeakValueDictionary
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from .flags import Options
     from .journal import Journal
-    from .wire import Wire
 
     Text = Union[bytes, str]
 
@@ -97,7 +95,7 @@ class Room:
         self.name = name
         self.feed = Feed()
         self.present: dict[Any, None] = {}  # members in it whose handler runs, oldest first
-        self.together: dict[Any, Wire | socket.socket] = {}  # TOGETHER members: each with its wire or else its socket
+        self.together: dict[Any, Any] = {}  # TOGETHER members: each with its wire or else its descriptor
         self.outbox = Outbox(self.feed)  # the one that all TOGETHER members share
         self.told: dict[Any, bytes] = {}  # a line for each TOGETHER member to whom only this line is due
 

@@ -17,15 +17,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from chatting import PATIENCE, PREFIX, ROOT, Chatsrv, Client, Start, eventually, handler, linux, needs_strace
+from chatting import PATIENCE, PREFIX, ROOT, Chatsrv, Client, Start, handler, linux, needs_strace
+from faults import Fault, strace
 
 pytestmark = [linux, needs_strace]
-
-
-def strace(fault: str, trace: Path | str = os.devnull) -> list[str]:
-    """The command that injects a fault, for a program or with -p."""
-    call = fault.partition(":")[0]
-    return ["strace", "-qq", "-o", str(trace), "-e", f"trace={call}", "-e", f"inject={fault}"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,25 +120,6 @@ def speaks(port: int) -> bool:
 # At work.
 
 
-class Fault:
-    """A fault of a server that runs, at the `when`th call from now."""
-
-    def __init__(self, server: Chatsrv, fault: str, when: int | str, trace: Path) -> None:
-        self.trace = trace
-        command = [*strace(f"{fault}:when={when}", trace), "-p", str(server.pid)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
-        status = Path(f"/proc/{server.pid}/status")
-        eventually(lambda: f"TracerPid:\t{self.process.pid}\n" in status.read_text(), "strace")
-
-    def over(self) -> bool:
-        """Stop injecting; returns whether something was injected."""
-        assert self.process.stderr
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(PATIENCE)
-        self.process.stderr.close()
-        return "INJECTED" in self.trace.read_text()
-
-
 class Talk:
     """Some clients that talk, come and go; those that a fault costs are counted."""
 
@@ -224,7 +200,7 @@ AT_WORK: dict[str, dict[str, tuple[int, ...]]] = {
     "epoll_wait": {"EINTR": (1, 2)},
     "ioctl": {"EBADF": (1,), "ENOMEM": (2,)},
     "recvfrom": {"ENOMEM": (1, 2, 5, 7), "ECONNRESET": (1, 4), "EIO": (2,), "EINTR": (1, 3), "ETIMEDOUT": (5,)},
-    "sendto": {
+    "send": {
         "ENOMEM": (1, 2, 5, 11),
         "ENOBUFS": (1, 6),
         "EPIPE": (1, 2, 5, 11),
@@ -233,7 +209,7 @@ AT_WORK: dict[str, dict[str, tuple[int, ...]]] = {
         "ENETDOWN": (4,),
     },
     "shutdown": {"ENOTCONN": (1,), "ENOBUFS": (1,)},
-    "write": {"EIO": (1, 2, 5), "EINTR": (1, 2, 5)},
+    "journal": {"EIO": (1, 2, 5), "EINTR": (1, 2, 5)},
 }  # which errors, and at which of the calls from now
 BLAMED = ("epoll_ctl",)  # the handler is still said to have failed
 
@@ -245,7 +221,7 @@ def test_at_work_a_fault_costs_one_connection_at_most(chatsrv: Start, tmp_path: 
     server.clients = talk.clients  # to be closed whatever happens
     talk.round()
     for number, (error, when) in enumerate((error, n) for error, times in AT_WORK[call].items() for n in times):
-        injecting = Fault(server, f"{call}:error={error}", when, tmp_path / "trace")
+        injecting = Fault(server.pid, f"{call}:error={error}:when={when}", tmp_path / "trace")
         try:
             talk.round()
             server.process.send_signal(signal.SIGUSR1)
@@ -268,7 +244,7 @@ def test_at_work_a_fault_costs_one_connection_at_most(chatsrv: Start, tmp_path: 
 
 def test_a_signal_is_obeyed_though_the_interpreter_cannot_tell_of_it(chatsrv: Start, tmp_path: Path) -> None:
     server = chatsrv()
-    injecting = Fault(server, "write:error=EIO", 1, tmp_path / "trace")
+    injecting = Fault(server.pid, "write:error=EIO:when=1", tmp_path / "trace")
     assert server.end() == 0
     assert injecting.over()
     server.finish(complaint=None)
@@ -281,7 +257,7 @@ def test_a_signal_is_obeyed_though_the_interpreter_cannot_tell_of_it(chatsrv: St
 )
 def test_at_the_end_a_fault_does_not_matter(chatsrv: Start, tmp_path: Path, fault: str) -> None:
     server = chatsrv()
-    injecting = Fault(server, fault, "1+", tmp_path / "trace")
+    injecting = Fault(server.pid, f"{fault}:when=1+", tmp_path / "trace")
     assert server.end() == 0
     assert injecting.over()
     server.finish()

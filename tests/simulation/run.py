@@ -138,6 +138,7 @@ class Run:
             (loop.poller, "os", Files(world)),
             (loop.poller, "MOST", world.most),
             (chat.server.outbox, "Segment", oracle.Segment),
+            (chat.server.sending, "write", world.write),
             (chat.server.room, "Room", lambda hub, name: hub.journal.model.room(hub, name)),
             (chat.server.server, "Member", lambda *about: about[3].journal.model.member(*about)),
             (websockets.frames, "secrets", Dice(world)),
