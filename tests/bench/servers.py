@@ -233,7 +233,7 @@ def chatsrv(revision: str = "") -> Server:
     tree = checkout(revision) if revision else PROJECT
     return Server(
         f"chatsrv@{revision}" if revision else "chatsrv",
-        [PYTHON, str(tree / "chatsrv"), "--port", "0"],
+        [PYTHON, str(tree / "chatsrv"), "--host", "0.0.0.0", "--port", "0"],  # like the others: IPv4 only
         flags=chatsrv_flags,
         version=f"Python {sys.version.split()[0]}",
     )
