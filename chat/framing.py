@@ -20,7 +20,7 @@ NEWLINE, RETURN = ord("\n"), ord("\r")  # numbers: `10 in data` is faster than `
 LAZY = sys.implementation.name == "cpython"  # use Messages; PyPy copies a list without calling what would fill it
 
 
-class LaterPart(bytes):
+class Rest(bytes):
     """A part of a line that was too long, but not the first part. A handler must not look for a command in it."""
 
 
@@ -92,25 +92,25 @@ class Framer:
     The two extra bytes belong to a UTF-8 character that begins at a part's last byte and is not complete yet.
     """
 
-    __slots__ = ("rest", "begun")
+    __slots__ = ("unfinished", "begun")
 
     def __init__(self) -> None:
-        self.rest = b""  # what has come of a message that is not complete yet
+        self.unfinished = b""  # what has come of a message that is not complete yet
         self.begun = False  # whether parts of that message have gone out already
 
     def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived. Return the messages that are now complete, without their separators."""
         goes_on = self.begun  # whether the first line in `data` is one of which parts have gone out
         # If a full part has just gone out, a separator only ends that part: it makes no empty message.
-        after_full_part = goes_on and self.rest in (b"", b"\r")
-        if self.rest:
-            if NEWLINE not in data and len(self.rest) + len(data) < LIMIT:
-                self.rest += data  # only `data` was searched: so a line that comes byte by byte is searched but once
+        after_full_part = goes_on and self.unfinished in (b"", b"\r")
+        if self.unfinished:
+            if NEWLINE not in data and len(self.unfinished) + len(data) < LIMIT:
+                self.unfinished += data  # only `data` was searched, so a line that comes byte by byte is searched once
                 return []
-            data = self.rest + data
+            data = self.unfinished + data
         if after_full_part:
             if data == b"\r":
-                self.rest = data
+                self.unfinished = data
                 return []
             if data.startswith((b"\n", b"\r\n")):
                 data = data[data.index(b"\n") + 1 :]
@@ -120,33 +120,33 @@ class Framer:
             # line of LIMIT bytes without a newline may have to go out at once.
             self.begun = False
             if data and data[-1] == NEWLINE:  # nearly always
-                self.rest = b""
+                self.unfinished = b""
                 return Messages(data)
             end = data.rfind(b"\n") + 1
-            self.rest = data[end:]
+            self.unfinished = data[end:]
             return Messages(data[:end]) if end else []
         messages = data.split(b"\n")
-        self.rest = messages.pop()
+        self.unfinished = messages.pop()
         self.begun = goes_on and not messages  # without a separator, that line still goes on
         if RETURN in data:
             messages = [message[:-1] if message.endswith(b"\r") else message for message in messages]
         if len(data) >= LIMIT:
             if too_long(data, LIMIT):
                 messages = [part for message in messages for part in split(message)]
-            if len(self.rest) >= LIMIT:
-                *parts, self.rest = split(self.rest, more=True)
+            if len(self.unfinished) >= LIMIT:
+                *parts, self.unfinished = split(self.unfinished, more=True)
                 messages += parts
                 self.begun = self.begun or bool(parts)
         if goes_on and messages:
-            messages[0] = LaterPart(messages[0])
+            messages[0] = Rest(messages[0])
         return messages
 
     def finish(self) -> list[bytes]:
         """The stream has ended: a rest without a separator is a message too."""
-        messages = split(self.rest) if self.rest else []
+        messages = split(self.unfinished) if self.unfinished else []
         if self.begun and messages:
-            messages[0] = LaterPart(messages[0])
-        self.rest = b""
+            messages[0] = Rest(messages[0])
+        self.unfinished = b""
         return messages
 
 
@@ -172,11 +172,11 @@ def split(line: bytes, more: bool = False) -> list[bytes]:
         end = boundary(line, start + LIMIT, more)
         if end is None:
             break
-        parts.append(LaterPart(line[start:end]) if parts else line[start:end])
+        parts.append(Rest(line[start:end]) if parts else line[start:end])
         start = end
     if not parts:
         return [line]
-    return [*parts, line[start:] if more else LaterPart(line[start:])]
+    return [*parts, line[start:] if more else Rest(line[start:])]
 
 
 def boundary(line: bytes, end: int, more: bool) -> int | None:

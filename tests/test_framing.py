@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from more import every
 from simulation.reference import frames, parts, settled
 
-from chat.framing import LIMIT, Framer, LaterPart, Messages, join
+from chat.framing import LIMIT, Framer, Messages, Rest, join
 
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
@@ -41,12 +41,12 @@ def messages_of(pieces: list[bytes], stepwise: bool = False) -> list[bytes]:
     seen = b""
     for piece in pieces:
         messages += framer.receive_data(piece)
-        assert len(framer.rest) <= LIMIT + 2
+        assert len(framer.unfinished) <= LIMIT + 2
         if stepwise:
             seen += piece
             assert messages == settled_once(seen)
     messages += framer.finish()
-    assert [isinstance(message, LaterPart) for message in messages] == [*map(bool, numbers(b"".join(pieces)))]
+    assert [isinstance(message, Rest) for message in messages] == [*map(bool, numbers(b"".join(pieces)))]
     return messages
 
 

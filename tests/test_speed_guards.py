@@ -518,5 +518,5 @@ def framing_cost(stream: bytes, cut: int) -> int:
     CopiedBytes.copied = 0
     for start in range(0, len(stream), cut):
         framer.receive_data(CopiedBytes(stream[start : start + cut]))
-        assert len(framer.rest) <= LIMIT + 2
+        assert len(framer.unfinished) <= LIMIT + 2
     return CopiedBytes.copied

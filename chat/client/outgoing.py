@@ -101,6 +101,6 @@ class Outgoing:
             lost = self.echoed and any(not message.startswith(b"/") for message in self.messages)
         self.lost = self.lost or lost
         # The server drops a message whose end has not come. So the part that was sent is sent again, before the rest.
-        self.waiting = bytearray(self.framer.rest) + self.waiting
+        self.waiting = bytearray(self.framer.unfinished) + self.waiting
         self.connect()
         return lost

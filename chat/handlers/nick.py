@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from loop import sleep
 
-from ..framing import LIMIT, LaterPart
+from ..framing import LIMIT, Rest
 from .naming import key, proper
 
 TYPE_CHECKING = False
@@ -62,7 +62,7 @@ def lines(member: Member, messages: list[bytes]) -> list[tuple[bool, bytes]]:
     """
     kept = []
     for message in messages:
-        if not isinstance(message, LaterPart):
+        if not isinstance(message, Rest):
             member.commanding, member.whole = message.startswith(b"/"), True
             kept.append((member.commanding, message))
         elif not member.commanding:

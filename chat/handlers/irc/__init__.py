@@ -15,7 +15,7 @@ from time import monotonic
 
 from loop import TimedOut, sleep
 
-from ...framing import LaterPart
+from ...framing import Rest
 from . import commands, queries
 from .network import Network, User
 
@@ -71,7 +71,7 @@ def irc(member: Member, room: Room) -> Coroutine[None]:
     try:
         while messages := (yield from member.receive(None if user.registered else max(0, end - monotonic()))):
             for message in messages:
-                if not isinstance(message, LaterPart):
+                if not isinstance(message, Rest):
                     told_too_long = False
                     obey(user, message.decode("utf-8", "surrogateescape"))
                 elif not told_too_long:  # the first part was obeyed, the others are ignored
