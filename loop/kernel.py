@@ -142,7 +142,7 @@ class Kernel:
         error = task.error
         try:
             if error is None or task.trap is NOTHING_YET:
-                trap = next(task.coroutine, RETURNED)  # if it is the first step, an error waits for the first `yield`
+                trap = next(task.coroutine, RETURNED)  # a task gets no error before its first `yield`
             else:
                 task.error = None
                 trap = task.coroutine.throw(error)

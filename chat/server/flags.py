@@ -73,11 +73,11 @@ def declare(flag: Callable[..., Any]) -> None:
     flag("--web", metavar="[ADDRESS:]PORT", type=address_and_port,
          help="let people chat with a browser, at a page that is served here (needs websockets)")  # fmt: skip
     flag("--web-origin", metavar="ORIGIN", type=origins,
-         help="which pages may connect, instead of our own; ORIGIN is https://HOST[:PORT], several with commas "
-         "between, or * for any")  # fmt: skip
+         help="which pages may connect: https://HOST[:PORT], several with commas between, or * for any; without "
+         "this flag, only the page that is served here")  # fmt: skip
     flag("--tls", metavar="CERT[,KEY]", type=one_or_two_files,
-         help="speak TLS, and nothing else, with this certificate (PEM files); then a HUP signal reads it again "
-         "instead of ending the server")  # fmt: skip
+         help="speak TLS, and nothing else, with this certificate (PEM files); with this flag, a HUP signal "
+         "reads the files again and ends nothing")  # fmt: skip
     flag("--tls-port", metavar="N", type=whole(0, 65535),
          help="speak TLS on this port, and leave --port plain (0 picks a free one)")  # fmt: skip
     flag("--trace", metavar="FILE[,SECONDS]", type=file_and_seconds,
