@@ -153,7 +153,7 @@ class Room:
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse to overwrite a method or a slot that is set: all who are in the room depend on it."""
         if hasattr(Room, name) and hasattr(self, name):
-            raise AttributeError(f"room.{name} is the server's: give an attribute of your own another name")
+            raise AttributeError(f"room.{name} belongs to the server; rename your attribute")
         super().__setattr__(name, value)
 
     # What the methods for handlers are made of.

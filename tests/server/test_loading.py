@@ -501,7 +501,7 @@ def test_a_handler_that_overwrites_what_is_the_servers_is_refused(write: Callabl
     assert warned(path) == expected(path) != set()
     first = min(expected(path))
     assert refusal("mine.py:handle").startswith(f"mine.py:{first}: ")
-    assert refusal("mine.py:handle").endswith(" is the server's: give an attribute of your own another name")
+    assert refusal("mine.py:handle").endswith(" belongs to the server; rename your attribute")
 
 
 def test_it_does_not_start_and_says_all_that_is_wrong(write: Callable[..., Path]) -> None:
@@ -511,8 +511,8 @@ def test_it_does_not_start_and_says_all_that_is_wrong(write: Callable[..., Path]
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "chatsrv: mine.py:4: member.receive() does not run without `yield from` in front of it\n"
-        "chatsrv: mine.py:5: room.told is the server's: give an attribute of your own another name\n"
-        "chatsrv: --handler: mine.py:3: member.reason is the server's: give an attribute of your own another name\n"
+        "chatsrv: mine.py:5: room.told belongs to the server; rename your attribute\n"
+        "chatsrv: --handler: mine.py:3: member.reason belongs to the server; rename your attribute\n"
     )
 
 

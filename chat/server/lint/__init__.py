@@ -101,7 +101,7 @@ def overwritten(source: Source, meanings: Meanings) -> Iterator[tuple[str, int, 
         elif isinstance(node, ast.Call) and meanings.of(node.func) in (setattr, delattr) and len(node.args) > 1:
             owner, name = node.args[0], getattr(node.args[1], "value", None)
         if owner and name in TAKEN.get(meanings.of(owner), ()):
-            what = f"{shown(owner)}.{name} is the server's: give an attribute of your own another name"
+            what = f"{shown(owner)}.{name} belongs to the server; rename your attribute"
             yield str(scope.module.__file__), node.lineno, what
 
 
