@@ -15,7 +15,7 @@ from typing import Any
 
 from .servers import PROJECT, Job, Running, Server
 
-SLICE = 0.1, 100e-6  # seconds of a turn, and for each client more; then all that was said has still to be heard
+SLICE = 0.1, 500e-6  # seconds of a turn, and for each client more; then all that was said has still to be heard
 TIMEOUT = 150.0  # seconds for a turn
 
 Result = dict[str, Any]  # a generator's, or {"violation": why there is none}
