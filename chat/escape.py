@@ -2,9 +2,9 @@
 
 Unicode's categories decide. str.isprintable() refuses controls, format characters (bidi marks, zero-width spaces), line
 and paragraph separators, private and unassigned characters, halves of surrogate pairs, and spaces other than ASCII's.
-All of these become escapes here, except the spaces. So do a few characters that are printable by category, but cannot
-be seen: fillers and variation selectors. An emoji may have such selectors in it, and U+200D may join several emoji into
-one. There these characters change what is seen, and stay.
+All of these become escapes here, except the spaces. A few more characters become escapes: fillers and variation
+selectors, which are printable by category, but cannot be seen. An emoji can have such selectors in it, and U+200D can
+join several emoji into one. Inside an emoji, these characters change what is seen. So they stay there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def visible(data: bytes) -> str:
 
 
 def harmless(text: str) -> str:
-    """The text as one line, with an escape for each character that is not seen as what it is."""
+    """The text as one line, with an escape for each character that is unprintable or invisible."""
     if text.isprintable() and (text.isascii() or UNSEEN.isdisjoint(text)):
         return text
     if not any(joiner in text for joiner in JOINERS):

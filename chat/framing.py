@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LIMIT = 1024  # bytes
 NEWLINE, RETURN = ord("\n"), ord("\r")  # numbers: `10 in data` is faster than `b"\n" in data`
-LAZY = sys.implementation.name == "cpython"  # use Messages; PyPy copies a list without calling what would fill it
+LAZY = sys.implementation.name == "cpython"  # whether to use Messages: on PyPy, list(messages) does not fill it first
 
 
 class Rest(bytes):
@@ -39,7 +39,7 @@ class Messages(list[bytes]):
         self.prefixed = text  # what that call has returned: `text` with the prefix before each message
 
     def joined(self, prefix: bytes) -> bytes:
-        """The text with a prefix before each message, if the list is not filled yet."""
+        """The text with a prefix before each message. Only for a list that is not filled yet."""
         if prefix != self.prefix:
             self.prefix = prefix
             more = (prefix + self.text).replace(b"\n", b"\n" + prefix)  # one prefix too many, at the end
@@ -47,7 +47,7 @@ class Messages(list[bytes]):
         return self.prefixed
 
     def number(self, prefix: bytes) -> int:
-        """How many messages there are. Finds it by joined(prefix), a text that publish() needs anyway."""
+        """How many messages there are. The size of joined(prefix) tells this, and publish() needs that text anyway."""
         if self.text and prefix:
             return (len(self.joined(prefix)) - len(self.text)) // len(prefix)
         return self.text.count(b"\n") or len(self)
@@ -63,7 +63,7 @@ class Messages(list[bytes]):
 
 
 def filling(method: Callable[..., Any]) -> Callable[..., Any]:
-    """What Messages has in place of a method of list: it fills the list first."""
+    """Make a method of Messages from one of list: it fills the list first."""
 
     def fill_first(self: Messages, *arguments: Any, **named: Any) -> Any:
         if self.text:
@@ -80,7 +80,7 @@ for name in vars(list).keys() - vars(Messages).keys() - {"__new__", "__getattrib
 
 
 def join(prefix: bytes, messages: list[bytes]) -> bytes:
-    """One text of messages: before each the prefix, behind each a newline."""
+    """The messages as one text, with the prefix before each of them and a newline after each."""
     if type(messages) is Messages and messages.text:
         return messages.joined(prefix)
     return prefix + (b"\n" + prefix).join(messages) + b"\n"
@@ -100,7 +100,7 @@ class Framer:
 
     def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived. Return the messages that are now complete, without their separators."""
-        goes_on = self.begun  # whether the first line in `data` is one of which parts have gone out
+        goes_on = self.begun  # whether `data` begins with the rest of a line whose first parts have gone out
         # If a full part has just gone out, a separator only ends that part: it makes no empty message.
         after_full_part = goes_on and self.unfinished in (b"", b"\r")
         if self.unfinished:
@@ -116,8 +116,8 @@ class Framer:
                 data = data[data.index(b"\n") + 1 :]
                 goes_on = False
         if LAZY and not goes_on and (len(data) < LIMIT or not too_long(data, LIMIT - 1)) and RETURN not in data:
-            # No line has to be looked at: none has a b"\r", or is too long. It is LIMIT - 1, not LIMIT, because a last
-            # line of LIMIT bytes without a newline may have to go out at once.
+            # No line has to be looked at: none has a b"\r", and none is too long. LIMIT - 1 is the most here, because
+            # an unfinished line of LIMIT bytes can be a full part, which goes out at once.
             self.begun = False
             if data and data[-1] == NEWLINE:  # nearly always
                 self.unfinished = b""
@@ -142,7 +142,7 @@ class Framer:
         return messages
 
     def finish(self) -> list[bytes]:
-        """The stream has ended: a rest without a separator is a message too."""
+        """The stream has ended. What is left, without a separator, counts as a message."""
         messages = split(self.unfinished) if self.unfinished else []
         if self.begun and messages:
             messages[0] = Rest(messages[0])

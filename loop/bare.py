@@ -2,7 +2,7 @@
 
 `signal`, `socket` and `collections` are written in Python, around modules in C. Here, only those in C are imported. To
 import the ones in Python takes three quarters of the time in which a server starts. Most of what they add is enums,
-which print the name of a number. Code that needs more imports them as usual; the numbers are the same there.
+which print the name of a number. Code that needs what they add imports them; their constants have the same values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Socket(socket.socket):
     """A socket with the methods of socket.socket that are used here: accept() and those for `with`.
 
     The accept() of socket.socket takes 1.5 times as long, because it makes enums of the listener's family and type. The
-    sockets that accept() returns have neither of these methods.
+    sockets that accept() returns have none of these methods.
     """
 
     __slots__ = ()

@@ -15,12 +15,12 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        # A task that has to wait makes a WaitQueue for itself alone: its ticket.
+        # Each task has a WaitQueue for itself alone: its ticket.
         self.waiting: OrderedDict[str, OrderedDict[WaitQueue, None]] = OrderedDict()  # each address's queue of tickets
         self.inside: WaitQueue | None = None  # the ticket of the task that may go through now
 
     def enter(self, address: str) -> Coroutine[None]:
-        """COROUTINE. Returns when the task may take its step. After it, the task must sleep(0) and call leave()."""
+        """COROUTINE. Returns when the task may take its step, after which the task must sleep(0) and call leave()."""
         ticket = WaitQueue()
         if not self.inside:
             self.inside = ticket

@@ -65,9 +65,9 @@ class Kernel:
         return task
 
     def close(self, sock: Stream) -> None:
-        """Close a socket that tasks may wait for; these tasks get Closed. Nothing else may close such a socket.
+        """Close a socket; tasks that wait for it get Closed. Nothing else may close a socket for which a task can wait.
 
-        First wakes the tasks and disarms the descriptor: once it is closed, its number may be another file's.
+        First wakes the tasks and disarms the descriptor: once that is closed, its number may be another file's.
         """
         fd = sock.fileno()
         if fd >= 0:
@@ -115,9 +115,9 @@ class Kernel:
     def turn(self) -> None:
         """Collect all readiness, wake tasks whose time has run out, then run one step of each ready task.
 
-        Tasks that were ready before the poll run after those that become ready in it, so they find all that this turn
-        brings. A task that becomes ready while others run takes its step in the next turn. Otherwise tasks that keep
-        waking each other would keep us from polling.
+        Tasks that were ready before the poll run last, so they find what all others have done in this turn. A task that
+        becomes ready while others run takes its step in the next turn. Otherwise tasks that keep waking each other
+        would keep us from polling.
         """
         readers, writers, ready = self.readers, self.writers, self.ready
         ready_before = len(ready)
@@ -169,8 +169,8 @@ class Kernel:
                 task.timer = None
                 self.ready.append(task)
         finally:
-            # As long as this frame has the error, it and the error's traceback refer to each other, and keep alive the
-            # variables of the task
+            # The error's traceback refers to this frame. If the frame went on to refer to the error, the two would keep
+            # each other alive, and with them the variables of the task.
             error = None
 
     def fail(self, task: Task, error: BaseException) -> None:

@@ -5,7 +5,7 @@ Readiness is a hint: the data may be gone again. So each of these functions wait
 call would block after all.
 
 `recv` and `accept` wait first. Otherwise a peer that always sends more would keep its task running for ever. `send`
-tries first, because the system's buffer nearly always has space. So beware: a loop that only sends may never pause.
+tries first, because the system's buffer nearly always has space. So beware: a loop that only sends might never pause.
 
 Sockets must be non-blocking; send and recv also take a TLS. A `timeout` is in seconds; None means no limit. TimedOut is
 raised when it has run out. It limits one wait: if the system said "ready" by mistake, the time begins anew. A system
@@ -112,7 +112,7 @@ def write(fd: int, data: bytes) -> Coroutine[None]:
 
 
 def write_some(fd: int, data: bytes | memoryview) -> int:
-    """Write only as much of `data` as surely does not block, even on a blocking descriptor. Return how much, perhaps 0.
+    """Write only as much of `data` as cannot block, even on a blocking descriptor. Return how much, perhaps 0.
 
     For stdout and stderr: other processes share them, and would share O_NONBLOCK. A writable pipe has space for
     PIPE_BUF bytes. A writable terminal takes one character without blocking, even one that becomes several bytes there.
@@ -154,8 +154,8 @@ def writable(file: Source, timeout: float | None = None) -> Coroutine[None]:
 def countdown(clock: Callable[[], float], seconds: float) -> Callable[[], float]:
     """Return a function that says how many of the `seconds` are left, and raises TimedOut if none are.
 
-    So several waits have one limit: the timeout of each wait is what is left. The wait itself would never time out, if
-    its socket always has something to read; so it is the returned function that raises TimedOut.
+    So several waits have one limit: the timeout of each wait is what is left. A wait for a socket that is always ready
+    never times out. So the returned function raises TimedOut, too.
     """
     end = clock() + seconds
 

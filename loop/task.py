@@ -27,7 +27,7 @@ class Closed(OSError):
 
 
 class Busy(RuntimeError):
-    """Raised in a task that wants to wait for one direction of a descriptor if another task already does."""
+    """Raised at a trap if another task already waits for the same direction of the same descriptor."""
 
 
 class TimedOut(Exception):
@@ -90,8 +90,8 @@ class Task:
         Only Kernel.drop calls this.
         """
         hook = sys.unraisablehook
-        # close() also frees the coroutines that this one has called. If they raise something then, Python passes it to
-        # this hook, which would print it.
+        # close() also frees the coroutines that this one has called. If one of them raises an exception while it is
+        # freed, Python calls this hook, which normally prints the exception.
         sys.unraisablehook = lambda unraisable: None
         try:
             for _ in range(10):  # a coroutine that answers close() with a `yield` is still open

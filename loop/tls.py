@@ -1,10 +1,10 @@
 """TLS over a non-blocking socket. It has the methods of a socket; what goes through it travels in encrypted records.
 
 Readiness is not enough here. The descriptor is ready when there are bytes, but data is given out only when a record is
-whole. The bytes that follow this record were read with it, and the descriptor may never be readable again. A read may
-have to write something, such as an answer when the peer changes its key. And a record must not change once a part of it
-was sent. So the records are kept in memory, apart from the socket. A read takes what the socket has, and returns all
-that is complete. A write puts its data into records, and these are kept until the socket has taken them.
+whole. Records that were read together with this one do not make the descriptor readable again. A read may have to write
+something, such as an answer when the peer changes its key. And a record must not change once a part of it was sent. So
+the records are kept in memory, apart from the socket. A read takes what the socket has, and returns all that is
+complete. A write puts its data into records, and these are kept until the socket has taken them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TLS:
     """One end of a connection: the client's if there is a `host`, which the server's certificate must name.
 
     send() and recv() are used like those of a non-blocking socket, with two differences. A task that wants to wait for
-    the socket to become readable has to see first that nothing is `pending`. What is `unsent` goes out with the next
+    the socket to become readable has to check first that nothing is `pending`. What is `unsent` goes out with the next
     send().
     """
 
@@ -72,7 +72,7 @@ class TLS:
         self.ended = False  # whether the peer's stream has ended
         self.cut = False  # whether it has ended without close_notify: then an attacker may have ended it
         self.failure = ""  # why received bytes were refused; a text, since an exception keeps frames alive
-        self.lost: tuple[object, ...] = ()  # the `args` of the OSError that has ended a try_to_flush(), if one has
+        self.lost: tuple[object, ...] = ()  # the `args` of the OSError that try_to_flush() got; (): it got none
 
     def fileno(self) -> int:
         return self.socket.fileno()
@@ -146,7 +146,7 @@ class TLS:
         return taken
 
     def flush(self, taken: int = 0) -> None:
-        """Send what is unsent. If the socket does not take all of it, raises BlockingIOError, which says `taken`."""
+        """Send what is unsent. If some stays unsent, raises BlockingIOError, whose `characters_written` is `taken`."""
         if self.lost:
             raise OSError(*self.lost)
         while data := self.kept or self.outgoing.read():
@@ -177,7 +177,7 @@ class TLS:
             if not data and self.lost:  # not the end: the connection has failed, and try_to_flush() got that error
                 raise OSError(*self.lost)
             self.incoming.write(data)
-            self.ended = self.cut = not data  # close_notify has not come: once it has, recv() reads nothing more
+            self.ended = self.cut = not data  # b"" is a cut: after close_notify, nothing is read here
         pieces = []
         try:
             while not (self.ended or self.failure):
@@ -206,7 +206,7 @@ class TLS:
         raise BlockingIOError(errno.EAGAIN, "no record is complete")
 
     def end(self, reason: str = "") -> None:
-        """Send close_notify: nothing follows. The peer may still send, and be read. close_notify may stay `unsent`."""
+        """Send close_notify: nothing follows. What the peer sends can still be read. close_notify may stay `unsent`."""
         try:
             self.ssl.unwrap()
         except ssl.SSLError:

@@ -7,8 +7,8 @@ A task is a track. A step is named after the function in which the task goes on.
 waits for, and then "ready": from when it was woken until its step begins. An arrow leads to a step from whatever woke
 its task: the poller, a timer, or a step of another task. The kernel has a track, too: "poll", while there is nothing to
 do, and "wake", while it makes tasks ready. The file is written at the end and whenever SIGUSR2 comes. Only the last
-steps are kept, so a program may be traced as long as it runs. It costs time: with 20 members, a message takes the
-server 310 microseconds of the processor instead of 230; with two members, 100 instead of 60.
+steps are kept, so a program can be traced for months. Tracing costs time: with 20 members, a message takes the server
+310 microseconds of the processor instead of 230; with two members, 100 instead of 60.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class TracedPoller:
 
 
 class TracedKernel(Kernel):
-    """A kernel that keeps its last `most` steps. `counters` are called, and what they return is drawn, every turn."""
+    """A kernel that keeps its last `most` steps. In every turn, it calls the `counters`, and draws what they return."""
 
     def __init__(self, poller: Poller | None = None, clock: Clock = time.monotonic, most: int = STEPS) -> None:
         super().__init__(poller, clock)
@@ -94,7 +94,7 @@ class TracedKernel(Kernel):
         self.numbers = count(KERNEL + 1)
         self.coming: dict[Task, Step] = {}  # of each task that has not ended, the next step
         self.steps: deque[Step] = deque(maxlen=most)
-        # For each turn, three times and the counters' values: the poller was asked, it answered, the first step began
+        # For each turn: when the poller was asked, when it answered, when the first step began; the counters' values
         self.turns: deque[tuple[float, float, float, dict[str, float]]] = deque(maxlen=most)
         # The ready tasks are those in the queue, and the one that is just being resumed
         self.counters: dict[str, Callable[[], float]] = {"ready tasks": lambda: 1 + len(self.ready)}

@@ -16,7 +16,7 @@ from .bare import Generator
 
 
 class Wait:
-    """Wait for a descriptor: to be read or to be written, as the subclass says."""
+    """Wait until a descriptor is ready, for reading or for writing, as the subclass says."""
 
     __slots__ = ("fd", "timeout")
 
@@ -26,13 +26,13 @@ class Wait:
 
 
 class ReadWait(Wait):
-    """Wait until the descriptor may be read: there is data, the stream has ended, or it has failed."""
+    """Wait until the descriptor can be read: there is data, the stream has ended, or it has failed."""
 
     __slots__ = ()
 
 
 class WriteWait(Wait):
-    """Wait until the descriptor may be written: there is space for more, or it has failed."""
+    """Wait until the descriptor can be written: there is space for more, or it has failed."""
 
     __slots__ = ()
 
@@ -62,7 +62,7 @@ class Park:
 
 
 def guess(trap: object) -> str:
-    """Why a task may have yielded something that is no trap."""
+    """A guess why a task has yielded something that is no trap."""
     if isinstance(trap, GeneratorType):
         name = trap.__name__
         return f"the generator {name}() was yielded, not run; did you mean `yield from {name}(...)`?"

@@ -29,8 +29,8 @@ TICK = 0.5  # seconds
 class Watchdog:
     """A poller, around `poller`, that sees how long steps take. If other code handles SIGALRM, nothing is reported.
 
-    `ends` are signals that `signals` catches, and that end the program. If a long step keeps the program from obeying
-    the first of them, another one, sent more than a second later, ends the process with status 1.
+    `ends` are the signals that ask the program to end; `signals` catches them. If a step takes so long that the program
+    cannot obey the first of them, the next one that comes over a second later ends the process with status 1.
     """
 
     def __init__(self, poller: Poller, signals: Signals, *ends: int) -> None:
@@ -42,7 +42,7 @@ class Watchdog:
         self.step_seen = 0, 0  # the step that the last tick found
         self.step_reported = 0, 0  # the step that was reported last
         self.first_end = 0.0  # when the first ending signal came
-        # The last turn in which an ending signal came, and when the first one of that turn came. They change together,
+        # The latest turn in which an ending signal came, and the time of that turn's first ending signal. Both change
         # in one assignment, because another signal may come between two assignments.
         self.first_end_in_turn = 0, 0.0
         self.polling = False

@@ -61,7 +61,7 @@ class Certificate:
         self.load()
 
     def load(self) -> None:
-        """Read the files, for new connections. If that raises ValueError, the certificate read before stays in use."""
+        """Read the files, for new connections. If load() raises ValueError, the previous certificate stays in use."""
         certificate, key = self.files
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -1,4 +1,4 @@
-"""A connection before its handler begins (the handshake), and after it has ended."""
+"""A connection before its handler begins (the handshake), and after its handler has ended."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def see_off(member: Member) -> Coroutine[None]:
         if member.wire:
             left = countdown(member.hub.kernel.clock, LINGER)
             yield from finish(member.wire, member.socket, member.reason, left)
-        # Nothing follows the end of a plain socket's stream. But after the end that a wire has read, bytes may follow.
+        # A plain socket's stream ends with the peer's FIN. A wire's stream can end earlier; then bytes may follow it.
         if member.wire or not member.peer_ended:
             yield from linger(member)
     except TimedOut:

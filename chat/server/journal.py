@@ -44,7 +44,7 @@ class Journal:
         self.most = most
         self.quiet = quiet
         self.timestamps = timestamps
-        # Pairs of (lines, 0), or ([the line that says how many lines were left out], how many).
+        # Each entry is (lines, 0), or ([report], n): the line `report` says that n lines were left out.
         self.waiting: list[tuple[list[bytes], int]] = [([], 0)]
         self.rest = memoryview(b"")  # what is being written, and comes before `waiting`
         self.reported = 0  # if `rest` is a line that says how many lines were left out: how many
@@ -57,7 +57,7 @@ class Journal:
         self.written = WaitQueue()
 
     def say(self, who: str, what: str) -> None:
-        """Write a line about a connection or the server. What comes from outside in it has to be harmless()."""
+        """Write a line about a connection or the server. Text from outside must have gone through harmless()."""
         line = f"{who} {what}\n"
         if self.timestamps:
             line = self.stamp() + line
@@ -153,7 +153,7 @@ class Journal:
             complain(f"chatsrv: the journal on stdout cannot be written ({error.strerror}); the chat goes on")
         rest = bytes(self.rest)
         lines = rest.count(b"\n")
-        if self.torn and rest.startswith(b"\n"):  # next_text() has put it there, to end a line that was counted
+        if self.torn and rest.startswith(b"\n"):  # a newline from next_text(): it ends a line that was counted before
             lines -= 1
         self.left_out += self.reported or lines
         self.size -= len(self.rest)

@@ -16,7 +16,7 @@ FIRST = 3  # the first descriptor that is handed over
 MAPPED = "::ffff:"  # comes before an IPv4 address in an IPv6 address
 # How a call fails where there is no IPv6, or no socket for both IPv6 and IPv4.
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENOPROTOOPT)
-IDLE, INTERVAL, PROBES = 60, 15, 4  # keepalive: seconds of silence before TCP probes, between probes, and how many
+IDLE, INTERVAL, PROBES = 60, 15, 4  # keepalive: seconds until the first probe, and between probes; how many
 SHORTEST = 2 * PROBES  # the least TCP_USER_TIMEOUT, in seconds, so that there is time for PROBES probes
 
 

@@ -54,7 +54,7 @@ def load_handler(where: str) -> tuple[Handler, Start | None]:
 
 
 def load_module(place: str) -> ModuleType:
-    """Import a module, by its name or the path of its file; modules in the same folder can be imported by it."""
+    """Import a module, by its name or the path of its file. It can import other modules in its folder."""
     try:
         if not place.endswith(".py"):
             sys.path.append("")  # modules in the current directory, as with `python -m`

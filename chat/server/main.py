@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def cannot_start(error: OSError | ImportError) -> int:
-    """Say why the server cannot start; returns the exit status. (Loading a module of C code needs a descriptor.)"""
+    """Say why the server cannot start; returns the exit status. (Imports fail when there is no free descriptor.)"""
     return refuse(1, f"cannot start: {why(error) if isinstance(error, OSError) else error}")
 
 
@@ -161,7 +161,7 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
 
 
 def join_cluster(server: Server, url: str, wait: bool) -> int:
-    """Make the server a node; returns 0. If that is not possible, says why; returns the exit status."""
+    """Join the cluster; returns 0. If that is not possible, says why, and returns the exit status."""
     from .cluster.address import Address
     from .cluster.join import join
 

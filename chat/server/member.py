@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .wire import Wire
 
 KICKED = 1.0  # seconds in which the handler of a kicked member has to end
-LOST = 10.0  # seconds for a handler to read what is left, when its member can't be sent to
+LOST = 10.0  # seconds for a handler to read what is left, when nothing can be sent to its member
 
 # The states of a member's sending side. Only become() changes it.
 NEW = "new"  # its task has not begun, or its handshake goes on: nothing is sent to it yet
@@ -55,7 +55,7 @@ class Member(Receiver):
         self.room: Room | None = None
         self.task: Task  # runs its handler
         # The sending side.
-        self.room_or_nowhere = hub.nowhere  # hub.nowhere while `room` is None; its outbox follows the feed of this room
+        self.room_or_nowhere = hub.nowhere  # the room whose feed it follows: `room`, or hub.nowhere if that is None
         self.sending = NEW  # its state
         self.outbox = hub.nowhere.outbox
         self.progress: WaitQueue | None = None  # wait_for_progress() waits here
@@ -66,7 +66,7 @@ class Member(Receiver):
     # For handlers.
 
     def tell(self, line: Text) -> None:
-        """Send a line to this member alone, after what was published before and ahead of what is published later.
+        """Send a line to this member alone, after all that was published so far and before all that is published later.
 
         A newline in it becomes a space.
         """
@@ -76,7 +76,7 @@ class Member(Receiver):
             self.queue(text)
 
     def queue(self, line: bytes) -> None:
-        """A line for this member alone is due now."""
+        """Make a line due to this member alone."""
         if (self.sending == TOGETHER and self.room_or_nowhere.pass_on(self, line)) or self.outbox.feed is None:
             return
         self.stand_apart()
@@ -91,9 +91,9 @@ class Member(Receiver):
             self.kick(f"more than {self.hub.options.max_lag} bytes behind")
 
     def kick(self, reason: Text, keep: bool = False) -> None:
-        """Disconnect the member: cancel its handler, and tell it why, instead of all that was due to it.
+        """Disconnect the member: cancel its handler, discard what is due to it, and tell it why.
 
-        With `keep`, it is told after all that was due.
+        With `keep`, what is due is sent first.
         """
         if not isinstance(reason, str):
             reason = encoded(reason, "the reason of a kick").decode("utf-8", "replace")
@@ -136,7 +136,7 @@ class Member(Receiver):
     # The sending side.
 
     def become(self, state: str) -> None:
-        """Change the state of the sending side: the one place that does.
+        """Change the state of the sending side. Nothing else changes it.
 
         A member that was TOGETHER leaves `room.together` here, and one that becomes TOGETHER joins it.
         """
@@ -180,7 +180,7 @@ class Member(Receiver):
 
     @property
     def overfed(self) -> bool:
-        """Whether so much is due to it that nothing may be read from it: answers would make it even more."""
+        """Whether so much is due to the member that nothing may be read from it: answers would add to what is due."""
         return self.sending == BEHIND and self.outbox.lag() > self.hub.options.max_lag // 4
 
     def wait_for_progress(self, timeout: float | None) -> Coroutine[None]:
@@ -201,7 +201,7 @@ class Member(Receiver):
             self.outbox = self.outbox.fork()
 
     def dismiss(self, reason: str, keep: bool = False) -> None:
-        """Note why the member ends, and tell it so: instead of all that is due or, with `keep`, after all that."""
+        """Note why the member ends. Discard what is due to it, unless `keep` is true, and tell it why."""
         if self.reason:
             return
         self.reason = reason
@@ -235,4 +235,5 @@ class Member(Receiver):
         self.become(OVER)
         self.hub.insist(self, LOST)
         if self.receiving and isinstance(self.task.waits_for, ReadWait):
-            self.task.wake()  # so that receive() looks now: no report may wake it, as the send has got the only one
+            # The send has got the system's only report of the error. So the poller might never wake receive().
+            self.task.wake()

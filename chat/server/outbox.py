@@ -85,7 +85,7 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
-        """Whether take() would find nothing. (It does not take from the feed's open segment, before this is sealed.)"""
+        """Whether take() would return nothing. It returns nothing from the feed's open segment."""
         return not self.due and (self.feed is None or self.place is self.feed.last)
 
     # What comes in.
@@ -118,7 +118,7 @@ class Outbox:
                 self.place = self.place.next
 
     def close(self, last: bytes | None = None) -> None:
-        """Add nothing from now on. `last` replaces all that is due, except the rest of a message that has begun."""
+        """Let nothing more become due. `last` replaces all that is due, except the rest of a message that has begun."""
         if last is None:
             self.freeze()
         else:

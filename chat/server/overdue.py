@@ -1,4 +1,4 @@
-"""Handlers, and tasks that they have spawned, that should have ended by now."""
+"""Ends the handlers that do not end in time, and the tasks that handlers have spawned."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Overdue:
         self.news.wake()
 
     def see_handlers_end(self) -> Coroutine[None]:
-        """COROUTINE. When a handler should have ended, drops its member if it was kicked before, or else kicks it."""
+        """COROUTINE. If a handler does not end in time, kicks its member; if the member was kicked before, drops it."""
         while True:
             first = min((moment for moment, _ in self.entries), default=None)
             try:
@@ -66,7 +66,7 @@ def end_tasks(hub: Hub) -> Coroutine[None]:
         try:
             yield from join(task, max(0.0, end - clock()))
         except TimedOut:
-            if not task.error:  # with an error, it had no step since it was cancelled
+            if not task.error:  # with task.error set, it has had no step since cancel()
                 complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{explain(task)}")
             hub.kernel.drop(task)
-            hub.tasks.pop(coroutine, None)  # a task that has not begun has no `finally` that does this
+            hub.tasks.pop(coroutine, None)  # a task that has not begun does not run the `finally` that does this

@@ -41,12 +41,12 @@ class Pace:
         self.most = self.ceiling  # bytes that may be read from one member in this turn
         self.gathered = 0  # bytes that were published in this turn
         self.talking: set[int] = set()  # the id() of each member that has published in this turn
-        self.interval = options.max_lag // 16  # bytes between two looks at how far behind members are
-        self.unchecked = 0  # bytes counted since the last look at how far behind members are
+        self.interval = options.max_lag // 16  # bytes from one look() to the next
+        self.unchecked = 0  # bytes counted since the last look()
         # For each member that is BEHIND: since when its peer is watched, and how many bytes the peer had taken by then.
         # look() begins a new watch when at most half of --max-lag is due, or when the peer has taken enough.
         self.behind: dict[Reader, tuple[float, int]] = {}
-        self.overrun = False  # whether a member is too far behind, but was not kicked, as its peer may take enough
+        self.overrun = False  # whether a member is too far behind, and was not kicked (yet): see look()
         self.last_look = 0.0  # the time of the last look()
         self.full = False  # whether the cluster takes no more
         self.held = False  # whether no member is read from: because of `overrun` or `full`
@@ -73,9 +73,9 @@ class Pace:
             self.look()
 
     def count(self, size: int) -> None:
-        """Members may have fallen behind by `size` bytes more.
+        """Count `size` bytes that have become due to members. Once in `interval` bytes, look() at the members.
 
-        Not every call looks at them, so that publishing costs the same however many members there are.
+        Most calls do not look, so that publishing costs the same however many members there are.
         """
         self.unchecked += size + OVERHEAD
         if self.unchecked >= self.interval:
@@ -88,7 +88,7 @@ class Pace:
         self.gathered = 0
 
     def look(self) -> None:
-        """Kick members that are more than --max-lag behind and take too little. If one takes enough, set `overrun`."""
+        """Kick members that lag more than --max-lag and take too little. Set `overrun` if other members lag so much."""
         now = self.clock()
         # During an overrun, keep() looks every GRACE / 5. If it could not, the process stood still: no peer's fault.
         stood_still = self.overrun and now - self.last_look > GRACE

@@ -12,7 +12,7 @@ TCP_CLOSE = 7  # the state of a connection that has ended, on Linux
 
 
 def look_at(sock: socket.socket) -> str:
-    """Whether the peer has RESET the connection, or ENDED its stream and all it had said was read; "" if neither.
+    """RESET if the peer has reset the connection, ENDED if it has ended its stream and all it had said was read, or "".
 
     recv reports a reset, too, but only after all the data that came before it.
     """

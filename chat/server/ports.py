@@ -1,4 +1,4 @@
-"""Where the server listens, and which wire the members that come there get."""
+"""Where the server listens, and which wire members get at each port."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Ports:
         if options.cluster_wait and options.cluster is None:
             raise ValueError("--cluster-wait needs --cluster")
         if options.tls:
-            from .certificate import Certificate  # only now: to import ssl takes as long as much of the rest
+            from .certificate import Certificate  # only now: the import of ssl takes long
 
             self.certificate = Certificate(*options.tls)
         handed_over = inherited()

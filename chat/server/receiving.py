@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns at most, so that no step of a handler takes long
 MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# A failed send leaves its error in `failure` ("": none has failed). After one of these errors, the peer is still heard,
-# and b"" from recv() is the end of its stream. After any other error, b"" says only that the connection has failed: the
-# system reports that error once, and the send got the report.
+# A failed send leaves its error in `failure`, which is "" until then. If `failure` is one of these, b"" from recv() is
+# the end of the peer's stream. If it is any other error, b"" says only that the connection has failed: the system
+# reports an error once, and the send got that report.
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
@@ -111,7 +111,7 @@ class Receiver:
                 messages = self.framer.receive_data(data)
                 if hub.timed:
                     self.account(data, messages)
-                if type(messages) is Messages or messages:  # to ask Messages whether it is empty takes a call
+                if type(messages) is Messages or messages:  # a Messages is never empty; to ask it would take a call
                     # Data as short as this cannot have too many messages in it.
                     little = len(data) < MOST and len(data) * len(self.prefix) < MUCH
                     return messages if little else self.portion(messages)
@@ -178,7 +178,7 @@ class Receiver:
                     return
 
     def account(self, data: bytes, messages: list[bytes]) -> None:
-        """`data` has arrived: note the time for --idle-timeout, and for --max-rate the size, with prefixes.
+        """Note when `data` has arrived, for --idle-timeout, and its size with prefixes, for --max-rate.
 
         `messages` are those that are complete now. Each of them goes out with a prefix.
         """
@@ -226,7 +226,7 @@ class Receiver:
         self.hub.insist(self, 0.0)
         yield from WaitQueue().wait()
 
-    # What is called here of the sending side. Member defines it.
+    # Parts of the sending side that are called here. Member defines them.
 
     @property
     def overfed(self) -> bool:

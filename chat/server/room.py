@@ -177,8 +177,8 @@ class Room:
         return not self.feed.fresh and self.outbox.place is self.feed.last
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
-        """If nothing else is due to a TOGETHER member, have a line sent to it; else return False."""
-        told = self.told  # append() empties it. So while a line is in it, quiet() is true
+        """Have a short line sent to a TOGETHER member to which nothing else is due. In other cases, return False."""
+        told = self.told  # while it has a line, quiet() is true, because append() empties it
         if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False
         if not told:

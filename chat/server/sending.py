@@ -87,7 +87,7 @@ def send_told(room: Room) -> None:
 
 
 def give_way(member: Member, data: Piece, what: OSError | int) -> None:
-    """A member that was TOGETHER has not taken all of `data`: `what` is how much it took, or the error of the send."""
+    """Let a TOGETHER member fall behind, or lose it. `what` is how much of `data` it took, or the error of the send."""
     if isinstance(what, OSError) and not isinstance(what, BlockingIOError):
         member.lose(what)
     else:

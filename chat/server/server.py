@@ -38,7 +38,7 @@ GONE_BEFORE = set(
 
 
 class Server:
-    """A chat on `listeners`, non-blocking listening sockets. It opens no descriptors but those of connections.
+    """A chat on `listeners`, non-blocking listening sockets. The only descriptors it opens are those of connections.
 
     `handler` is run for each member, and `start` once, when the server starts. `wires` has, for each listener
     that is not for plain connections, the function that makes a member's wire from its socket.
@@ -200,7 +200,7 @@ class Server:
                 else:
                     member.enter(self.hub.first)
                     yield from self.handler(member, self.hub.first)
-                    if self.hub.cluster and not member.reason:  # its own last words come to it by way of Redis, too
+                    if self.hub.cluster and not member.reason:  # its last words have yet to come back from Redis
                         yield from self.hub.cluster.wait_for_return(FAREWELL)
             except Cancelled:
                 pass  # it was kicked, or its handler asked for messages after the end
@@ -243,7 +243,7 @@ class Server:
 
     def drop(self, member: Member) -> None:
         """End a member whose handler did not end when it was cancelled."""
-        if not (member.handled or member.task.error):  # with an error, it had no step since it was cancelled
+        if not (member.handled or member.task.error):  # with task.error set, it has had no step since cancel()
             complain(f"chatsrv: the handler of {member.name} does not end; it was dropped\n{explain(member.task)}")
         member.handled = True
         ended = "end of stream" if member.peer_ended else member.failure.lower()

@@ -37,8 +37,8 @@ def ending(ports: Ports) -> list[int]:
 def handle_signals(signals: Signals, server: Server, ports: Ports) -> Coroutine[None]:
     """COROUTINE. Obeys signals. One of ENDING begins the orderly end; another, at least SAME later, ends at once.
 
-    With a certificate, SIGHUP lets the server read it again. SIGUSR1 asks what all tasks wait for; it is ignored while
-    an earlier one is being answered.
+    With a certificate, SIGHUP lets the server read that again. SIGUSR1 asks what all tasks wait for; it is ignored
+    while an earlier SIGUSR1 is being answered.
     """
     kernel = server.kernel
     begun = kernel.clock()

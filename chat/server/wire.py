@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class Wire(Protocol):
-    """Made of a connected, non-blocking socket, which the server waits for, shuts down and closes itself."""
+    """Made from a connected, non-blocking socket. The server waits for the socket, shuts it down and closes it."""
 
     @property
     def unsent(self) -> bool:
-        """Whether something is inside that the socket has not taken yet. At most about 64 KiB in any case."""
+        """Whether the wire has something that the socket has not taken yet. This is never more than about 64 KiB."""
 
     @property
     def pending(self) -> bool:
@@ -39,13 +39,13 @@ class Wire(Protocol):
 
     @property
     def cut(self) -> bool:
-        """Whether the stream has ended without the wire's own farewell, so that an unfinished message is not whole."""
+        """Whether the stream has ended without the wire's own farewell. Then an unfinished message is ignored."""
 
     def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
         """COROUTINE. Returns "" when the peer can be greeted, or else why the connection ends: for the journal.
 
-        The timeout of each wait is `left()`; see countdown(). Raises TimedOut and OSError. If the connection ends,
-        the peer has been told why when this returns, if that was possible.
+        Before it returns such a reason, it tries to tell the peer. The timeout of each wait is `left()`; see
+        countdown(). Raises TimedOut and OSError.
         """
 
     def send(self, data: Piece) -> int:
