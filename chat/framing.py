@@ -63,7 +63,7 @@ class Messages(list[bytes]):
 
 
 def filling(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a method of Messages from one of list: it fills the list first."""
+    """Make a method of Messages from a method of list: the new one fills the list first."""
 
     def fill_first(self: Messages, *arguments: Any, **named: Any) -> Any:
         if self.text:

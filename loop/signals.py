@@ -3,7 +3,7 @@
 A Python signal handler runs between two instructions of the main program, and a poll that it interrupts goes on waiting
 (PEP 475). So the interpreter is told to write to a socket when a signal comes, and a task that reads from that socket
 is woken as by any other input. But not every byte there stands for a wanted signal: other signals can have handlers,
-and those of a forked child write to the same socket. So the handler notes which signals have come to this process.
+and a forked child's signals come to the same socket. So our handler notes which signals have come to this process.
 """
 
 from __future__ import annotations

@@ -94,8 +94,7 @@ class TLS:
     def begin(self, left: Callable[[], float | None]) -> Coroutine[None]:
         """COROUTINE. The handshake. Raises Broken, or another OSError, or TimedOut.
 
-        `left()` is each wait's timeout; see countdown(). If the handshake fails, an alert was sent to the peer, if
-        possible.
+        `left()` is each wait's timeout; see countdown(). A handshake that fails sends the peer an alert, if possible.
         """
         done = False
         while True:

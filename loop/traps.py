@@ -62,7 +62,7 @@ class Park:
 
 
 def guess(trap: object) -> str:
-    """A guess why a task has yielded something that is no trap."""
+    """A guess at why a task has yielded something that is no trap."""
     if isinstance(trap, GeneratorType):
         name = trap.__name__
         return f"the generator {name}() was yielded, not run; did you mean `yield from {name}(...)`?"

@@ -75,7 +75,7 @@ def see_off(member: Member) -> Coroutine[None]:
         if member.wire:
             left = countdown(member.hub.kernel.clock, LINGER)
             yield from finish(member.wire, member.socket, member.reason, left)
-        # A plain socket's stream ends with the peer's FIN. A wire's stream can end earlier; then bytes may follow it.
+        # A plain socket's stream ends with the peer's FIN. A wire's stream can end earlier, and more bytes can follow.
         if member.wire or not member.peer_ended:
             yield from linger(member)
     except TimedOut:

@@ -16,7 +16,7 @@ FIRST = 3  # the first descriptor that is handed over
 MAPPED = "::ffff:"  # comes before an IPv4 address in an IPv6 address
 # How a call fails where there is no IPv6, or no socket for both IPv6 and IPv4.
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENOPROTOOPT)
-IDLE, INTERVAL, PROBES = 60, 15, 4  # keepalive: seconds until the first probe, and between probes; how many
+IDLE, INTERVAL, PROBES = 60, 15, 4  # keepalive: seconds until the first probe, seconds between probes, number of probes
 SHORTEST = 2 * PROBES  # the least TCP_USER_TIMEOUT, in seconds, so that there is time for PROBES probes
 
 
@@ -65,7 +65,7 @@ def objection_to(listener: socket.socket) -> str:
 def listen(host: str | None, port: int, share: bool = False) -> list[socket.socket]:
     """Listening sockets on `host` (None: on all addresses, with one socket if the system can). Raises OSError.
 
-    With `share`, other processes may listen there too, and the system distributes connections among them.
+    With `share`, other processes can listen there, and the system distributes connections among them.
     """
     if host is not None:
         return [opened(*resolve(host, port), share)]
@@ -78,7 +78,7 @@ def listen(host: str | None, port: int, share: bool = False) -> list[socket.sock
 
 
 def opened(family: int, address: Any, share: bool, both: bool = False) -> socket.socket:
-    """A listening socket. If it is of IPv6 and for `both`, it listens for IPv4, too."""
+    """A listening socket. With `both`, an IPv6 socket listens for IPv4, too."""
     listener = Socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

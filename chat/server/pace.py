@@ -73,7 +73,7 @@ class Pace:
             self.look()
 
     def count(self, size: int) -> None:
-        """Count `size` bytes that have become due to members. Once in `interval` bytes, look() at the members.
+        """Count `size` bytes that have become due to members. Once every `interval` bytes, look() at the members.
 
         Most calls do not look, so that publishing costs the same however many members there are.
         """

@@ -12,7 +12,7 @@ TCP_CLOSE = 7  # the state of a connection that has ended, on Linux
 
 
 def look_at(sock: socket.socket) -> str:
-    """RESET if the peer has reset the connection, ENDED if it has ended its stream and all it had said was read, or "".
+    """RESET if the peer has reset the connection, ENDED if it has ended its stream and all was read; else "".
 
     recv reports a reset, too, but only after all the data that came before it.
     """

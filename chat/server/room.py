@@ -132,8 +132,8 @@ class Room:
     def spawn(self, coroutine: Coroutine[Any], name: str = "") -> Task:
         """Run a coroutine as a task of its own, until it returns, is cancelled (`cancel()`), or the server ends.
 
-        Returns the task. If it fails, that is reported, and no other task is affected. Raises TypeError for anything
-        but a new coroutine.
+        Returns the task. If it fails, that is reported, and no other task is affected. Raises TypeError if `coroutine`
+        is not a new one.
         """
         tasks = self.hub.tasks
 
