@@ -12,7 +12,7 @@ VERSION = "1.0"
 
 
 def occupy_standard_descriptors() -> None:
-    """Open /dev/null where 0, 1 or 2 is closed. Otherwise a socket could get number 1, and then the journal."""
+    """Open /dev/null where 0, 1 or 2 is closed. Otherwise a socket could get number 1, and what is meant for stdout."""
     for fd in 0, 1, 2:
         try:
             os.fstat(fd)
@@ -34,7 +34,7 @@ class Flags:
         self.about[flag] = about
 
     def understand(self, words: list[str], options: object) -> bool:
-        """Set the attributes of `options`. Returns False if it takes argparse to understand or explain the words."""
+        """Set the attributes of `options`. Returns False if only argparse can understand or explain the words."""
         rest = iter(words)
         for word in rest:
             flag, equals, text = word.partition("=")

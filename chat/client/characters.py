@@ -36,7 +36,7 @@ def mark(char: str) -> bool:
 
 
 def behind(text: str, place: int) -> int:
-    """The end of the character that begins at `place`; `place` at the end of the text."""
+    """The end of the character that begins at `place`; at the end of the text, `place` itself."""
     if place == len(text):
         return place
     end = place + 1

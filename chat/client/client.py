@@ -35,7 +35,7 @@ class Client:
     """
 
     def __init__(self, options: Namespace, addresses: list[Address]) -> None:
-        # Without epoll, select is used, although it takes no descriptor above 1023: kqueue refuses some terminals
+        # Without epoll: select, because kqueue refuses some terminals. select takes no descriptor above 1023
         self.kernel = Kernel(EpollPoller() if hasattr(select, "epoll") else SelectPoller())
         self.terminal = Terminal()
         self.window = Window(self.terminal, options) if self.terminal.interactive() else None
@@ -75,7 +75,7 @@ class Client:
         return self.kernel.spawn(self.supervise(coroutine))
 
     def supervise(self, coroutine: Coroutine[None]) -> Coroutine[None]:
-        """COROUTINE. Runs `coroutine`. If it fails, the client ends, and shows the traceback if that is a bug."""
+        """COROUTINE. Runs `coroutine`. If it fails, the client ends, with a traceback if the failure is a bug."""
         try:
             yield from coroutine
         except OSError as error:

@@ -36,8 +36,8 @@ PIECE = 64 << 10  # bytes sent or received at once
 class Conversation:
     """The talk with the server. Its `addresses` are tried in turn. SystemExit is raised to end the client.
 
-    `spawn` makes a task of a coroutine. At a terminal, the client runs farewell() when the user quits.
-    Elsewhere, talk() does when everything is sent.
+    `spawn` makes a task of a coroutine. At a terminal, the client runs farewell() when the user quits. Elsewhere,
+    talk() runs farewell() when everything is sent.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Conversation:
         self.outgoing = Outgoing()
         self.news = WaitQueue()  # tasks wait here for a change of `outgoing`
         self.sent = WaitQueue()  # watch() waits here until something is sent
-        self.hurry = WaitQueue()  # run() waits here between two attempts to connect; to wake it ends the pause
+        self.hurry = WaitQueue()  # run() waits here between two attempts to connect; waking it ends the pause
 
     def run(self) -> Coroutine[None]:
         """COROUTINE. Connects and shows what comes; with --reconnect, again and again."""
@@ -138,7 +138,7 @@ class Conversation:
         yield from self.show(incoming.finish())
         trouble = trouble or self.failure
         if not trouble and getattr(sock, "cut", False) and not self.outgoing.end_expected():
-            trouble = "the connection was cut off"  # without an end inside TLS: perhaps on the way
+            trouble = "the connection was cut off"  # TLS was not ended, so perhaps it was not the server that closed
         wanted = not trouble and self.outgoing.end_expected()
         lost = self.outgoing.disconnect(clean=not trouble)
         if wanted:
@@ -218,7 +218,7 @@ class Conversation:
         self.leave()
 
     def left_to_do(self) -> tuple[int, ...]:
-        """How much is not sent yet, not confirmed by the other machine, and not confirmed by the server itself."""
+        """Unsent bytes, bytes that the other machine has not confirmed, messages that the server has not confirmed."""
         on_its_way = unacknowledged(self.socket) if self.socket else 0
         return len(self.outgoing.waiting), on_its_way, len(self.outgoing.messages)
 

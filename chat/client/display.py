@@ -55,7 +55,7 @@ class Plain:
         complain(f"chatclient: {what}")
 
     def prompt(self, trouble: str) -> None:
-        """Show in the prompt why nothing can be sent now; "": it can."""
+        """Show in the prompt why nothing can be sent now; "" if it can."""
 
     def stamp(self) -> str:
         return time.strftime("%H:%M ") if self.timestamps else ""

@@ -27,7 +27,7 @@ class Editor(Line):
         self.keyboard = Keyboard()
         self.trouble = ""  # why nothing can be sent now
         self.history = History()
-        self.sought: str | None = None  # what Ctrl-R looks for; None if it is not searching
+        self.sought: str | None = None  # what Ctrl-R looks for; None if there is no search
         self.names: dict[str, None] = {}  # the names that Tab completes, the latest one last
         # The line and the cursor as the last Tab left them, where the name begins, and the names for the next Tab
         self.completion: tuple[str, int, int, list[str]] = ("", -1, 0, [])
@@ -35,11 +35,11 @@ class Editor(Line):
         self.orders: list[tuple[str, str]] = []  # what press() is about to return
 
     def press(self, data: bytes) -> list[tuple[str, str]]:
-        """Take what was read from the keyboard, cut anywhere. Return what is to be done now, in this order:
+        """Take what was read from the keyboard, cut anywhere. Return what is to be done now, in order:
 
-        ("say", text) for what was entered, several lines if they were pasted; ("again", "") if it was entered although
-        there is trouble; ("interrupt", ""), ("end", ""), ("suspend", "") and ("repaint", "") for Ctrl-C, Ctrl-D, Ctrl-Z
-        and Ctrl-L.
+        ("say", text) for what was entered, several lines if they were pasted; ("again", "") for Enter while nothing can
+        be sent; ("interrupt", ""), ("end", ""), ("suspend", "") and ("repaint", "") for Ctrl-C, Ctrl-D, Ctrl-Z and
+        Ctrl-L.
         """
         return self.carry_out(self.keyboard.press(data))
 
@@ -104,7 +104,7 @@ class Editor(Line):
             self.seek(sought[:-1], len(self.history.lines) - 1)
         elif key == "text":
             found, most = 0, len(text)
-            # Look for as much of the text as is found, in few steps: the text may be long, and the history, too
+            # Look for as much of the text as is found, in few steps: both the text and the history may be long
             while found < most:
                 middle = (found + most + 1) // 2
                 if self.history.find(sought + text[:middle], self.history.place) is None:

@@ -6,14 +6,14 @@ KEPT = 1 << 20  # characters
 
 
 class History:
-    """The lines that were entered, and after them the one that is being typed. One of them all is shown."""
+    """The lines that were entered, and after them the one that is being typed. One of all these is shown."""
 
     def __init__(self) -> None:
         self.lines = [""]
         self.place = 0  # which of the lines is shown
 
     def edit(self, text: str) -> None:
-        """The line that is shown was changed. If it was entered before, it stays here as it was."""
+        """The line that is shown was changed. A line that was entered before stays here as it was."""
         if self.place == len(self.lines) - 1:
             self.lines[-1] = text
 

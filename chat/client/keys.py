@@ -67,7 +67,7 @@ def name(key: str, modifiers: int) -> str:
 
 
 def modifiers(parameters: str) -> int:
-    """The modifiers in the parameters of a sequence: 1;5 has 4, which is CTRL, because the last number is one more."""
+    """The modifiers in the parameters of a sequence: the last number minus 1. For example, 1;5 has 4, which is CTRL."""
     last = parameters.rpartition(";")[2]
     return int(last) - 1 if last.isdigit() and 1 < int(last[:3]) <= 16 else 0
 
@@ -149,7 +149,7 @@ class Keyboard:
         end = text.find(PASTE_END, place)
         if end < 0:
             kept = len(PASTE_END) - 1
-            while not text.endswith(PASTE_END[:kept], place):  # ends at the latest with 0: every text ends with ""
+            while not text.endswith(PASTE_END[:kept], place):  # 0 at the latest: every text ends with ""
                 kept -= 1
             self.begun = PASTE_END[:kept]
             if pasted := text[place : len(text) - kept]:
@@ -164,7 +164,7 @@ class Keyboard:
         self.paste = None
 
     def skip_answer(self, text: str, place: int) -> int:
-        """Skip the rest of an answer: up to BEL or Esc \\, its ends, or to a key that interrupts it."""
+        """Skip the rest of an answer: up to its end, which is BEL or Esc \\, or up to a key that interrupts it."""
         found = BREAK.search(text, place)
         if not found:
             return len(text)
@@ -179,7 +179,7 @@ class Keyboard:
     def how_long(self) -> float | None:
         """How many seconds to wait for more before settle(); None: for ever.
 
-        SHORT if what has come may be a key, as Esc is, or Ctrl-C in a paste; LONG if it is only the beginning of one.
+        SHORT if what has come may be a whole key, like Esc, or like Ctrl-C in a paste; LONG if more has to follow.
         """
         if self.paste is not None:
             may_be_a_key = self.paste and TYPED.search(self.paste[-1]) and not self.begun

@@ -1,6 +1,6 @@
-"""Which rows text takes on a screen: of the conversation, broken between words; of the line being typed, at the edge.
+"""Lays text out in rows: the conversation is broken between words, the line being typed at the edge of the screen.
 
-A row is the text to write for it. After each character about whose width terminals disagree, this text sets the column,
+A row is a text to be written. After each character about whose width terminals disagree, this text sets the column,
 so that what follows stands where it belongs in all terminals.
 """
 
@@ -28,7 +28,7 @@ class Row:
         self.doubtful = False  # whether this terminal may have its cursor in another column
 
     def add(self, shown: str, columns: int, certain: bool = True) -> None:
-        """Put `shown` at the end. It takes `columns`; if not `certain`, this terminal may give it other columns."""
+        """Put `shown` at the end. It takes `columns`; if not `certain`, this terminal may give it more or fewer."""
         if self.doubtful:
             self.text += f"\x1b[{self.column + 1}G"
         self.text += shown
@@ -52,7 +52,7 @@ class Row:
     def add_character(self, character: str, skip: int = 0) -> int | None:
         """Add the pieces of a character from piece `skip` on; return the first that does not fit, None if all do.
 
-        A tab is spaces, up to the next column that is a multiple of 8, or to the edge.
+        A tab becomes spaces, up to the next column that is a multiple of 8, or to the edge.
         """
         if character == "\t":
             blanks = min(8 - self.column % 8, self.room)
@@ -60,7 +60,7 @@ class Row:
             return None
         for number, (piece, columns, certain) in enumerate(shown(character)):
             if number >= skip:
-                if columns > self.room and self.column > self.indent:  # an empty row takes it nevertheless
+                if columns > self.room and self.column > self.indent:  # an empty row takes any piece
                     return number
                 self.add(piece, columns, certain)
         return None
@@ -70,7 +70,7 @@ class Row:
 def shown(character: str) -> tuple[tuple[str, int, bool], ...]:
     """The pieces in which a character is shown: the text of each, its columns, and whether all terminals agree on them.
 
-    A character that cannot be seen is shown as its escape, in as many pieces as that has letters.
+    A character that cannot be seen is shown as its escape, and each letter of the escape is a piece.
     """
     text = visible(character.encode("utf-8", "surrogateescape"))
     if text == character and not width(character):
@@ -152,8 +152,8 @@ class Draft:
         if (columns, begin) != (self.columns, self.begin) or not self.starts:
             self.starts, self.rows = [(0, 0)], []
         elif text != self.text:
-            # What now follows the last common character may join it, as a mark does. Then its width may change, and it
-            # may fit into the row above. So forget the row of the character before it, and all rows below that row.
+            # What now follows the last common character may join it, as a mark does. With another width, that character
+            # may fit into the row above, where the character before it ends. So forget that row and all rows below.
             last = anchor(self.text, max(common(text, self.text) - 1, 0))
             before_last = anchor(self.text, max(last - 1, 0))
             kept = max(bisect_right(self.starts, (before_last, 0)), 1)
@@ -167,7 +167,7 @@ class Draft:
         return min(len(self.rows), number)
 
     def find(self, cursor: int) -> tuple[int, int]:
-        """The row and the column of a place in the text. Behind a full row comes the beginning of the next row."""
+        """The row and column of the cursor at a place in the text: after a full row, the beginning of the next row."""
         while self.starts[-1][0] <= cursor and self.next_row():
             pass
         number = bisect_right(self.starts, (cursor, 0)) - 1

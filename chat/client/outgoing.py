@@ -68,7 +68,7 @@ class Outgoing:
         _, colon, message = line.partition(b": ")
         if line in self.counts:  # the server puts no name before messages
             message = line
-        elif not colon or message not in self.counts:  # not ours, but the commands before our next message have arrived
+        elif not colon or message not in self.counts:  # not ours; any line shows that the oldest commands have arrived
             while self.messages and self.messages[0].startswith(b"/"):
                 self.confirm()
             return False

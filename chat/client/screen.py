@@ -73,7 +73,7 @@ class Screen:
         self.lost = True
 
     def refresh(self, prompt: str, text: str, cursor: int) -> str:
-        """What to write to bring the screen up to date; "" if it is so already. `cursor` is a place in the text."""
+        """What to write to bring the screen up to date; "" if it is already. `cursor` is a place in the text."""
         rows, row, column = self.live(prompt, text, cursor)
         if (rows, row, column) == self.shown and not (self.unseen.lines or self.bell or self.lost):
             return ""
@@ -89,7 +89,7 @@ class Screen:
         output += go(len(rows) - 1 - row, "A") + "\r" + go(column, "C")
         self.shown = rows, row, column
         self.lost = self.bell = False
-        # Switch off the terminal's own wrapping meanwhile: it may think that a character is wider than we do
+        # Switch off the terminal's own wrapping meanwhile: the terminal may think that a character is wider than we do
         return output if output.isascii() else f"\x1b[?7l{output}\x1b[?7h"
 
     def live(self, prompt: str, text: str, cursor: int) -> tuple[list[str], int, int]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from loop.traps import Coroutine
 
-PASTE_ON, PASTE_OFF = b"\x1b[?2004h", b"\x1b[?2004l"  # bracketed paste: the terminal marks what was not typed
+PASTE_ON, PASTE_OFF = b"\x1b[?2004h", b"\x1b[?2004l"  # bracketed paste: the terminal marks what is pasted
 PATIENCE = 0.5  # seconds for a terminal to take what finish() writes
 
 

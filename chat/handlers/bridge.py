@@ -61,7 +61,7 @@ def bridge(member: Member, room: Room) -> Coroutine[None]:
 
 
 def start(room: Room) -> Coroutine[None]:
-    """COROUTINE. Keep the chats connected, for as long as the server runs."""
+    """COROUTINE. Keeps the chats connected, for as long as the server runs."""
     room.link = None
     pause, reason = PAUSES[0], ""
     while True:
@@ -146,7 +146,7 @@ class Link:
         self.news.wake()
 
     def write(self) -> Coroutine[None]:
-        """COROUTINE. Send what is to be passed on."""
+        """COROUTINE. Sends what is to be passed on."""
         try:
             while True:
                 while not self.waiting:
@@ -164,7 +164,7 @@ class Link:
 
 
 def pieces(message: bytes, most: int) -> list[bytes]:
-    """Cut a message into pieces of at most `most` bytes, but no UTF-8 character in two."""
+    """Cut a message into pieces of at most `most` bytes, without cutting a UTF-8 character in two."""
     found = []
     while len(message) > most:
         end = most

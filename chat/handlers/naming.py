@@ -50,5 +50,5 @@ def alphabet(character: str) -> str:
 
 
 def key(name: str) -> str:
-    """A text that is the same for names that look alike: that differ only in case, in width, or by a pair of PAIRS."""
+    """The same text for all names that look alike: names that differ only in case, in width, or by one of PAIRS."""
     return normalize("NFD", normalize("NFKC", name).casefold()).translate(ALIKE)

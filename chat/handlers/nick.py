@@ -56,9 +56,10 @@ def nick(member: Member, room: Room) -> Coroutine[None]:
 
 
 def lines(member: Member, messages: list[bytes]) -> list[tuple[bool, bytes]]:
-    """Pair each message with whether it is a command. If a command is too long, TOO_LONG replaces its other parts.
+    """Pair each message with whether it is a command.
 
-    If they were messages like others, all would hear the second part of a private message that is too long.
+    A command that is too long comes in parts. TOO_LONG replaces all parts after the first. If those were messages like
+    others, everybody would hear the second part of a private message.
     """
     kept = []
     for message in messages:

@@ -105,7 +105,7 @@ def obey(user: User, line: str) -> None:
 
 
 def parse(line: str) -> tuple[str, list[str]]:
-    """The command in a line and its parameters, without a `:NAME ` before, or \\r or \\0 and what follows."""
+    """The command in a line, and its parameters. A `:NAME ` before the command is skipped. \\r or \\0 ends the line."""
     line = re.split("[\r\0]", line)[0].lstrip()
     if line.startswith(":"):
         line = line.partition(" ")[2]

@@ -51,7 +51,7 @@ class Channel:
         self.elsewhere: dict[User, None] = {}  # those users that do not hear the room
         self.topic = ""
         self.topic_set = ""  # by whom, and when
-        self.names: list[str] = []  # the lines that list_names() returned; [] if they are not true any more
+        self.names: list[str] = []  # the lines that list_names() returned; [] if they are out of date
 
     def publish(self, user: User, line: str) -> None:
         """Send what the user says to all the others in the channel. `line` has no prefix."""

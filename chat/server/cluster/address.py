@@ -17,7 +17,7 @@ USAGE = (
 
 
 class Address:
-    """A URL's parts. `hosts` is where Redis is; or, if `master` is set, where the Sentinels are that know it."""
+    """A URL's parts. `hosts` is where Redis is or, if `master` is set, where the Sentinels are that name the Redis."""
 
     def __init__(self, url: str) -> None:
         """Raises ValueError with a line for the user, which does not contain the password."""
@@ -60,7 +60,7 @@ class Address:
             raise ValueError
 
     def credentials(self) -> tuple[bytes, ...]:
-        """What AUTH takes; nothing if there is no password. Raises OSError if the file with it cannot be read.
+        """What AUTH takes; nothing if there is no password. Raises OSError if the password file cannot be read.
 
         The file is read each time, so the password in it can be changed.
         """
@@ -74,7 +74,7 @@ class Address:
         return tuple(os.fsencode(part) for part in (self.user, password) if part) if password else ()
 
     def trust(self) -> Trust | None:
-        """Which servers to trust, for TLS; None without it. Raises OSError if the file with them cannot be used."""
+        """Which servers to trust; None without TLS. Raises OSError if the `ca` file cannot be used."""
         if not self.secure:
             return None
         from ...trust import Trust  # only now: it needs ssl

@@ -1,4 +1,4 @@
-"""Reads the streams and appends what comes to the feeds, in each turn no more than members can be sent."""
+"""Reads the streams, and appends to the feeds what comes: in each turn, no more than members can be sent."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 COUNT = 16, 256  # entries that one command asks for: at first, and at most. adapted() chooses between them
 BATCH = 1 << 20  # bytes that one command should bring
-STREAMS = 16  # how many of the streams in which we are behind one command reads; the next command reads the others
+STREAMS = 16  # the most streams that one command reads while we are behind in some; the others have to wait
 SILENCE = 5.0  # seconds for which one command waits for news; then Redis is asked whether anything is missing
 IMPATIENCE = 0.5  # the same, if Redis does not let us end the wait early (CLIENT UNBLOCK) for a new stream
-PAUSE = 0.05  # seconds that members that are far behind get to take something
+PAUSE = 0.05  # seconds between two looks at whether members are still too far behind
 
 
 def follow(session: Session, connection: Connection) -> Coroutine[None]:
-    """COROUTINE. Reads all streams and appends what comes to their feeds. Ends only by raising one of TROUBLE."""
+    """COROUTINE. Reads all streams, and appends to their feeds what comes. Ends only by raising one of TROUBLE."""
     most = COUNT[0]
     clock = session.kernel.clock
     while True:
@@ -69,7 +69,7 @@ def follow(session: Session, connection: Connection) -> Coroutine[None]:
 
 
 def append(session: Session, connection: Connection, link: Link, entries: list[Any]) -> Coroutine[None]:
-    """COROUTINE. Appends these entries to the link's feed; pauses when a turn has enough to send."""
+    """COROUTINE. Appends these entries to the link's feed. Pauses when there is enough to send in one turn."""
     hub = session.links.hub
     for id, fields in entries:
         position = link.incoming.position
@@ -83,15 +83,16 @@ def append(session: Session, connection: Connection, link: Link, entries: list[A
             link.checked = session.kernel.clock()
         if hub.pace.gathered >= hub.pace.budget:
             yield from sleep(0)  # let it be sent
-            while hub.pace.overrun:  # while catching up, no member that reads is kicked
+            while hub.pace.overrun:  # a member that takes what it is sent must not be kicked because we catch up
                 yield from sleep(PAUSE)
             if not session.links.follows(link):
-                return  # all members have left the room meanwhile; if one is in it again, it has a new link
+                return  # all members have left the room meanwhile; if some have come since, the room has a new link
 
 
 def adapted(most: int, count: int, got: dict[str, list[Any]]) -> int:
-    """How many entries to ask for next, to get about BATCH bytes. `got` was the answer when `count` of each stream, and
-    `most` of all, were asked for.
+    """How many entries to ask for next, so that about BATCH bytes come.
+
+    `got` is the last answer: `most` entries were asked for in all, `count` of each stream.
     """
     size = sum(len(field) for entries in got.values() for _, fields in entries for field in fields)
     if size > BATCH:

@@ -4,13 +4,13 @@ script.py says what positions, epochs, marks and histories are. For example, we 
 and the next entry has two messages. If its position is
 
     (a, 12)   Words: none is missing, because 12 - 2 is 10
-    (a, 15)   Loss(3), then Words: it begins at 15 - 2, which is 13
+    (a, 15)   Loss(3), then Words: the entry begins at 15 - 2, which is 13
     (a, 10)   nothing: these messages were read before
     (a, 11)   Loss(None), then Words: they overlap, so Redis has lost something and gone on
     (b, 12)   Astray: epoch b has begun, but we have not read its mark
 
-After Astray, Session.look() asks Redis, and follow() sets `asked`. If Redis still has the mark, it comes next. If not,
-the same entry comes again; now we take it, and the history of epoch b says how many messages are missing.
+After Astray, Session.look() asks Redis, and follow() sets `asked`. If Redis still has the mark, the mark comes next. If
+not, the same entry comes again; now we take it, and the history of epoch b says how many messages are missing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Astray(Exception):
 
 
 class History:
-    """The epochs before `epoch`, the last one first: (name, offset at its end, whether it ended with a loss)."""
+    """The epochs before `epoch`, the latest one first: (name, offset at its end, whether it ended with a loss)."""
 
     def __init__(self, epoch: bytes, text: bytes) -> None:
         """Raises ValueError if no script has written this."""
@@ -72,7 +72,7 @@ class History:
         return None
 
     def lacks(self, position: Position) -> bool:
-        """Whether Redis has lost some of what was read up to `position`, and no epoch since then says that it has."""
+        """Whether Redis has lost some of what was read up to `position`, and its history shows no loss since then."""
         for epoch, offset, lost in self.past:
             if lost:
                 return False
@@ -82,20 +82,20 @@ class History:
 
 
 class Incoming:
-    """How far this node has read one stream. It begins where the stream ends at the first look()."""
+    """How far this node has read one stream. Reading begins where the stream ends at the first look()."""
 
     def __init__(self) -> None:
         self.cursor: Id | None = None  # the id of the last entry that was read
         self.position: Position = b"", 0  # the position of that entry
-        self.roots: set[bytes] = set()  # the first epoch of each history read: see script.py
+        self.roots: set[bytes] = set()  # the oldest epoch of each history that was read: see script.py
         # What Redis said at the last look():
         self.last: Id = 0, 0  # the id of the stream's last entry
         self.end: Position = b"", 0  # the position of that entry
         self.history = History(b"", b"")  # the epochs before that of `end`
-        self.loss_in = b""  # the epoch in which Redis has lost what was read here; look() has to tell it; b"": none
+        self.loss_in = b""  # the epoch in which Redis has lost what was read here, to be told to Redis; b"": none
         self.heard: dict[bytes, int] = {}  # the last number of each node; those that spoke last are at the end
         self.asked = False  # Redis was asked after Astray: take the next entry even if the mark before it was not read
-        self.loss_told = False  # the last thing that was found is Loss(None): one after another would say nothing new
+        self.loss_told = False  # what was found last is Loss(None): a second one in a row would say nothing new
 
     @property
     def behind(self) -> bool:
@@ -110,10 +110,10 @@ class Incoming:
             self.position, self.cursor = end, last
             self.roots.add(history.root)
             return
-        if end[0] != epoch and mark <= self.cursor:  # lower ids: to read on from `cursor` would never find the mark
+        if end[0] != epoch and mark <= self.cursor:  # the mark has a lower id than `cursor`: go back to read it
             self.cursor = just_before(mark)
         lost = offset > end[1] if end[0] == epoch else history.root in self.roots and history.lacks(self.position)
-        if lost:  # we ask again until the history shows it, because Redis may lose what we tell it, too
+        if lost:  # Redis is told until its history shows the loss, because it may also lose what it is told
             self.loss_in = end[0]
 
     def take(self, id: Id, fields: dict[bytes, bytes]) -> list[Found]:
@@ -158,13 +158,13 @@ class Incoming:
         self.heard[words.node] = max(last, words.number)
         if len(self.heard) > NODES:
             del self.heard[next(iter(self.heard))]
-        if words.number > last:  # if not, Redis has forgotten this number and taken the entry twice
+        if words.number > last:  # otherwise Redis has forgotten this number and taken the entry twice
             found.append(words)
             self.loss_told = False
         return found
 
     def skip_to_end(self) -> list[Found]:
-        """Nothing was left to read up to the end that Redis has named: those entries were deleted."""
+        """Step to the end that Redis has named, because all entries up to there were deleted. Return the loss."""
         before, self.position, self.cursor = self.position, self.end, self.last
         if before[0] == self.end[0]:
             return self.lose(self.end[1] - before[1])

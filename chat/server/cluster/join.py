@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def join(kernel: Kernel, hub: Hub, address: Address, wait: bool = False) -> None:
     """Make the hub's server a node, before anything else runs on the kernel.
 
-    `wait`: from --cluster-wait, go on even if Redis cannot be reached yet. Raises ValueError, with a line for the user.
+    `wait` (--cluster-wait): go on even if Redis cannot be reached yet. Raises ValueError, with a line for the user.
     """
     try:
         from .node import Cluster

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class Whisper:
-    """A line for one member alone. It waits until the member has got what was said before it, in all rooms.
+    """A line for one member alone. It waits until the member has got what was said before this line, in all rooms.
 
-    `waits_for`: places in the entries of these links, which have to come back first. `waiting`: for each member, the
+    `waits_for`: the places in entries that have to come back first, each with its link. `waiting`: for each member, the
     bytes of all its lines that wait.
     """
 
@@ -48,7 +48,7 @@ class Whisper:
 
 
 class Link:
-    """A room and its stream: what is to be written to the stream, how far it was read, and the feed that it goes to."""
+    """A room and its stream: what is to be written to the stream, and how far the stream was read."""
 
     def __init__(self, room: Room, stream: str, node: str, number: int = 0) -> None:
         self.room = room
@@ -59,13 +59,13 @@ class Link:
         self.keys = 4, stream, f"{others}:state", f"{others}:history", f"{others}:{node}"
         self.outgoing = Outgoing(number)
         self.incoming = Incoming()
-        self.entered_at: dict[Any, Place] = {}  # the end of `outgoing` when a member entered
+        self.entered_at: dict[Any, Place] = {}  # for each member, where `outgoing` ended when it entered
         self.checked = 0.0  # when Redis last named the end of the stream, or an entry came
         self.losses = 0  # how many times members were told of a loss
 
     @property
     def looked(self) -> bool:
-        """Whether look() has said where the stream ended at first, so that it can be read from there."""
+        """Whether the stream can be read: the first look() has said where to begin."""
         return self.incoming.cursor is not None
 
     # Members.
@@ -82,14 +82,14 @@ class Link:
     # From the stream.
 
     def take(self, id: bytes, fields: list[bytes]) -> None:
-        """Append what an entry of the stream brings to the feed. Raises Astray."""
+        """Append to the feed what an entry of the stream brings. Raises Astray."""
         epoch = self.incoming.position[0]
         self.append(self.incoming.take(parse_id(id), dict(zip(fields[::2], fields[1::2]))))
         if self.incoming.position[0] != epoch:
             self.outgoing.start_over()
 
     def skip_to_end(self) -> None:
-        """Redis has named an end, but nothing is left to read up to there: tell members of the loss."""
+        """Step to the end that Redis has named, as all entries up to there were deleted. Tell members of the loss."""
         epoch = self.incoming.position[0]
         self.append(self.incoming.skip_to_end())
         if self.incoming.position[0] != epoch:
@@ -112,7 +112,7 @@ class Link:
 
     def append_own(self, entry: Entry, text: bytes) -> None:
         """Append an entry of this node to the feed, and do what its notes say at their places in the text."""
-        done, but = 0, ()  # the text is appended up to `done`; from there it is not for these members
+        done, but = 0, ()  # the text is appended up to `done`; what comes next is not for the members in `but`
         for at, note in [*entry.notes, (len(text), ())]:
             if at > done:
                 self.room.append(text[done:at], but)
@@ -155,5 +155,5 @@ class Link:
 
 
 def stream_name(stream: str, room: Room) -> str:
-    """The name of a room's stream. That of the first room is `stream`, those of the others begin with it."""
+    """The name of a room's stream: `stream` for the first room, and a name that begins with `stream` for the others."""
     return stream if room is room.hub.first else f"{stream}:{quote(room.name, safe='', errors='replace')}"

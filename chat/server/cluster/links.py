@@ -108,7 +108,7 @@ class Links:
         self.hub.pace.hold()
 
     def new_epoch_name(self) -> str:
-        """A name that no epoch has yet, for the case that Redis has to begin one."""
+        """A name that no epoch has yet, in case Redis has to begin an epoch."""
         self.epoch_names += 1
         return f"{self.node[:8]}.{self.epoch_names}"
 
@@ -117,5 +117,5 @@ class Links:
 
     def inform(self, line: str) -> None:
         """Show a line to all members of this node."""
-        for link in self.all():  # a copy: the line may be too much for a member, whose end can remove a link
+        for link in self.all():  # a copy: a member for whom the line is too much is kicked, which can remove a link
             link.inform(line)

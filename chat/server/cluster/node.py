@@ -5,8 +5,8 @@ appends only what it reads to its feed. So all nodes append the same messages in
 come back is known to have arrived. Each room has a stream of its own.
 
 An entry of the stream carries all messages that a node had to write at that moment. A node numbers its entries, and the
-script that writes them refuses a number it has had. So after a cut, a node simply writes again what has not come back.
-script.py says how a reader knows that something is missing.
+script that writes them refuses a number that was used before. So after a cut, a node simply writes again what has not
+come back. script.py says how a reader knows that something is missing.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class Cluster:
     def publish(self, room: Room, text: bytes, member: Any, but: Collection[Any]) -> None:
         """Accept whole messages. They will come back into the feed of this room on each node, this one included.
 
-        `member` has said them; None: the room itself. On this node, the members `but` do not hear them.
+        `member` has said them; None: the room itself. The members of this node in `but` do not hear them.
         """
         self.links.publish(room, text, member, but)
 
     def tell(self, member: Any, line: bytes) -> bool:
-        """Keep a line for this member alone until what it said, and what its room announced to it, has come back.
+        """Keep a line for this member alone until the member's messages and its room's announcements have come back.
 
         Returns False if there is nothing to wait for: then the caller tells the line at once.
         """
@@ -89,7 +89,7 @@ class Cluster:
             pass
 
     def finish(self, timeout: float) -> Coroutine[None]:
-        """COROUTINE. The last wait_for_return(): no member is read from any more, and all such waits end with it."""
+        """COROUTINE. The last wait_for_return(): no member is read from any more. When it returns, so do all others."""
         self.links.bound = -1
         self.links.hold()
         yield from self.wait_for_return(timeout)
@@ -97,7 +97,7 @@ class Cluster:
         self.links.progress.wake_all()
 
     def count_unsettled(self) -> int:
-        """Returns how many messages have not come back. For the end: the journal is told, too."""
+        """Returns how many messages have not come back, and tells the journal. Called when the server ends."""
         count = sum(entry.messages for link in self.links.unsettled for entry in link.outgoing.entries)
         if count:
             self.links.say(f"{count} messages have not come back from Redis and may be lost")
@@ -140,7 +140,7 @@ class Cluster:
                 before, self.reason = self.reason, describe(error)
                 if self.reason != before:
                     self.links.say(f"lost {self.address}: {self.reason}; trying again")
-                if before and not told:  # a second failure: a cut that is mended at once is not worth telling
+                if before and not told:  # only at the second failure: a cut that is mended at once is not worth telling
                     self.links.inform(
                         "* The other servers are out of reach. What you say will appear when they are back."
                     )
@@ -152,7 +152,7 @@ class Cluster:
             yield from sleep(pause)
 
     def open(self) -> Coroutine[int]:
-        """COROUTINE. Begin a session. Returns how many messages were sent again; raises TROUBLE."""
+        """COROUTINE. Begins a session. Returns how many messages were sent again; raises TROUBLE."""
         session = Session(self.kernel, self.address, self.links, self.dial)
         try:
             count = yield from session.open(self.redis_run)

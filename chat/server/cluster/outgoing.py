@@ -1,4 +1,4 @@
-"""What the members of this node have said in a room and what has not come back from the stream. Does no I/O."""
+"""What the members of this node have said in a room, until it comes back from the stream. Does no I/O."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     Position = tuple[bytes, int]  # epoch, offset
     Place = tuple[int, int]  # the number of an entry, bytes of its text
 
-LARGEST = 64 << 10  # bytes of an entry, unless a single message is longer
+LARGEST = 64 << 10  # the most bytes of an entry, unless a single message is longer
 
 
 class Entry:
-    """Whole messages under this node's number for them. It takes more of them until it is first sent.
+    """Whole messages, under one number of this node. Messages are added until the entry is first sent.
 
     `notes` concern this node alone. Each is a place in the text, and what to do there when the entry has come back:
 
@@ -59,8 +59,8 @@ class Entry:
 class Outgoing:
     """Entries in their order: the oldest are on their way to the stream and back, the youngest are to be written.
 
-    `number`: the first entry gets the next one. Redis refuses a number that this node has used in this stream, perhaps
-    for an earlier Outgoing, before the room was left. So Links gives the highest number of any of its entries.
+    The first entry gets `number` + 1. Redis refuses a number that this node has used in this stream before, perhaps in
+    an earlier Outgoing, before the room was left. So `number` is the highest that this node has used in any stream.
     """
 
     def __init__(self, number: int = 0) -> None:
@@ -106,7 +106,7 @@ class Outgoing:
     def last_said(self, who: Any, since: Place | None) -> tuple[Entry, int] | None:
         """The last message that a line for `who` alone has to wait for: its entry, and where in the text it ends.
 
-        That is a message of its own that has not come back, or an announcement behind the place `since`.
+        That is a message of `who` that has not come back, or an announcement behind the place `since`.
         """
         for entry in reversed(self.entries):
             at = entry.talkers.get(who, 0)
@@ -131,9 +131,9 @@ class Outgoing:
         return sum(entry.messages for entry in self.due() if entry.number <= self.sent)
 
     def start_over(self) -> None:
-        """Have everything written again that has not come back.
+        """Have everything that has not come back written again.
 
-        The entries are copied: an answer to an earlier write may still come, and sets the position of the old one.
+        The entries are copied: an answer to an earlier write may still come. It sets the position of an old copy only.
         """
         self.entries = deque(entry.anew() for entry in self.entries)
 

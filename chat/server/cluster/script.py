@@ -9,18 +9,19 @@ its *mark*, in these cases:
 
 - The stream is new.
 - Another process has become the Redis. It may have started from an old file, or may be a copy that was behind.
-- The stream was deleted, so that new entries would have lower ids than those that nodes have read.
+- The stream was deleted, and new entries have lower ids than those that nodes have read.
 - A node says that it has read what Redis does not have any more. Then the epoch before the mark ended with a loss.
 
-A mark has the *history*: the epochs before it, the last one first, each as "NAME OFFSET LOST": where it ended, and
-whether with a loss (1 or 0). For example, the mark of epoch c may have the history "b 70 1,a 50 0". It has at most 16
-epochs. The first one always stays, because its name tells this stream from others that had the same key.
+A mark has the *history*: the epochs before its own, the latest one first. Each is "NAME OFFSET LOST": the offset at
+which that epoch ended, and 1 if it ended with a loss, otherwise 0. For example, the mark of epoch c may have the
+history "b 70 1,a 50 0". A history has at most 16 epochs: when there are more, the second oldest is dropped. The oldest
+stays, because its name tells this stream from others that had the same key.
 
 KEYS: the stream; its state; its history; the last number of this node, which is kept for a day, far longer than any
 entry is on its way.
-ARGV: how many entries to keep; a name for an epoch that may begin here; which process is the Redis; the epoch in which
-it has lost something, or ""; and what to write: the number of the entry (0: just look), the last number known to have
-come back, how many messages, the node, the text. If the node has written this number before, nothing is written.
+ARGV: how many entries to keep; a name in case a new epoch begins; which process is the Redis; the epoch in which it has
+lost something, or ""; and what to write: the number of the entry (0: just look), the last number known to have come
+back, how many messages, the node, the text. If the node has written this number before, nothing is written.
 
 Returns epoch, offset, the id of the last entry, the id of the epoch's mark, and the history; after writing, only epoch
 and offset.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Dial = Callable[[Kernel, Address], Coroutine[Stream]]
 
-RESPITE = 0.25  # seconds before the first write, if the Redis is not the one before: all nodes can look() first
+RESPITE = 0.25  # seconds before the first write to another Redis than before, so that all nodes can look() first
 
 
 class Session:
@@ -36,10 +36,10 @@ class Session:
         self.address = address
         self.links = links
         self.dial = dial
-        self.connections: list[Connection] = []  # the one that follows and the one that writes
-        self.redis_run = ""  # which process the Redis is: it changes with a restart and with a fail-over
-        self.client_id = 0  # by which Redis knows the connection that follows; 0: it does not tell us
-        self.waiting: set[Link] = set()  # those for whose streams that connection waits now
+        self.connections: list[Connection] = []  # the one for follow() and the one for write()
+        self.redis_run = ""  # names the process that is the Redis; another name after a restart or a fail-over
+        self.client_id = 0  # the id that Redis has for the connection of follow(); 0: Redis does not tell us
+        self.waiting: set[Link] = set()  # while follow() waits for news: the links of the streams that it reads
         self.sha = b""
         self.took = 0.0  # seconds that Redis took to answer the last write
         self.writer: Task | None = None
@@ -85,7 +85,7 @@ class Session:
             self.kernel.close(connection.socket)
 
     def look(self, connection: Connection, links: list[Link]) -> Coroutine[None]:
-        """COROUTINE. Asks where these streams end. Tells Redis if it has lost what was read here, and asks again."""
+        """COROUTINE. Asks where these streams end. If Redis has lost what was read here, tells it, and asks again."""
         while links:
             yield from send(connection.socket, b"".join(self.call(link) for link in links), TIMEOUT)
             for link in links:
@@ -96,7 +96,7 @@ class Session:
             links = [link for link in links if link.incoming.loss_in]
 
     def call(self, link: Link, *entry: Any) -> bytes:
-        """The command that runs the script: to write an entry (the end of ARGV, see there), or without it to look."""
+        """The command that runs the script: to write `entry` (number, `last_settled`, messages, text), or to look."""
         number, last_settled, messages, text = entry or (0, 0, 0, b"")
         about = self.address.maxlen, self.links.new_epoch_name(), self.redis_run, link.incoming.loss_in
         return pack("EVALSHA", self.sha, *link.keys, *about, number, last_settled, messages, self.links.node, text)
@@ -126,13 +126,13 @@ class Session:
             self.close()
 
     def wake_follower(self, connection: Connection) -> Coroutine[None]:
-        """COROUTINE. If follow() waits for news, but not from all streams, has it ask again for all of them."""
+        """COROUTINE. If follow() waits for news from only some of the streams, wakes it, so that it asks for all."""
         while self.client_id and self.waiting and any(link not in self.waiting for link in self.links.looked()):
             try:
                 yield from connection.ask("CLIENT", "UNBLOCK", self.client_id)
             except Refused:  # this Redis user has no right to do it; from now on, follow() waits only for IMPATIENCE
                 self.client_id = 0
-            yield from sleep(0.01)  # it may not have begun to wait: then Redis had nobody to wake
+            yield from sleep(0.01)  # follow() may not have begun to wait: then Redis had nobody to wake
 
     def write_due(self, connection: Connection) -> Coroutine[None]:
         """COROUTINE. Writes all entries that are due, in one round trip."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .address import Address
 
 OLDEST = 6, 2  # the first version of Redis that has all commands used here
-TIMEOUT = 5.0  # seconds of silence, while Redis has something to take or to answer, after which a connection is dead
+TIMEOUT = 5.0  # seconds of silence after which a connection is dead, if Redis has something to take or to answer
 
 
 class Refused(Exception):

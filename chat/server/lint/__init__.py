@@ -4,8 +4,9 @@ The classic one is to call a coroutine without `yield from`: it does not run. An
 and go on. The worst is to overwrite an attribute of the server's own. That could harm all members, so such a handler
 must not run.
 
-A call without `yield from` is reported only if it is certainly a mistake. It returns a generator. To loop over that, to
-ask whether it is true, or to send it to a member cannot be right. To keep it, to return it or to hand it on may be.
+A call without `yield from` is reported only if it is certainly a mistake. Such a call returns a generator. Looping over
+it, asking whether it is true or sending it to a member is always wrong. Keeping it, returning it or handing it on can
+be right.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SEVERAL = (ast.List, ast.Tuple, ast.Set, ast.ListComp, ast.SetComp, ast.Generato
 def mistakes(module: ModuleType, handler: str) -> tuple[list[str], list[str]]:
     """What is certainly wrong with a module whose function `handler` is the handler, each as "FILE:LINE: what".
 
-    Returns two lists: the mistakes because of which it must not run, and those that are only reported.
+    Returns two lists: the mistakes because of which the handler must not run, and the mistakes that are only reported.
     """
     try:
         source = Source(module)

@@ -22,7 +22,7 @@ HARMLESS = (*ADDING, *TAKING, "values", "items", "keys", "remove", "discard", "c
 
 
 class Kept:
-    """What the source puts into which list or dict. Each has a place: (scope, name), or (owner, attribute)."""
+    """What the source puts into lists and dicts. Each of them has a place: (scope, name), or (owner, attribute)."""
 
     def __init__(self, source: Source, meanings: Meanings) -> None:
         self.source = source
@@ -31,7 +31,7 @@ class Kept:
         self.by_key: set[tuple[Any, str]] = set()  # the places of dicts
 
     def learn(self) -> int:
-        """Find all that is put anywhere. Returns how much was found."""
+        """Find all that is put into lists and dicts. Returns how much was found."""
         for node, _ in self.source.all(ast.Assign):
             for target, value in pairs(node):
                 if isinstance(target, ast.Subscript) and (place := self.place(target.value)):
@@ -51,7 +51,7 @@ class Kept:
         return (owner, node.attr) if owner and isinstance(node, ast.Attribute) else None
 
     def has(self, node: ast.expr, what: object) -> tuple[bool, bool]:
-        """Whether the list or dict that `node` names keeps nothing but `what`; and whether it is such a dict."""
+        """Two answers: whether `node` names a list or dict that keeps only `what`, and whether that is a dict."""
         place = self.place(node)
         if place not in self.put or {self.meanings.of(value) for value in self.put[place]} != {what}:
             return False, False

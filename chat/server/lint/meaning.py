@@ -45,7 +45,7 @@ class Method(NamedTuple):
 
 MEMBERS, BY_KEY, NOT_RUN, NOTHING = "members", "members by keys", "not run", "nothing"
 MEMBER, ROOM = Instance(Member), Instance(Room)
-STILL_MEMBERS = (list, tuple, set, sorted, reversed, iter)  # of MEMBERS, each of these makes MEMBERS
+STILL_MEMBERS = (list, tuple, set, sorted, reversed, iter)  # called with MEMBERS, each of these returns MEMBERS
 
 
 class Meanings:
@@ -116,7 +116,7 @@ class Meanings:
     def of(self, node: ast.AST | None) -> Meaning:
         """What an expression stands for."""
         if node is not None and node not in self.found:
-            self.found[node] = None  # in case that it depends on itself, as in x = x.next
+            self.found[node] = None  # in case it depends on itself, as in x = x.next
             self.found[node] = self.find_out(node) or self.members_in(node)
         return self.found.get(node) if node else None
 
@@ -241,7 +241,7 @@ def pass_on(function: Scope, arguments: Iterable[Meaning]) -> None:
 
 
 def is_coroutine(meaning: Meaning) -> bool:
-    """Whether this is a coroutine of loop or chat, whose docstrings begin with this word."""
+    """Whether this is a coroutine of loop or chat: their docstrings begin with this word."""
     return inspect.isgeneratorfunction(meaning) and (meaning.__doc__ or "").startswith("COROUTINE.")
 
 

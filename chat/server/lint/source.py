@@ -12,7 +12,7 @@ from importlib.util import resolve_name
 from types import ModuleType
 from typing import Any
 
-# Scope.names has for each name pairs: one of these words, and what stands behind it here
+# Scope.names has, for each name, pairs (how, what): `how` is one of these words, and its comment says what `what` is
 VALUE = "value"  # an expression
 ITEM = "item"  # the expression that a loop goes through
 DEFINITION = "definition"  # a Scope
@@ -46,7 +46,7 @@ class Scope:
         self.elsewhere.get(name, self).names.setdefault(name, []).append((how, what))
 
     def find(self, name: str) -> Scope | None:
-        """The scope in which a name that is used in this one is bound."""
+        """The scope that binds a name which is used in this scope."""
         scope: Scope | None = self.elsewhere.get(name, self)
         while scope and (name not in scope.names or (scope.is_class and scope is not self)):
             scope = scope.parent
@@ -70,7 +70,7 @@ class Source:
         return ((node, scope) for node, scope in self.scopes.items() if isinstance(node, kind))
 
     def module(self, name: str) -> Scope | ModuleType | None:
-        """An imported module: the Scope of its source if it is in our folder, itself if it is one of loop or chat."""
+        """An imported module: its Scope if its source is in our folder, the module itself if it is of loop or chat."""
         module = sys.modules.get(name)
         if module and folder_of(module) == self.folder:
             return self.read(module)
@@ -105,7 +105,7 @@ class Source:
         if not inner.is_class:
             inner.parameters = [argument.arg for argument in [*node.args.posonlyargs, *node.args.args]]
             for argument in ast.walk(node.args):
-                if isinstance(argument, ast.arg):  # those of a lambda in a default, too: that does no harm
+                if isinstance(argument, ast.arg):  # also those of a lambda in a default, which does no harm
                     inner.bind(argument.arg, PARAMETER)
         self.visit([child for child in ast.iter_child_nodes(node) if child not in body], node, scope)
         self.visit(body, node, inner)

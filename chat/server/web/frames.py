@@ -1,6 +1,6 @@
 """A WebSocket's frames: those from a browser become lines, and text for browsers becomes frames. No I/O.
 
-The package websockets takes the frames from a browser apart. Text for browsers is framed here, once for all of them.
+The package websockets parses the frames from a browser. Text for browsers is framed here, once for all of them.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 IDLE = 100  # frames without text in one read: more are an attack, because each costs time
 MESSAGE = 64 << 10  # the most bytes of one message from a browser
-FRAME = 64 << 10  # the most bytes of text in one frame to a browser, which shows it only when its end has come
+FRAME = 64 << 10  # the most bytes of text in one frame to a browser: browsers show only complete frames
 SEND = 1 << 20  # the most bytes of text that are framed at once
 REASON = 123  # the most bytes of a reason in a close frame, from RFC 6455
 
 
 class Incoming:
-    """What a browser sends after the handshake, of which `protocol` knows. Each message becomes a line."""
+    """What a browser sends after the handshake that `protocol` has accepted. Each message becomes a line."""
 
     __slots__ = ("protocol", "decoder", "pong", "farewell", "failure", "ended")
 
     def __init__(self, protocol: ServerProtocol) -> None:
         self.protocol = protocol
         self.decoder: codecs.IncrementalDecoder | None = None  # of a message that comes in several frames
-        self.pong = b""  # the frame that answers the latest ping; there need not be one for each
+        self.pong = b""  # the frame that answers the latest ping; earlier pings need no answer then
         self.ended = False  # the browser has sent a close frame, or has done something wrong: nothing more is read
         self.farewell = b""  # when `ended`: the close frame to send
         self.failure = ""  # what the browser did wrong, in words; "": nothing
@@ -81,7 +81,7 @@ class Incoming:
         self.failure = f"the browser was not understood: {why}"
 
     def valid(self, frame: Frame) -> bool:
-        """Whether the message is UTF-8 up to the end of this frame; a character may be cut if more frames follow."""
+        """Whether the message is UTF-8 up to the end of this frame. If more frames follow, a character can be cut."""
         try:
             if frame.fin and not self.decoder:
                 str(frame.data, "utf-8")
@@ -96,7 +96,7 @@ class Incoming:
 
 
 class Outgoing:
-    """The text that was framed last, and its frames: the other browsers of the room are sent the same next."""
+    """The text that was framed last, and its frames: the next browser is mostly sent the same text."""
 
     __slots__ = ("text", "frames")
 

@@ -1,6 +1,6 @@
 """What is answered over HTTP: the page, the WebSocket, and refusals. Plain objects, no I/O.
 
-One request a connection. There is no login, no cookie, no state and no form.
+Each connection has one request. There is no login, no cookie, no state and no form.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from websockets.server import ServerProtocol
 
 from .frames import MESSAGE, goodbye
 
-HEAD = 16 << 10  # bytes of a request's line and headers
-LINE = 8 << 10  # bytes of a header; websockets takes no longer ones
-LINES = 128  # headers; websockets takes no more
+HEAD = 16 << 10  # the most bytes of a request's line and headers
+LINE = 8 << 10  # the most bytes that websockets takes as one header
+LINES = 128  # the most headers that websockets takes
 REQUEST = re.compile(rb"([A-Z]{1,20}) ([!-~]+) HTTP/1\.([01])")
 BEGINNING = re.compile(rb"[A-Z]{1,20}( |$)")
 DOOR = "/chat"
@@ -68,7 +68,7 @@ class Site:
         )
 
     def answer(self, head: bytes) -> Answer | None:
-        """The answer to a request; None if its headers have not all come. What follows them does not matter."""
+        """The answer to a request; None if its headers have not all come. What follows the headers does not matter."""
         line = head.partition(b"\r\n")[0]
         found = REQUEST.fullmatch(line)
         if found is None and (b"\n" in head or not BEGINNING.match(head)) and head:
@@ -182,8 +182,8 @@ class Site:
 def is_local(host: str) -> bool:
     """Whether this is an address, localhost, or a name of the local network: no stranger can have given us such a name.
 
-    The owner of any other name may let it lead to this machine, so that a page under that name looks like ours. With
-    https that is not possible, because it takes a certificate.
+    The owner of any other name can let it lead to this machine, so that a page under that name looks like ours. With
+    https that is not possible, because it takes a certificate for this name.
     """
     name = re.sub(r":\d*$", "", host.lower()).rstrip(".")
     return "." not in name or name.endswith(LOCAL) or name.rpartition(".")[2].isdigit()

@@ -1,4 +1,4 @@
-"""A member's wire to a browser: HTTP until it is let in, then frames, over a socket or over TLS."""
+"""A member's wire to a browser: HTTP until the browser is let in, then frames, over a socket or over TLS."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class BrowserWire:
         self.incoming: Incoming | None = None  # from the handshake on
         self.inside = b""  # lines that have come, and that recv() has not returned yet
         self.rest: bytes | memoryview = b""  # frames, or the rest of one, that are to be sent before anything else
-        self.failure: tuple[object, ...] = ()  # of an OSError that the caller has not got, see try_flush()
-        self.pings = 0  # how many were sent since the browser has sent anything
+        self.failure: tuple[object, ...] = ()  # the arguments of an OSError that is still to be raised, see try_flush()
+        self.pings = 0  # how many were sent since the browser last sent anything
         self.ended = False  # nothing will be sent after `rest`
-        self.closed = False  # the stream inside TLS has ended, too
+        self.closed = False  # the stream inside TLS was ended
 
     @property
     def cut(self) -> bool:
@@ -80,7 +80,7 @@ class BrowserWire:
     # Before the browser is let in.
 
     def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
-        """COROUTINE. Answers one request. Returns "" if a WebSocket is open now; otherwise what to say of the end."""
+        """COROUTINE. Answers one request. Returns "" if a WebSocket is open now; otherwise why not, for the journal."""
         if self.tls and (why := (yield from self.tls.handshake(left))):
             return why
         site = self.door.site
@@ -142,7 +142,7 @@ class BrowserWire:
         if not (self.inside or incoming.ended):
             data = self.below.recv(min(most, READ))
             if not data:
-                if self.failure:  # the connection has failed, which only try_flush() was told
+                if self.failure:  # try_flush() has got this error, and the system reports it only once
                     raise OSError(*self.failure)
                 return b""
             self.pings = 0
@@ -196,7 +196,7 @@ class BrowserWire:
             self.failure = error.args
 
     def ping(self) -> None:
-        """Ask the browser for a sign of life, if it is not behind."""
+        """Ask the browser for a sign of life, unless it is behind."""
         if not (self.unsent or self.ended):
             self.pings += 1
             self.rest = PING
