@@ -14,7 +14,7 @@ help:
 	@echo "make coverage   which lines and branches of loop/ and chat/ the tests reach"
 	@echo "make mutate     the server broken in many ways, and which simulated run notices: a table"
 	@echo "make soak       a long run under a random crowd (MINUTES=10)"
-	@echo "make bench      compare with others: a quarter of an hour, or 3 minutes with QUICK=1; tables, JSON and charts"
+	@echo "make bench      compare with others: half an hour, or a few minutes with QUICK=1; tables, JSON and charts"
 	@echo "make sweep      how the server grows with clients, rate and size, drawn"
 	@echo "make simulate   the server in a simulated world (SEEDS=10000; SEED=123 shows one, CHART=FILE.svg draws it)"
 	@echo "make pictures   draw the pictures in README.md and NOTES.md anew (NAME=turn for one of them)"

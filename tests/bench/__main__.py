@@ -1,6 +1,6 @@
 """The benchmark's command line.
 
-python -m tests.bench                 everything: some fifteen minutes
+python -m tests.bench                 everything: half an hour
 python -m tests.bench --quick         the short one: some three minutes
 python -m tests.bench --only NAMES    some workloads of it, with commas between: --only fanout-100,talk
 python -m tests.bench --against REV   the server beside itself at another commit, by turns; also with --only

@@ -129,7 +129,7 @@ def quick_plan() -> list[Case]:
 
 
 def full_plan() -> list[Case]:
-    """Some fifteen minutes."""
+    """Half an hour."""
     seconds = 1.0
     cases = [fanout(clients, ALL, seconds) for clients in (10, 100, 1000)]
     cases.append(fanout(5000, [*OURS, "uvloop-batch", "redis"], seconds))
