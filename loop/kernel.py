@@ -159,13 +159,15 @@ class Kernel:
                 self.ready.append(task)  # its `yield` is to raise an error, or it only asks for the next turn
                 return
             try:
+                if kind not in self.traps:
+                    raise TypeError(guess(trap))
                 carry_out, undo = self.traps[kind]
                 if trap.timeout is not None:
                     self.set_timer(task, trap.timeout)
                 carry_out(task, trap)
                 task.undo = undo
             except Exception as refusal:  # the task does not wait: its `yield` raises this
-                task.error = refusal if kind in self.traps else TypeError(guess(trap))
+                task.error = refusal
                 task.timer = None
                 self.ready.append(task)
         finally:

@@ -858,6 +858,37 @@ def test_a_yielded_generator_is_answered_with_a_guess(kernel: Kernel) -> None:
     assert task.outcome == "returned"
 
 
+class Unnamed:
+    def __repr__(self) -> str:
+        raise AttributeError("no name yet")
+
+
+class Unhashable(type):
+    __hash__ = None  # type: ignore[assignment]
+
+
+def nested(depth: int) -> list[object]:
+    outer: list[object] = []
+    for _ in range(depth):
+        outer = [outer]
+    return outer
+
+
+@pytest.mark.parametrize(
+    "what", [Unnamed(), Unhashable("Odd", (), {})(), nested(100_000)], ids=["unnamed", "odd", "deep"]
+)
+def test_an_object_that_cannot_even_be_shown_fails_the_task_that_yields_it(kernel: Kernel, what: object) -> None:
+    def mistaken() -> Coroutine[None]:
+        yield what  # type: ignore[misc]
+
+    task = kernel.spawn(mistaken())
+    other = kernel.spawn(sleep(0))
+    kernel.run(until=other)
+    assert other.outcome == "returned"
+    kernel.run()
+    assert task.outcome == "failed"
+
+
 def test_any_other_yielded_object_is_answered_with_a_guess(kernel: Kernel) -> None:
     messages: list[str] = []
 
