@@ -172,6 +172,31 @@ def test_all_that_can_be_called_like_one(
     assert capfd.readouterr().err == ""
 
 
+def test_a_file_that_another_one_imports_may_ask_in_a_third(
+    write: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    write("def hear(member):\n    return (yield from member.receive())\n", "third.py")
+    write(
+        "import third\n"
+        "def talk(member, room):\n"
+        "    while messages := (yield from third.hear(member)):\n"
+        "        room.publish(member, messages)\n",
+        "second.py",
+    )
+    write("import second\ndef handle(member, room):\n    yield from second.talk(member, room)\n")
+    handler, _ = load_handler("mine.py:handle")
+    assert callable(handler)
+    assert capfd.readouterr().err == ""
+
+
+def test_an_attribute_of_an_object_in_a_third_file_may_be_set(write: Callable[..., Path]) -> None:
+    write("class State:\n    pass\nstate = State()\n", "third.py")
+    write("import third\ndef note(room):\n    third.state.latest = room.name\n", "second.py")
+    write("import second\ndef handle(member, room):\n    second.note(room)\n    yield from member.receive()\n")
+    handler, _ = load_handler("mine.py:handle")
+    assert callable(handler)
+
+
 def test_start_is_found(write: Callable[..., Path]) -> None:
     write(GOOD + "def start(room):\n    yield\n")
     handler, start = load_handler("mine.py:handle")

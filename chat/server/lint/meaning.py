@@ -79,7 +79,7 @@ class Meanings:
     def learn(self) -> bool:
         """Look at the whole source. Returns whether there was something new."""
         before = self.knowledge()
-        for call, scope in list(self.source.all(ast.Call)):
+        for call, scope in self.source.all(ast.Call):
             function, arguments = self.called(call)
             if function:
                 pass_on(function, map(self.of, arguments))
@@ -92,7 +92,7 @@ class Meanings:
             for target, value in pairs(node):
                 if isinstance(target, ast.Attribute) and isinstance(owner := self.of(target.value), Instance):
                     self.attributes[owner.type, target.attr].add(value)
-        for scope in self.source.definitions.values():
+        for scope in list(self.source.definitions.values()):  # asks() may read one more file
             if any(map(self.asks, scope.yields)):
                 self.coroutines.add(scope)
                 self.driven.add(scope)

@@ -7,7 +7,7 @@ import os
 import sys
 import tokenize
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib.util import resolve_name
 from types import ModuleType
 from typing import Any
@@ -65,9 +65,9 @@ class Source:
         self.understood: set[ast.AST] = set()  # names for which assign() has noted what is assigned to them
         self.top = self.read(module)
 
-    def all(self, kind: type[Any] | tuple[type[Any], ...]) -> Iterator[tuple[Any, Scope]]:
-        """All nodes of a kind or of several, each with the scope it stands in."""
-        return ((node, scope) for node, scope in self.scopes.items() if isinstance(node, kind))
+    def all(self, kind: type[Any] | tuple[type[Any], ...]) -> list[tuple[Any, Scope]]:
+        """All nodes of a kind or of several, each with the scope it stands in. A copy: more may be read meanwhile."""
+        return [(node, scope) for node, scope in self.scopes.items() if isinstance(node, kind)]
 
     def module(self, name: str) -> Scope | ModuleType | None:
         """An imported module: its Scope if its source is in our folder, the module itself if it is of loop or chat."""
