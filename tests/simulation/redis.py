@@ -167,6 +167,11 @@ class FakeRedis:
         """All messages in the order in which they were first written."""
         return list(dict.fromkeys(self.orders.get(stream.encode(), ())))
 
+    def written_twice(self, stream: str) -> bool:
+        """Whether a message was written again. A node that begins to read in between hears only the second."""
+        written = self.orders.get(stream.encode(), ())
+        return len(set(written)) < len(written)
+
     def get(self, db: int, key: bytes) -> bytes:
         value = self.keys.get((db, key), b"")
         if isinstance(value, Stream):
