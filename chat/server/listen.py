@@ -99,7 +99,8 @@ def resolve(host: str, port: int) -> tuple[int, Any]:
     if host.startswith("[") and host.endswith("]"):  # as an IPv6 address is written before a port
         host = host[1:-1]
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM) if host else []
+        name = host.encode() if host.isascii() else host  # bytes need no codec, which would double the time to start
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM) if name else []
     except UnicodeError:
         found = []
     except LookupError:
