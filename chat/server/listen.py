@@ -16,6 +16,11 @@ FIRST = 3  # the first descriptor that is handed over
 MAPPED = "::ffff:"  # comes before an IPv4 address in an IPv6 address
 # How a call fails where there is no IPv6, or no socket for both IPv6 and IPv4.
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENOPROTOOPT)
+# accept(2) fails with these because of a single connection, or of the network through which it came.
+GONE_BEFORE = set(
+    "ECONNABORTED ECONNRESET EPROTO EPERM ETIMEDOUT ENETDOWN ENETUNREACH ENONET EHOSTDOWN EHOSTUNREACH ENOPROTOOPT "
+    "EOPNOTSUPP".split()
+)
 IDLE, INTERVAL, PROBES = 60, 15, 4  # keepalive: seconds until the first probe, seconds between probes, number of probes
 SHORTEST = 2 * PROBES  # the least TCP_USER_TIMEOUT, in seconds, so that there is time for PROBES probes
 

@@ -12,7 +12,7 @@ from .admission import Admission, Count
 from .connection import FAREWELL, LINGER, reset_unless_complete, see_off, shake_hands
 from .flags import Options
 from .journal import Journal
-from .listen import MAPPED
+from .listen import GONE_BEFORE, MAPPED
 from .member import APART, NEW, OVER, Member
 from .overdue import Overdue, end_tasks
 from .room import Hub
@@ -29,12 +29,6 @@ if TYPE_CHECKING:
 
     from .loading import Handler, Start
     from .wire import MakeWire, Wire
-
-# accept(2) fails with these because of a single connection, or of the network through which it came.
-GONE_BEFORE = set(
-    "ECONNABORTED ECONNRESET EPROTO EPERM ETIMEDOUT ENETDOWN ENETUNREACH ENONET EHOSTDOWN EHOSTUNREACH ENOPROTOOPT "
-    "EOPNOTSUPP".split()
-)
 
 
 class Server:

@@ -223,6 +223,12 @@ def test_a_host_that_cannot_be_listened_on_is_told_in_words(host: str) -> None:
     assert "attempting" not in done.stderr and "codec" not in done.stderr
 
 
+def test_a_host_does_not_load_what_only_other_alphabets_need() -> None:
+    code = f"import sys, chat.server.listen as own; own.listen({HERE!r}, 0); print('encodings.idna' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=PATIENCE, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
 def test_a_number_of_the_resolver_is_not_taken_for_one_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(8, "nodename nor servname provided, or not known")  # macOS; 8 is ENOEXEC, too
