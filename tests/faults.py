@@ -42,10 +42,12 @@ class Fault:
 
 
 def sockets(pid: int) -> list[str]:
-    """What /proc calls the sockets of a process."""
+    """What /proc calls the TCP sockets of a process. (The one that signals write to is no TCP socket.)"""
     folder = f"/proc/{pid}/fd"
     links = [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
-    return [link for link in links if link.startswith("socket:")]
+    tables = [table.read_text() for table in Path(f"/proc/{pid}/net").glob("tcp*")]  # without IPv6, only one
+    tcp = {f"socket:[{line.split()[9]}]" for table in tables for line in table.splitlines()[1:]}
+    return [link for link in links if link in tcp]
 
 
 def stdout(pid: int) -> list[str]:
