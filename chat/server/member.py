@@ -108,7 +108,7 @@ class Member(Receiver):
         if room is not None and not isinstance(room, Room):
             hint = f"did you mean room.other({room!r})?" if isinstance(room, str) else ""
             raise wrong("enter() takes a room or None", room, hint)
-        if self.outbox.feed is None:
+        if self.reason or self.handled:
             return
         room_or_nowhere = room or self.hub.nowhere
         # A new member shares the room's outbox at once, unless something is due to the others that is not due to it.
@@ -122,7 +122,7 @@ class Member(Receiver):
             room.present[self] = None
         if at_once:
             self.become(TOGETHER)
-        else:
+        elif self.sending != OVER:
             self.outbox.enter(room_or_nowhere.feed)
         if self.hub.cluster:
             if room:

@@ -264,6 +264,38 @@ def test_a_member_that_is_behind_enters_another_room_in_order(serve: Serve) -> N
     assert [line.split()[1] for line in lines] == [b"%d" % number for number in range(5000)] + [b"there"]
 
 
+def test_a_member_to_which_nothing_can_be_sent_still_changes_rooms(serve: Serve) -> None:
+    """What it said before its connection failed is read to the end, and goes where it belongs."""
+    server = serve("""
+        def handle(member, room):
+            member.tell("Welcome")
+            while messages := (yield from member.receive()):
+                for message in messages:
+                    if message == b"go":
+                        while not member.failure:  # until a send has learnt that the client is gone
+                            member.tell("?")
+                            yield from sleep(0.01)
+                        member.enter(None)
+                        member.enter(room.other("cellar"))
+                        room.announce(f"{len(room.members)} left here")
+                    elif message == b"down":
+                        member.enter(room.other("cellar"))
+                    else:
+                        member.room.publish(member, message)
+    """)
+    above, below, rude = server.client(), server.client(), server.client()
+    below.say("down", "I am here")
+    below.expect(PREFIX + b"I am here")
+    rude.say("go", "a secret")
+    rude.wait_for(b"?")
+    rude.reset()
+    below.expect(PREFIX + b"a secret")
+    above.expect(b"1 left here")
+    server.terminated()
+    above.say("done")
+    above.expect(PREFIX + b"done")
+
+
 def test_in_no_room_one_hears_only_what_one_is_told(serve: Serve) -> None:
     server = serve("""
         def handle(member, room):
