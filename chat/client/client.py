@@ -6,6 +6,7 @@ stdin go to the server as they are, and what comes back is printed as lines of p
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import sys
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
     from .conversation import Address
 
+# What ends a program that does not catch it. Uncaught, it would leave the terminal in its mode without echo.
+ENDING = [
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
+    signal.SIGVTALRM, signal.SIGPROF, signal.SIGXCPU,
+]  # fmt: skip
 FAREWELL = 2.0  # seconds without progress after Ctrl-D, after which the client ends without waiting for the server
 
 
@@ -46,10 +52,8 @@ class Client:
 
     def run(self) -> None:
         """Run to the end, which is a SystemExit. Raises OSError if the system does not let it begin."""
-        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
-        if self.window:
-            numbers += [signal.SIGWINCH, signal.SIGCONT]
-        signals = Signals(*numbers)
+        more = [signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT] if self.window else []
+        signals = Signals(*ENDING, *more)
         self.spawn(self.handle_signals(signals))
         self.spawn(self.conversation.run())
         try:
@@ -89,8 +93,10 @@ class Client:
         """COROUTINE. Does what signals ask for."""
         while True:
             for number in (yield from signals.wait()):
-                if not self.window or number not in (signal.SIGCONT, signal.SIGWINCH):
+                if not self.window or number in ENDING:
                     sys.exit(128 + number)
+                if number == signal.SIGTSTP:
+                    self.terminal.suspend(self.window.screen.hide(), os.getpid())
                 if number == signal.SIGCONT:  # we were stopped, and a shell may have used the terminal meanwhile
                     self.terminal.take()
                     self.window.screen.repaint()

@@ -69,7 +69,7 @@ def name(key: str, modifiers: int) -> str:
 def modifiers(parameters: str) -> int:
     """The modifiers in the parameters of a sequence: the last number minus 1. For example, 1;5 has 4, which is CTRL."""
     last = parameters.rpartition(";")[2]
-    return int(last) - 1 if last.isdigit() and 1 < int(last[:3]) <= 16 else 0
+    return int(last) - 1 if last.isdigit() and len(last) < 3 and 1 < int(last) <= 16 else 0
 
 
 def sequence(found: re.Match[str]) -> Key:

@@ -61,12 +61,19 @@ class Terminal:
             set_mode(self.before, termios.TCSADRAIN if written else termios.TCSANOW)  # TCSADRAIN waits for the output
             self.before = None
 
-    def suspend(self, last: str) -> None:
-        """Give the terminal back and stop; returns, with the terminal taken, when the job is continued."""
+    def suspend(self, last: str, pid: int = 0) -> None:
+        """Give the terminal back and stop; returns, with the terminal taken, when the job is continued.
+
+        With `pid` 0, all processes of the job stop, as if the key was pressed elsewhere.
+        """
         self.give_back(last)
-        before = signal.signal(signal.SIGCONT, signal.SIG_DFL)  # so that the next line returns only after SIGCONT
-        os.kill(0, signal.SIGTSTP)  # to all processes of the job, as from the terminal
-        signal.signal(signal.SIGCONT, before)
+        # Without our handlers, the process stops in kill(), and the next line runs after SIGCONT. If SIGTSTP was
+        # ignored at the start, there is nobody to continue us: it stays ignored.
+        caught = [number for number in (signal.SIGTSTP, signal.SIGCONT) if signal.getsignal(number) != signal.SIG_IGN]
+        before = [(number, signal.signal(number, signal.SIG_DFL)) for number in caught]
+        os.kill(pid, signal.SIGTSTP)
+        for number, handler in before:
+            signal.signal(number, handler)
         self.take()
 
     def write(self, text: str) -> Coroutine[None]:

@@ -76,6 +76,13 @@ def test_an_unknown_sequence_is_swallowed_whole(sequence: str) -> None:
     assert joined(Keyboard().press(f"<{data}>".encode())) == [("text", "<>")]
 
 
+def test_a_sequence_of_any_length_is_swallowed_whole() -> None:
+    """Python refuses to convert texts of over 4,300 digits into numbers."""
+    for digits in "005" + "0" * 5000, "9" * 5000:
+        assert press(b"\x1b[1;%sA." % digits.encode()) == ["Up", "'.'"]
+        assert press(b"\x1b[%s~." % digits.encode()) == ["'.'"]
+
+
 @pytest.mark.parametrize("letter", ["u", "x", "é", "你", "1", "!", "\\"])
 def test_alt_with_an_unused_letter_types_nothing(letter: str) -> None:
     assert press(b"a\x1b" + letter.encode() + b"b") == ["'a'", f"Alt-{letter.upper()}", "'b'"]

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from chatting import HERE, PATIENCE, ROOT, Chatsrv, Client, eventually, free_port, memory
@@ -346,6 +347,31 @@ def test_suspended_and_continued(server: Chatsrv, other: Client) -> None:
         tmux.wait_for("status 130", "$")
 
 
+def test_suspended_by_another_process(server: Chatsrv, tmp_path: Path) -> None:
+    with Tmux("env 'PS1=$ ' bash --norc", columns=70) as tmux:
+        tmux.wait_for("$")
+        tmux.write(f"sh -c 'echo $$ > {tmp_path}/pid; exec {command(server.port)}'")
+        tmux.press("Enter")
+        eventually(lambda: tmux.screen()[-1] == ">")
+        tmux.write("half a line")
+        tmux.wait_for("> half a line")
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGTSTP)
+        eventually(lambda: tmux.screen()[-1] == "$" and "Stopped" in "".join(tmux.screen()))
+        assert "half a line" not in "\n".join(tmux.screen())
+        tmux.press("f", "g", "Enter")
+        eventually(lambda: tmux.screen()[-1] == "> half a line")
+
+
+def test_control_z_does_nothing_where_nobody_could_continue_us(server: Chatsrv) -> None:
+    trap = ["bash", "-c", 'trap "" TSTP; exec "$@"', "bash"]
+    with Tmux(f"{shlex.join(trap)} {command(server.port)}") as tmux:
+        eventually(lambda: tmux.screen()[-1] == ">")
+        tmux.write("half")
+        tmux.press("C-z")
+        tmux.write(" a line")
+        eventually(lambda: tmux.screen()[-1] == "> half a line")
+
+
 def test_reconnecting_keeps_the_line(chatsrv: Callable[..., Chatsrv]) -> None:
     server = chatsrv()
     with Tmux(command(server.port, "--reconnect"), columns=80) as tmux:
@@ -504,7 +530,10 @@ def test_hazard_41_control_d(pty: Pty) -> None:
     assert b"127.0.0.1\x1b[39m: all of a line" in pty.output  # sent, and heard, before it left
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGALRM, signal.SIGXCPU],
+)
 def test_hazard_41_signals(pty: Pty, number: signal.Signals) -> None:
     pty.press("half")
     pty.wait_for("> half")
