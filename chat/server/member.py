@@ -156,6 +156,8 @@ class Member(Receiver):
             assert not self.outbox.due and not self.writer and room.outbox.place is room.feed.last
             self.outbox = room.outbox
             room.together[self] = self.wire or self.socket.fileno()
+            if self.wire:
+                self.hub.wired = True
         elif state == APART:
             if self.outbox is room.outbox:
                 self.outbox = room.outbox.fork()

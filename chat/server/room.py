@@ -67,6 +67,7 @@ class Hub:
         self.changed: dict[Room, None] = {}  # rooms with something new in their feeds
         self.apart: dict[Any, None] = {}  # members that are APART
         self.news = WaitQueue()  # spread() waits here
+        self.wired = False  # whether there was ever a member with a wire
         # How much may be read.
         self.pace = Pace(options, kernel.clock)
         self.timed = bool(options.max_rate or options.idle_timeout)  # receive() has to look at the clock
