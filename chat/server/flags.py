@@ -44,7 +44,7 @@ def declare(flag: Callable[..., Any]) -> None:
     flag("--port", metavar="N", type=whole(0, 65535), help="port to listen on (default: 3100; 0 picks a free one)")
     flag("--no-prefix", dest="prefix", action="store_false", default=True,
          help="send messages without their sender's address")  # fmt: skip
-    flag("--quiet", action="store_true", default=False, help="leave the text of messages out of the journal on stdout")
+    flag("--quiet", action="store_true", default=False, help="leave messages out of the journal on stdout")
     flag("--timestamps", action="store_true", default=False, help="put the local time before each line of the journal")
     flag("--handler", metavar="WHERE:FUNCTION",
          help="run this handler for each client: a function in a module or a .py file")  # fmt: skip
@@ -76,8 +76,8 @@ def declare(flag: Callable[..., Any]) -> None:
          help="which pages may connect: https://HOST[:PORT], several with commas between, or * for any; without "
          "this flag, only the page that is served here")  # fmt: skip
     flag("--tls", metavar="CERT[,KEY]", type=one_or_two_files,
-         help="speak TLS, and nothing else, with this certificate (PEM files); with this flag, a HUP signal "
-         "reads the files again and ends nothing")  # fmt: skip
+         help="speak TLS, and nothing else, with this certificate (PEM files); with this flag, HUP only "
+         "reads the files again")  # fmt: skip
     flag("--tls-port", metavar="N", type=whole(0, 65535),
          help="speak TLS on this port, and leave --port plain (0 picks a free one)")  # fmt: skip
     flag("--trace", metavar="FILE[,SECONDS]", type=file_and_seconds,

@@ -74,6 +74,8 @@ class CalmMember:
         self.name = name
         self.prefix = f"{name}: "
         self.kicked = False
+        self.reason = ""
+        self.handled = False
         self.sending = APART
         self.room: Room | None = None
         self.room_or_nowhere = node.hub.nowhere
@@ -93,6 +95,7 @@ class CalmMember:
 
     def kick(self, reason: str) -> None:
         self.kicked = True
+        self.reason = reason
         self.depart()
         self.outbox.close(f"* You are disconnected: {reason}.\n".encode())
 
