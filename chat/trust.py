@@ -6,6 +6,8 @@ import ssl
 
 from loop.tls import NO_RENEGOTIATION, TLS, Broken, NotTLS
 
+from .files import must_be_file
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
@@ -25,11 +27,14 @@ class Trust:
     def __init__(self, authorities: str | None, blindly: bool = False) -> None:
         """Raises ValueError, with a line for the user."""
         try:
+            if authorities is not None:
+                must_be_file(authorities)
             self.context = ssl.create_default_context(cafile=authorities)
         except ssl.SSLError:
             raise ValueError(f"there is no certificate in {authorities}, or not in PEM format") from None
         except OSError as error:
-            raise ValueError(f"cannot read {authorities}: {(error.strerror or str(error)).lower()}") from None
+            why = (error.strerror or str(error)).lower()
+            raise ValueError(f"cannot read {authorities or repr('')}: {why}") from None
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.options |= NO_RENEGOTIATION  # a renegotiation would make a write wait for a read
         if authorities:  # the file may have the server's own certificate instead of an authority's

@@ -160,7 +160,8 @@ class TracedKernel(Kernel):
     def write_to(self, path: str, seconds: float = float("inf")) -> None:
         """At the end of run(), and after SIGUSR2, write what is kept, or the last `seconds` of it, to this file."""
         self.path, self.seconds = path, seconds
-        signal.signal(signal.SIGUSR2, lambda *_: setattr(self, "wanted", True))
+        if signal.getsignal(signal.SIGUSR2) != signal.SIG_IGN:
+            signal.signal(signal.SIGUSR2, lambda *_: setattr(self, "wanted", True))
 
     def save(self) -> None:
         """Write the file, in the Chrome trace event format; complain if that is not possible."""

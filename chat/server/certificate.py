@@ -10,6 +10,7 @@ from loop import TimedOut
 from loop.gate import Gate
 from loop.tls import NO_RENEGOTIATION, TLS, Broken, NotTLS
 
+from ..files import must_be_file
 from .listen import why
 
 TYPE_CHECKING = False
@@ -69,6 +70,7 @@ class Certificate:
         context.num_tickets = 0  # a client that only writes would never read tickets, and be reset in the end
         try:
             for file in filter(None, self.files):
+                must_be_file(file)
                 open(file, "rb").close()  # load_cert_chain does not say which file it cannot read
             context.load_cert_chain(certificate, key or None, password=no_password)
         except ssl.SSLError as error:
@@ -77,7 +79,7 @@ class Certificate:
             files = f"{certificate} and {key}" if key else certificate
             raise ValueError(f"--tls: there is no certificate with a key in {files}, or not in PEM format") from None
         except OSError as error:
-            raise ValueError(f"--tls: cannot read {error.filename or certificate}: {why(error)}") from None
+            raise ValueError(f"--tls: cannot read {error.filename or repr('')}: {why(error)}") from None
         self.context = context
 
     def wire(self, sock: socket.socket, told: bytes = TOLD) -> Secured:

@@ -10,7 +10,9 @@ import traceback
 
 from loop import complain
 
+from ..files import must_be_file
 from . import lint
+from .listen import why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +57,11 @@ def load_handler(where: str) -> tuple[Handler, Start | None]:
 
 def load_module(place: str) -> ModuleType:
     """Import a module, by its name or the path of its file. It can import other modules in its folder."""
+    if place.endswith(".py"):
+        try:
+            must_be_file(place)
+        except OSError as error:
+            raise ValueError(f"{place}: {why(error)}") from None
     try:
         if not place.endswith(".py"):
             sys.path.append("")  # modules in the current directory, as with `python -m`

@@ -15,7 +15,7 @@ from .journal import Journal
 from .listen import CannotListen, prepare, why
 from .ports import Ports
 from .server import Server
-from .signals import ENDING, ending, handle_signals, notify
+from .signals import ASKING, ENDING, ending, handle_signals, notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         return refuse(2, f"--handler: {error}")
     if options.trace:
+        from ..files import must_not_wait  # only now: it is rarely needed
+
         try:
+            must_not_wait(options.trace[0])
             open(options.trace[0], "a").close()
         except OSError as error:
             return refuse(2, f"--trace: cannot write {options.trace[0] or repr('')}: {why(error)}")
@@ -101,7 +104,7 @@ def serve(options: Options, ports: Ports, handler: Handler, start: Start | None)
     output = standard_output()
     try:
         journal = Journal(output, quiet=options.quiet, timestamps=options.timestamps)
-        signals = Signals(*ENDING, signal.SIGUSR1)
+        signals = Signals(*ENDING, *ASKING)
         try:
             watchdog = Watchdog(poller, signals, *ending(ports))
             kernel = traced(watchdog, lambda: server, *options.trace) if options.trace else Kernel(watchdog)
@@ -116,7 +119,7 @@ def serve(options: Options, ports: Ports, handler: Handler, start: Start | None)
 def ignore_from_now_on(signals: Signals) -> None:
     """At the end: no late signal may change the exit status."""
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, signal.SIGALRM})
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, *ASKING, signal.SIGALRM})
     except OSError:
         pass
     close(signals)
@@ -152,7 +155,7 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
         kernel.run(until=life)
     except OSError as error:
         complain(f"chatsrv: cannot go on: {why(error)}")
-    except BaseException as error:  # SystemExit from vital(), or what a task of a handler has raised
+    except BaseException as error:  # SystemExit from vital()
         complain(f"chatsrv: cannot go on: a task has ended with {error!r}")
     if life.outcome == "returned":
         return 1 if server.unsettled else 0

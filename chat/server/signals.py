@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .server import Server
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ASKING = (signal.SIGUSR1, signal.SIGUSR2)  # with --trace, the kernel catches SIGUSR2 instead
 SAME = 1.0  # seconds in which ENDING signals count as one: a terminal, a shell and a supervisor may each send one
 AT_ONCE = 100  # lines about tasks or members that are written in one step
 SUPERVISOR = 0.1  # seconds to wait for a supervisor that reads nothing; meanwhile, nothing else goes on
@@ -57,6 +58,8 @@ def handle_signals(signals: Signals, server: Server, ports: Ports) -> Coroutine[
             renew(ports.certificate, server.journal)
         if signal.SIGUSR1 in numbers and (telling is None or telling.outcome):
             telling = kernel.spawn(tell(what_all_wait_for(server)), "explanation")
+        if signal.SIGUSR2 in numbers:
+            complain("chatsrv: there is no timeline to write: SIGUSR2 needs --trace")
 
 
 def renew(certificate: Certificate, journal: Journal) -> None:

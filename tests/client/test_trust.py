@@ -120,7 +120,8 @@ def test_a_server_that_does_not_answer_is_given_up() -> None:
         (["--ca", "x"], "--ca and --insecure need --tls"),
         (["--insecure"], "--ca and --insecure need --tls"),
         (["--tls", "--ca", "/nonexistent"], "--ca: cannot read /nonexistent: no such file or directory"),
-        (["--tls", "--ca", "/dev/null"], "--ca: there is no certificate in /dev/null, or not in PEM format"),
+        (["--tls", "--ca", __file__], f"--ca: there is no certificate in {__file__}, or not in PEM format"),
+        (["--tls", "--ca", "/dev/zero"], "--ca: cannot read /dev/zero: not a regular file"),
     ],
 )
 def test_flags_that_make_no_sense(flags: list[str], words: str) -> None:

@@ -4,6 +4,7 @@ one does, all other tests of the kernel say: they run with both.)"""
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -272,3 +273,9 @@ def test_a_file_that_cannot_be_written(path: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"chatsrv: --trace: cannot write {path}: ") and done.stderr.count("\n") == 1
+
+
+def test_a_fifo_is_refused_because_its_reader_could_stop_the_server(tmp_path: Path) -> None:
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+    test_a_file_that_cannot_be_written(path)

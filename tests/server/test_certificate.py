@@ -250,7 +250,13 @@ def test_a_hangup_has_the_certificate_read_again(chatsrv: Start, authority: Auth
     first.say("hello")
     for client in first, second, third:
         client.expect(PREFIX + b"hello")
-    server.finish(complaint=f"chatsrv: --tls: there is no certificate with a key in {file}, or not in PEM format")
+    Path(file).unlink()
+    os.mkfifo(file)  # to open it would wait for somebody to write, and all clients with it
+    server.process.send_signal(signal.SIGHUP)
+    server.complaints.expect(f"chatsrv: --tls: cannot read {file}: Not a regular file; the certificate stays as it was")
+    first.say("still here")
+    third.expect(PREFIX + b"still here")
+    server.finish(complaint=None)
 
 
 def refusal(*flags: str) -> str:
@@ -268,6 +274,8 @@ def test_a_certificate_that_cannot_be_used_is_told_in_one_line(authority: Author
     missing = str(tmp_path / "missing.pem")
     assert refusal("--tls", missing) == f"chatsrv: --tls: cannot read {missing}: No such file or directory\n"
     assert refusal("--tls", f"{one},{missing}") == f"chatsrv: --tls: cannot read {missing}: No such file or directory\n"
+    assert refusal("--tls", f"{one},/dev/zero") == "chatsrv: --tls: cannot read /dev/zero: Not a regular file\n"
+    assert refusal("--tls", ",") == "chatsrv: --tls: cannot read '': No such file or directory\n"
     assert f"there is no certificate with a key in {authority.file}," in refusal("--tls", authority.file)
     assert refusal("--tls", f"{one},{other}") == f"chatsrv: --tls: the key in {other} is not that of the certificate\n"
     assert "--tls: the key has a password; " in refusal("--tls", f"{one},{locked}")

@@ -76,6 +76,14 @@ def test_nothing_there(write: Callable[..., Path], where: str, words: str) -> No
     assert refusal(where) == words
 
 
+def test_a_directory_or_a_fifo_is_no_file(write: Callable[..., Path]) -> None:
+    write("", "beside.py")
+    os.mkfifo("pipe.py")
+    os.mkdir("folder.py")
+    assert refusal("pipe.py:f") == "pipe.py: Not a regular file"  # it would wait for somebody to write
+    assert refusal("folder.py:f") == "folder.py: Is a directory"
+
+
 def test_a_wrong_name_is_answered_with_those_there_are(write: Callable[..., Path]) -> None:
     write("from loop import sleep\ndef f(): pass\n" + GOOD + "def other(member, room):\n    yield\n")
     assert refusal("mine.py:handel") == "mine.py has no handel; its generator functions: handle, other"

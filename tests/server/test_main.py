@@ -239,15 +239,21 @@ def test_a_handler_that_hangs_is_told_and_a_second_signal_ends_it(chatsrv: Start
     server.finish(status=1, complaint=None)
 
 
-def test_a_task_that_ends_the_program_is_told(chatsrv: Start, tmp_path: Path) -> None:
-    where = handler(tmp_path, "room.spawn(leave(), 'leave')", "yield from ()")
+@pytest.mark.parametrize("error", ["SystemExit(0)", "KeyboardInterrupt()", "GeneratorExit()", "BaseException()"])
+def test_a_task_cannot_end_the_program(chatsrv: Start, tmp_path: Path, error: str) -> None:
+    lines = "if messages == [b'go']: room.spawn(leave(), 'leave')", "room.publish(member, messages)"
+    where = handler(tmp_path, *lines)
     with (tmp_path / "handler.py").open("a") as file:
-        file.write("\n\ndef leave():\n    yield from ()\n    raise SystemExit(0)\n")
+        file.write(f"\n\ndef leave():\n    yield from ()\n    raise {error}\n")
     server = chatsrv("--handler", where)
-    server.client().say("go")
-    server.terminated("the server is ending")
-    assert server.wait() == 1
-    server.finish(status=1, complaint="cannot go on: a task has ended with SystemExit(0)")
+    client = server.client()
+    client.say("go")
+    client.expect(PREFIX + b"go")
+    server.complaints.expect(error.partition("(")[0], 2)
+    client.say("still here")
+    client.expect(PREFIX + b"still here")
+    assert server.complaints.lines("leave failed") == ["task leave failed"]
+    server.finish(complaint=None)
 
 
 # Being asked.
@@ -308,6 +314,29 @@ def test_nobody_is_asked_in_vain_where_no_path_can_be_told(chatsrv: Start, tmp_p
     client.expect(PREFIX + b"still here")
     assert server.end() == 0
     assert "Traceback" not in server.complaints.text()
+    server.finish(complaint=None)
+
+
+def test_being_asked_for_a_timeline_that_there_is_not_ends_nothing(chatsrv: Start) -> None:
+    server = chatsrv()
+    client = server.client()
+    server.process.send_signal(signal.SIGUSR2)
+    server.complaints.expect("SIGUSR2 needs --trace")
+    client.say("still here")
+    client.expect(PREFIX + b"still here")
+    server.finish(complaint="chatsrv: there is no timeline to write: SIGUSR2 needs --trace")
+
+
+@pytest.mark.parametrize("flags", [(), ("--trace", os.devnull)])
+def test_being_asked_at_the_very_end_does_not_change_the_exit_status(chatsrv: Start, flags: tuple[str, ...]) -> None:
+    server = chatsrv(*flags)
+    server.process.send_signal(signal.SIGTERM)
+    end = time.monotonic() + PATIENCE
+    while server.process.poll() is None:
+        assert time.monotonic() < end
+        for number in signal.SIGUSR1, signal.SIGUSR2:
+            server.process.send_signal(number)
+    assert server.process.returncode == 0
     server.finish(complaint=None)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes, urlsplit
 
+from ...files import must_be_file
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...trust import Trust
@@ -67,6 +69,7 @@ class Address:
         password: str | bytes = self.password or os.environ.get("REDISCLI_AUTH", "")
         if self.password_file:
             try:
+                must_be_file(self.password_file)
                 with open(self.password_file, "rb") as file:
                     password = file.readline().rstrip(b"\r\n")
             except OSError as error:

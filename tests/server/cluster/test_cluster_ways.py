@@ -69,6 +69,10 @@ def test_a_password_from_a_file_that_changes(stage: Stage, tmp_path: Path) -> No
     refused = run_chatsrv("--cluster", stage.redis.url(f"?password_file={password}"))
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert f"{password}: No such file or directory" in refused.stderr
+    os.mkfifo(password)  # nobody writes to it
+    refused = run_chatsrv("--cluster", stage.redis.url(f"?password_file={password}"))
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert f"{password}: Not a regular file" in refused.stderr
 
 
 def test_a_password_from_the_environment(stage: Stage) -> None:
