@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from chatting import HERE, PATIENCE, Chatsrv, Start
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-NAMES = f"--host-resolver-rules=MAP *.example {HERE}"  # it finds each of these names here
+ARGUMENTS = [
+    "--no-sandbox",
+    "--renderer-process-limit=1",  # the tabs of a context share a process, if one stays: each takes a second to start
+    f"--host-resolver-rules=MAP *.example {HERE}",  # it finds each of these names here
+]
 
 
 @contextmanager
@@ -26,7 +30,7 @@ def chromium() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
     with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", NAMES])
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         try:
             yield browser
         finally:
@@ -45,7 +49,15 @@ def with_web(chatsrv: Start, *flags: str, **more: Any) -> tuple[Chatsrv, int]:
     return server, web_port(server)
 
 
-def visit(browser: Browser, port: int, width: int = 900, height: int = 700, scheme: str = "http", **more: Any) -> Page:
+def visit(
+    browser: Browser,
+    port: int,
+    width: int = 900,
+    height: int = 700,
+    scheme: str = "http",
+    color_scheme: Literal["dark", "light"] = "light",
+    **more: Any,
+) -> Page:
     """A page of the chat, connected. It has a list of its `troubles`.
 
     With `more`, it is in a browser of its own, which costs a second; else a tab beside others.
@@ -53,6 +65,7 @@ def visit(browser: Browser, port: int, width: int = 900, height: int = 700, sche
     if more or not browser.contexts:
         browser.new_context(**more)
     page = browser.contexts[-1 if more else 0].new_page()
+    page.emulate_media(color_scheme=color_scheme)
     page.set_viewport_size({"width": width, "height": height})
     page.set_default_timeout(15_000)  # milliseconds
     troubles: list[str] = []
