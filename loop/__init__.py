@@ -27,7 +27,7 @@ from .kernel import Kernel
 from .poller import EpollPoller, KqueuePoller, SelectPoller, default_poller
 from .signals import Signals
 from .stream import accept, connect, read, readable, recv, send, sleep, writable, write, write_some
-from .task import Busy, Cancelled, Closed, Task, TimedOut
+from .task import Busy, Cancelled, Closed, Task, TimedOut, without_cancelled
 from .traps import Coroutine, Park, ReadWait, Sleep, WriteWait
 from .waitqueue import WaitQueue, join
 from .watchdog import Watchdog
@@ -36,5 +36,5 @@ __all__ = [
     "Busy", "Cancelled", "Closed", "Coroutine", "EpollPoller", "Kernel", "KqueuePoller", "Park", "ReadWait",
     "SelectPoller", "Signals", "Sleep", "Task", "TimedOut", "WaitQueue", "Watchdog", "WriteWait", "accept", "complain",
     "connect", "default_poller", "explain", "join", "read", "readable", "recv", "report", "send", "sleep", "vital",
-    "writable", "write", "write_some",
+    "without_cancelled", "writable", "write", "write_some",
 ]  # fmt: skip

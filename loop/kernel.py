@@ -15,7 +15,7 @@ from types import GeneratorType
 from .bare import deque
 from .diagnose import report
 from .poller import READ, WRITE, Poller, default_poller
-from .task import EXCEPTION_GROUP, NOTHING_YET, Busy, Cancelled, Closed, Task, TimedOut
+from .task import NOTHING_YET, Busy, Closed, Task, TimedOut, without_cancelled
 from .traps import Any, Coroutine, Park, ReadWait, Sleep, Stream, WriteWait, guess
 
 TYPE_CHECKING = False
@@ -177,14 +177,11 @@ class Kernel:
 
     def fail(self, task: Task, error: BaseException) -> None:
         """End a task that has raised. An Exception is reported, Cancelled is not; anything else comes out of run()."""
-        rest = error
-        if isinstance(error, EXCEPTION_GROUP):
-            _, rest = error.split(Cancelled)  # None if all errors in the group are Cancelled
-        cancelled = rest is None or isinstance(rest, Cancelled)
-        self.end(task, "cancelled" if cancelled else "failed")
+        rest = without_cancelled(error)
+        self.end(task, "cancelled" if rest is None else "failed")
         if isinstance(rest, Exception):
             report(f"task {task.name} failed")  # with the error that step() is handling
-        elif not cancelled:
+        elif rest is not None:
             raise rest
 
     def end(self, task: Task, outcome: str) -> None:

@@ -22,6 +22,14 @@ class Cancelled(BaseException):
 EXCEPTION_GROUP = getattr(builtins, "BaseExceptionGroup", ())
 
 
+def without_cancelled(error: BaseException) -> BaseException | None:
+    """What is left of an error without Cancelled; None if it is nothing else."""
+    if isinstance(error, EXCEPTION_GROUP):
+        _, rest = error.split(Cancelled)
+        return rest  # type: ignore[no-any-return]
+    return None if isinstance(error, Cancelled) else error
+
+
 class Closed(OSError):
     """Raised in a task that waits for a socket which another task closes (kernel.close)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loop import Cancelled, WaitQueue, report
+from loop import WaitQueue, report, without_cancelled
 
 from ..framing import LIMIT, NEWLINE, Messages, join, split, too_long
 from .misuse import check_but, check_messages, check_spawn, wrong
@@ -141,11 +141,11 @@ class Room:
         def run() -> Coroutine[None]:
             try:
                 yield from coroutine
-            except (Cancelled, Exception):
+            except Exception:
                 raise
-            except BaseException:  # SystemExit, for example, which the kernel would pass on
-                if task.outcome or not self.hub.kernel.running:
-                    raise  # it was dropped, or Python frees the kernel
+            except BaseException as error:  # SystemExit, for example, which the kernel would pass on
+                if without_cancelled(error) is None or task.outcome or not self.hub.kernel.running:
+                    raise  # it was cancelled or dropped, or Python frees the kernel
                 report(f"task {task.name} failed")
             finally:
                 del tasks[coroutine]

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import errno
 
-from loop import Cancelled, Kernel, TimedOut, WaitQueue, accept, complain, explain, report, sleep, vital
+from loop import (
+    Cancelled,
+    Kernel,
+    TimedOut,
+    WaitQueue,
+    accept,
+    complain,
+    explain,
+    report,
+    sleep,
+    vital,
+    without_cancelled,
+)
 
 from ..escape import harmless
 from ..handlers.chat import chat
@@ -204,7 +216,7 @@ class Server:
                 if isinstance(error, GeneratorExit) and not self.kernel.running:
                     raise  # run() is over: Python frees the kernel, and closes this coroutine
                 connection_failed = isinstance(error, OSError) and member.end_known
-                if not connection_failed:
+                if not connection_failed and without_cancelled(error) is not None:
                     report(f"the handler of {member.name} failed")
                     member.dismiss("its handler failed", keep=True)
             member.handled = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import signal
+import sys
 import textwrap
 import time
 from collections.abc import Callable
@@ -506,6 +507,27 @@ def test_a_task_that_fails_is_reported_and_costs_nobody_anything(serve: Serve) -
     client.say("go")
     client.expect(b"go on", b"now")
     server.finish(complaint=None)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="there is no except*")
+def test_a_handler_or_a_task_that_is_ended_in_an_except_star_has_not_failed(serve: Serve) -> None:
+    """There, Python puts what ends them into a group."""
+    server = serve("""
+        def handle(member, room):
+            member.tell("Welcome")
+            room.spawn(wait())
+            yield from wait()
+
+        def wait():
+            try:
+                raise ExceptionGroup("several", [ValueError()])
+            except* ValueError:
+                yield from sleep(1000)
+    """)
+    client = server.client()
+    server.process.send_signal(signal.SIGTERM)
+    assert client.everything() == b"* You are disconnected: the server is ending.\n"
+    server.finish()
 
 
 def test_tasks_end_with_the_server_before_the_goodbyes(serve: Serve) -> None:
