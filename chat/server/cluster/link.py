@@ -55,7 +55,8 @@ class Link:
         self.stream = stream
         self.node = node.encode()
         # Braces, because a Redis Cluster would keep keys with the same text in braces on one machine.
-        others = stream if "{" in stream else f"{stream}:{{{stream}}}"
+        # A stream that has braces already gets an empty part instead: no room's stream has a name with "::".
+        others = f"{stream}:" if "{" in stream else f"{stream}:{{{stream}}}"
         self.keys = 4, stream, f"{others}:state", f"{others}:history", f"{others}:{node}"
         self.outgoing = Outgoing(number)
         self.incoming = Incoming()
@@ -156,4 +157,4 @@ class Link:
 
 def stream_name(stream: str, room: Room) -> str:
     """The name of a room's stream: `stream` for the first room, and a name that begins with `stream` for the others."""
-    return stream if room is room.hub.first else f"{stream}:{quote(room.name, safe='', errors='replace')}"
+    return stream if room is room.hub.first else f"{stream}:{quote(room.name, safe='', errors='surrogatepass')}"

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 OLDEST = 6, 2  # the first version of Redis that has all commands used here
 TIMEOUT = 5.0  # seconds of silence after which a connection is dead, if Redis has something to take or to answer
+# How Redis's errors begin that may go away by themselves
+UNREADY = (
+    "BUSY ", "ERR max number of clients", "LOADING ", "MASTERDOWN ", "MISCONF ", "NOREPLICAS ", "OOM ", "READONLY ",
+    "TRYAGAIN ",
+)  # fmt: skip
 
 
 class Refused(Exception):
@@ -65,7 +70,7 @@ class Connection:
             self.reader.feed(data)
         if isinstance(answer, ReplyError):
             words = str(answer)
-            raise (Unready if words.startswith(("LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN")) else Refused)(words)
+            raise (Unready if words.startswith(UNREADY) else Refused)(words)
         return answer
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.server.cluster.follow import COUNT, IMPATIENCE, SILENCE
+from chat.server.cluster.link import Link, stream_name
 from chat.server.room import Hub
 
 
@@ -399,7 +400,18 @@ def test_a_quiet_room_is_checked_while_another_is_busy() -> None:
     assert "* 1 messages were lost here." in ann.has_heard()
 
 
-@pytest.mark.parametrize("name", ["a:b", "{chat}:state", "ü b", "", "lobby2", "\udcff", "a/b%"])
+NAMES = ["a:b", "{chat}:state", "ü b", "", "lobby2", "\udcff", "\udcfe", "?", "a/b%", "state", ":state", "history"]
+
+
+@pytest.mark.parametrize("stream", ["chat", "{chat}", "a{", "{chat}:"])
+def test_no_two_rooms_have_the_same_keys(stream: str) -> None:
+    hub: Any = CalmWorld().node().hub
+    rooms = [hub.first, *map(hub.room, NAMES)]
+    keys = [key for room in rooms for key in Link(room, stream_name(stream, room), "node").keys[1:]]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_names_of_streams(name: str) -> None:
     """No name makes one that something else has."""
     world, node, other = two_nodes()

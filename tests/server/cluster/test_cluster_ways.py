@@ -217,6 +217,25 @@ def test_nodes_that_start_before_redis(stage: Stage) -> None:
         assert own == list(range(5))
 
 
+@pytest.mark.parametrize(
+    ("trouble", "complaint", "cure"),
+    [
+        ("CONFIG SET maxmemory 1", "OOM command not allowed", "CONFIG SET maxmemory 0"),
+        ("CONFIG SET min-replicas-to-write 1", "NOREPLICAS ", "CONFIG SET min-replicas-to-write 0"),
+    ],
+)
+def test_a_redis_that_cannot_be_written_yet_is_waited_for(
+    stage: Stage, trouble: str, complaint: str, cure: str
+) -> None:
+    assert stage.redis.ask(*trouble.split()) == b"OK"
+    node = stage.node("", "--cluster-wait")
+    assert node.lines("cluster waits for redis://") and node.lines(complaint)
+    client = stage.client(node)
+    stage.run(client.say(2))
+    stage.redis.ask(*cure.split())
+    stage.until(client.hears_itself)
+
+
 def test_what_is_not_waited_for(stage: Stage) -> None:
     """A mistake stays one."""
     stage.redis.ask("CONFIG", "SET", "requirepass", "secret")
