@@ -43,9 +43,11 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace
 def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PATIENCE) -> Any:
     """Wait until `condition()` is true, and return what it returned."""
     deadline = time.monotonic() + timeout
+    pause = 0.005
     while not (result := condition()):
         assert time.monotonic() < deadline, f"{what or 'what was waited for'} did not come true in {timeout:g} s"
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.03)  # to look may start a process
     return result
 
 

@@ -36,7 +36,7 @@ Build = Callable[..., House]  # the fixture `house`
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # servers are started by the hundred: compile them once
 
 # The same examples in each run; HYPOTHESIS=search tries others. No deadline: a time, on a busy machine, says nothing.
-hypothesis.settings.register_profile("few", max_examples=60, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("few", max_examples=40, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("many", max_examples=300, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("search", max_examples=300, deadline=None)
 

@@ -183,12 +183,12 @@ class HandledBytes(bytes):
 @pytest.mark.parametrize("size", [1, 7, 1000, 32768])
 def test_the_cost_is_linear(line: bytes, size: int) -> None:
     """However it is cut, a stream is searched a small number of times, with an endless line (b"") too."""
-    stream = ((line or FILL) * 300)[:200_000]
+    stream = ((line or FILL) * 300)[:40_000]
     HandledBytes.handled = 0
     framer = Framer()
     for start in range(0, len(stream), size):
         framer.receive_data(HandledBytes(stream[start : start + size]))
-    assert 0 < HandledBytes.handled <= 4 * len(stream)
+    assert 0 < HandledBytes.handled <= 4 * len(stream) + LIMIT
 
 
 # Messages: a list, whoever looks at it.

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from browsers import with_web
 from chatting import PATIENCE, ROOT, Start
+from more import every, only_with_more
 from terminals import Pty
 
 from chat.options import VERSION
@@ -174,7 +175,7 @@ def test_the_version_is_the_same_everywhere(programs: dict[str, str], environmen
     assert VERSION not in (ROOT / "pyproject.toml").read_text()
 
 
-@pytest.mark.parametrize("handler", ["mine.py:handle", "mine:handle", "chat.handlers.nick:nick"])
+@pytest.mark.parametrize("handler", ["mine.py:handle", "mine:handle", only_with_more("chat.handlers.nick:nick")])
 def test_handlers_find_what_they_import(chatsrv: Start, programs: dict[str, str], handler: str) -> None:
     server = chatsrv("--handler", handler, program=[programs["chatsrv"]])
     client = server.client()
@@ -196,6 +197,7 @@ def test_it_brings_its_page_along(chatsrv: Start, programs: dict[str, str]) -> N
     server.finish()
 
 
+@pytest.mark.parametrize("programs", every(2, ["pip", "zipapp"]), indirect=True)
 def test_test_py_takes_it_for_the_server(programs: dict[str, str]) -> None:
     run(sys.executable, ROOT / "test.py", "Test5", "Test14", CHATSRV=programs["chatsrv"])
 

@@ -25,7 +25,7 @@ def seeds(first: int, more: int) -> pytest.MarkDecorator:
     )
 
 
-@seeds(80, 400)
+@seeds(40, 400)
 def test_whatever_happens_the_oracle_is_content(seeds: range) -> None:
     for seed in seeds:
         failure, _ = failure_of(seed)
@@ -33,14 +33,14 @@ def test_whatever_happens_the_oracle_is_content(seeds: range) -> None:
 
 
 @pytest.mark.skipif(not CLUSTERS, reason="hiredis is not installed")
-@seeds(20, 100)
+@seeds(10, 100)
 def test_whatever_happens_to_a_cluster_the_oracle_is_content(seeds: range) -> None:
     for seed in seeds:
         failure, _ = failure_of(seed, cluster=True)
         assert not failure, f"{failure}\n`python -m simulation --cluster --seed {seed}` shows what happened"
 
 
-@seeds(8, 40)
+@seeds(4, 40)
 def test_a_seed_repeats_exactly_in_any_process(seeds: range) -> None:
     program = (
         "from simulation.run import failure_of\n"
@@ -64,10 +64,10 @@ def test_keeping_a_history_changes_nothing(seeds: range) -> None:
 SEEN = table.known()
 
 
-# The list goes through the code file by file: every third of it is some of each kind. Only --more tries the others.
+# The list goes through the code file by file: every sixth of it is some of each kind. Only --more tries the others.
 @pytest.mark.parametrize(
     "mutation",
-    every(3, MUTATIONS),
+    every(6, MUTATIONS),
     ids=lambda mutation: mutation.name.replace(" ", "-"),
 )
 def test_each_mutation_is_noticed(mutation: Mutation) -> None:

@@ -103,10 +103,10 @@ TOOLS = {
 }
 
 
-def counted(server: Server, exchange: Exchange, tool: Tool) -> float:
+def counted(server: Server, exchange: Exchange, tool: Tool, rounds: tuple[int, int] = ROUNDS) -> float:
     """What the server does for a unit of the exchange."""
-    few, many = (whole(server, exchange, tool, rounds) for rounds in ROUNDS)
-    return (many - few) / (ROUNDS[1] - ROUNDS[0]) / exchange.units
+    few, many = (whole(server, exchange, tool, number) for number in rounds)
+    return (many - few) / (rounds[1] - rounds[0]) / exchange.units
 
 
 def run_once(server: Server, exchange: Exchange) -> None:

@@ -487,7 +487,7 @@ def test_control_c_does_not_wait_until_all_is_shown(server: Chatsrv, other: Clie
         assert pty.restored()
 
 
-@pytest.mark.parametrize("unit", every(2, ["line\r", "x", "👍", "你"]))
+@pytest.mark.parametrize("unit", every(4, ["line\r", "x", "👍", "你"]))
 def test_a_megabyte_can_be_pasted_and_edited(server: Chatsrv, unit: str) -> None:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     text = unit * ((1 << 20) // len(unit.encode()))

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from chatting import PATIENCE, PREFIX, ROOT, Chatsrv, Client, Start, handler, linux, needs_strace
 from faults import Fault, strace
+from more import every
 
 pytestmark = [linux, needs_strace]
 
@@ -214,13 +215,15 @@ AT_WORK: dict[str, dict[str, tuple[int, ...]]] = {
 BLAMED = ("epoll_ctl",)  # the handler is still said to have failed
 
 
+@pytest.mark.parametrize("part", every(2, range(2)))
 @pytest.mark.parametrize("call", AT_WORK)
-def test_at_work_a_fault_costs_one_connection_at_most(chatsrv: Start, tmp_path: Path, call: str) -> None:
+def test_at_work_a_fault_costs_one_connection_at_most(chatsrv: Start, tmp_path: Path, call: str, part: int) -> None:
     server = chatsrv("--handler", handler(tmp_path, *HANDLER))
     talk = Talk(server)
     server.clients = talk.clients  # to be closed whatever happens
     talk.round()
-    for number, (error, when) in enumerate((error, n) for error, times in AT_WORK[call].items() for n in times):
+    faults = [(error, when) for error, times in AT_WORK[call].items() for when in times][part::2]
+    for number, (error, when) in enumerate(faults):
         injecting = Fault(server.pid, f"{call}:error={error}:when={when}", tmp_path / "trace")
         try:
             talk.round()
