@@ -389,6 +389,10 @@ RIGHT = {
     "one of several that a call gives": "room.q = WaitQueue()\nroom.q, _ = unknown.take([Inbox(), 1])\nroom.q.wait()",
     "one of several, the others in a list": "room.q = WaitQueue()\n*_, room.q = 1, 2, Inbox()\nroom.q.wait()",
     "one of several of another kind": "room.q = WaitQueue()\nroom.q, room.x = Inbox(), WaitQueue()\nroom.q.wait()",
+    "one of a loop": "room.q = WaitQueue()\nfor room.q in [Inbox()]:\n    room.q.wait()",
+    "one of a comprehension": "room.q = WaitQueue()\n[room.q.wait() for room.q in [Inbox()]]",
+    "one of a with": "room.q = WaitQueue()\nwith managed(1) as room.q:\n    room.q.wait()",
+    "something in a member's place": "room.m = member\nfor room.m in [Inbox()]:\n    room.m.task = 1",
     "a decorated one": "managed(1)\nwith managed(1):\n    pass",
 }
 GENERATORS = """

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 from ..member import Member
 from ..room import Room
 from .kept import TAKING, Kept
-from .source import DEFINITION, IMPORT, ITEM, PARAMETER, VALUE, Scope, Source, pairs
+from .source import DEFINITION, IMPORT, ITEM, PARAMETER, UNCERTAIN, VALUE, Scope, Source, pairs
 
 Meaning = Any
 
@@ -88,10 +88,11 @@ class Meanings:
                 parent = self.source.parents[call]
                 if (isinstance(parent, ast.YieldFrom) and scope in self.driven) or is_spawn(parent):
                     self.driven.add(function)
-        for node, _ in self.source.all((ast.Assign, ast.AnnAssign)):
-            for target, value in pairs(node):
-                if isinstance(target, ast.Attribute) and isinstance(owner := self.of(target.value), Instance):
-                    self.attributes[owner.type, target.attr].add(value)
+        assigned = dict(pair for node, _ in self.source.all((ast.Assign, ast.AnnAssign)) for pair in pairs(node))
+        for target, _ in self.source.all(ast.Attribute):
+            if isinstance(target.ctx, ast.Store) and isinstance(owner := self.of(target.value), Instance):
+                # A target of `for` or `with` is not in `assigned`: what it gets is uncertain.
+                self.attributes[owner.type, target.attr].add(assigned.get(target, UNCERTAIN))
         for scope in list(self.source.definitions.values()):  # asks() may read one more file
             if any(map(self.asks, scope.yields)):
                 self.coroutines.add(scope)
