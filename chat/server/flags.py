@@ -76,8 +76,8 @@ def declare(flag: Callable[..., Any]) -> None:
          help="which pages may connect: https://HOST[:PORT], several with commas between, or * for any; without "
          "this flag, only the page that is served here")  # fmt: skip
     flag("--tls", metavar="CERT[,KEY]", type=one_or_two_files,
-         help="speak TLS, and nothing else, with this certificate (PEM files); with this flag, HUP only "
-         "reads the files again")  # fmt: skip
+         help="speak TLS, and nothing else, with this certificate (PEM files); HUP then reads the files "
+         "again instead of ending the server")  # fmt: skip
     flag("--tls-port", metavar="N", type=whole(0, 65535),
          help="speak TLS on this port, and leave --port plain (0 picks a free one)")  # fmt: skip
     flag("--trace", metavar="FILE[,SECONDS]", type=file_and_seconds,
