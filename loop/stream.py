@@ -168,5 +168,7 @@ def countdown(clock: Callable[[], float], seconds: float) -> Callable[[], float]
 
 
 def sleep(seconds: float) -> Coroutine[None]:
-    """COROUTINE. Returns after `seconds`, never earlier; 0: in the next turn."""
+    """COROUTINE. Returns after `seconds`, never earlier; 0: in the next turn. Raises TypeError for None."""
+    if seconds is None:
+        raise TypeError("sleep() takes a number of seconds, not None")  # as a timeout, None would be for ever
     yield Sleep(seconds)

@@ -222,7 +222,7 @@ def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes],
         if NEWLINE not in start:
             return messages, messages.joined(start)  # as it was received: nothing in it can be wrong
     lines: list[Any] = [messages]
-    if not isinstance(messages, (bytes, str)):
+    if not isinstance(messages, (bytes, str, bytearray)):
         lines = messages[:] if isinstance(messages, list) else check_messages(messages)
     if not lines:
         return [], b""

@@ -522,6 +522,11 @@ def test_sleep_takes_its_time_and_no_more(kernel: Kernel, world: Timeless) -> No
     assert [type(trap) for trap in sleep(1)] == [Sleep]
 
 
+def test_sleep_does_not_take_none_for_ever() -> None:
+    with pytest.raises(TypeError, match="a number of seconds, not None"):
+        next(sleep(None))  # type: ignore[arg-type]
+
+
 def test_room_in_a_pipe_that_another_process_has_used_meanwhile_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -40,6 +40,10 @@ def test_a_newline_in_the_prefix_of_what_was_received_is_refused() -> None:
         compose(b"ann\n", Messages(TEXT))
 
 
+def test_a_bytearray_is_one_message() -> None:
+    assert compose(b"", bytearray(b"one")) == ([b"one"], b"one\n")  # type: ignore[arg-type]
+
+
 def test_a_prefix_of_what_was_received_that_is_no_text_is_refused() -> None:
     with pytest.raises(TypeError, match="a prefix is str or bytes, not 5"):
         compose(5, Messages(TEXT))  # type: ignore[arg-type]

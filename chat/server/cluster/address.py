@@ -101,6 +101,6 @@ def host_and_port(text: str, usual: int) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     host = parts.hostname or ""
     host.encode("idna")  # raises UnicodeError here, not only when the name is looked up
-    if not host or "," in host or parts.username is not None:
+    if not host or "," in host or parts.username is not None or parts.port == 0:
         raise ValueError
     return host, parts.port or usual

@@ -563,9 +563,9 @@ def test_a_turn_is_one_entry() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    "localhost redis:// redis://:6379 http://localhost redis://h:x redis://h:70000 redis://h/x redis://h/-1 "
-    "redis://h?maxlen=0 redis://h?maxlen=x redis://h?nonsense=1 redis://h?stream= redis://h?x redis://a..b "
-    "redis://h?ca=file redisss://h redis://:secret@h/x".split(),
+    "localhost redis:// redis://:6379 http://localhost redis://h:x redis://h:0 redis://h:70000 redis://h/x "
+    "redis://h/-1 redis://h?maxlen=0 redis://h?maxlen=x redis://h?nonsense=1 redis://h?stream= redis://h?x "
+    "redis://a..b redis://h?ca=file redisss://h redis://:secret@h/x".split(),
 )
 def test_bad_urls(url: str) -> None:
     with pytest.raises(ValueError, match="--cluster takes redis://") as error:
