@@ -260,7 +260,7 @@ class Member(chat.server.member.Member):
 
     def enter(self, room: Any) -> None:
         world, ear = self.model.world, self.ear
-        if ear.open:
+        if not (self.reason or self.handled):  # also if nothing can be sent to it
             ear.enter(room.order if room else None)
             ear.entered = self.model.said
             world.count("went to a room" if room else "went nowhere")
