@@ -38,15 +38,15 @@ def accept(listener: socket.socket, most: int = 64) -> Coroutine[list[tuple[sock
     while not accepted:
         yield ReadWait(listener)
         try:
-            while len(accepted) < most:
-                sock, address = listener.accept()
-                sock.setblocking(False)
-                accepted.append((sock, address))
+            for _ in range(most):
+                accepted.append(listener.accept())
         except BlockingIOError:
             pass  # there are no more
         except OSError:
             if not accepted:
                 raise  # if some were accepted, the next call gets this error again
+    for sock, _ in accepted:
+        sock.setblocking(False)
     return accepted
 
 

@@ -239,10 +239,9 @@ class Server:
             return
         count.remove(member.host)
         reset_unless_complete(member)
-        member.depart()
         if member.sending != OVER:
             member.become(OVER)
-        self.kernel.close(member.socket)
+        self.kernel.close_later(member.socket)
         self.journal.say(member.name, f"connection terminated: {harmless(member.reason)}")
         if self.stopping:
             self.change.wake_all()
@@ -257,4 +256,5 @@ class Server:
         if member.wire and member.sending != NEW and not (member.failure or member.lag()):
             member.wire.end(member.reason)  # all that was due to it is sent: end its stream in good order
         self.kernel.drop(member.task)
+        member.depart()
         self.close(member)

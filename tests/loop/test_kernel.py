@@ -938,6 +938,25 @@ def test_a_socket_may_be_closed_twice(kernel: Kernel, pair: Pair) -> None:
     kernel.close(pair[0])
 
 
+def test_what_is_closed_later_is_closed_after_the_last_step_of_the_turn(kernel: Kernel, pair: Pair) -> None:
+    """So a task that waits for it meanwhile, in the same turn, gets Closed, too."""
+    near, far = pair
+    seen: list[Any] = []
+
+    def closer() -> Coroutine[None]:
+        kernel.close_later(near)
+        kernel.close_later(far)
+        yield from ()
+
+    kernel.spawn(note(seen, recv(near, 100)))
+    kernel.spawn(closer())
+    kernel.spawn(note(seen, recv(far, 100)))
+    kernel.turn()
+    assert (seen, near.fileno(), far.fileno()) == ([], -1, -1)
+    kernel.run()
+    assert seen == [Closed, Closed]
+
+
 def test_cancelling_a_task_that_has_ended_changes_nothing(kernel: Kernel) -> None:
     task = kernel.spawn(sleep(1))
     kernel.run()
