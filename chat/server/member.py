@@ -99,7 +99,7 @@ class Member(Receiver):
             reason = encoded(reason, "the reason of a kick").decode("utf-8", "replace")
         if not self.reason:
             self.kicked = True
-            self.dismiss(reason, keep)
+            self.dismiss(reason or "kicked", keep)
             self.task.cancel()
             self.hub.insist(self, KICKED)
 
@@ -108,7 +108,8 @@ class Member(Receiver):
         if room is not None and not isinstance(room, Room):
             hint = f"did you mean room.other({room!r})?" if isinstance(room, str) else ""
             raise wrong("enter() takes a room or None", room, hint)
-        if self.reason or self.handled:
+        if self.reason or self.handled:  # it has been taken out of its room already
+            self.room = room
             return
         room_or_nowhere = room or self.hub.nowhere
         # A new member shares the room's outbox at once, unless something is due to the others that is not due to it.

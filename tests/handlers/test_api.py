@@ -181,6 +181,14 @@ def test_a_member_that_is_kicked_says_nothing_more(serve: Serve) -> None:
 # tell(), kick()
 
 
+def test_a_kick_without_a_reason_is_one(serve: Serve) -> None:
+    server = serve(commands("member.kick('')", "member.kick('again')"))
+    client = server.client()
+    client.say("x")
+    assert client.everything() == b"* You are disconnected: kicked.\n"
+    server.terminated("kicked")
+
+
 def test_what_is_told_keeps_its_place_among_what_is_published(serve: Serve) -> None:
     server = serve(commands("room.publish(member, 'one')", "member.tell('two')", "room.publish(member, 'three')"))
     ann, ben = server.client(), server.client()
@@ -295,6 +303,25 @@ def test_a_member_to_which_nothing_can_be_sent_still_changes_rooms(serve: Serve)
     server.terminated()
     above.say("done")
     above.expect(PREFIX + b"done")
+
+
+def test_a_member_that_is_kicked_changes_rooms_for_its_handler_alone(serve: Serve) -> None:
+    """So what a handler notes about rooms stays right, up to its `finally`."""
+    server = serve("""
+        def handle(member, room):
+            member.tell("Welcome")
+            try:
+                yield from member.receive()
+                member.kick("go")
+                member.enter(room.other("inn"))
+                yield from sleep(0)
+            finally:
+                room.announce(f"it was in {member.room.name}, with {len(member.room.members)} members")
+    """)
+    stays, goes = server.client(), server.client()
+    goes.say("x")
+    stays.expect(b"it was in inn, with 0 members")
+    assert goes.everything() == b"* You are disconnected: go.\n"
 
 
 def test_in_no_room_one_hears_only_what_one_is_told(serve: Serve) -> None:

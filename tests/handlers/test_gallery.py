@@ -173,6 +173,17 @@ def test_with_another_address_of_the_same_network_a_banned_one_stays_banned(
     keeper.until(lambda: b"* Banned: nobody\n" in keeper.heard)
 
 
+def test_no_password_counts_after_three_wrong_ones(chatsrv: Start) -> None:
+    """Even if it comes in the same piece."""
+    server = gallery(chatsrv, "moderate", CHATSRV_MODERATOR="hush")
+    other, guesser = server.client(), server.client()
+    other.expect(b"* guest1 is here", b"* guest2 is here")
+    guesser.send(b"/moderate a\n/moderate b\n/moderate c\n/moderate hush\n/kick guest1 gotcha\n")
+    other.expect(b"* guest2 is gone")
+    other.say("still here")
+    other.expect(b"guest1: still here")
+
+
 def test_three_wrong_passwords_of_a_moderator_are_enough(chatsrv: Start) -> None:
     server = gallery(chatsrv, "moderate", CHATSRV_MODERATOR="hush")
     guesser = server.client()
