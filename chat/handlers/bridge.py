@@ -140,7 +140,8 @@ class Link:
         """Say these messages in the other chat, as soon as possible. If too many wait, only count them."""
         for message in messages:
             if len(self.waiting) + len(self.passed_on) < MOST:
-                self.waiting += [prefix + piece for piece in pieces(message, MOST_BYTES - len(prefix))]
+                for piece in pieces(message, MOST_BYTES - len(prefix)):
+                    self.waiting.append(prefix + piece.rstrip(b"\r"))  # the other chat would drop a \r here
             else:
                 self.left_out += 1
         self.news.wake()

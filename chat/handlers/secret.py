@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from ..files import must_be_file
+
 
 def secret(name: str) -> bytes:
     """The value of the environment variable `name`, or the first line of the file that `name`_FILE names.
@@ -13,6 +15,7 @@ def secret(name: str) -> bytes:
     value = os.environ.get(name, "").encode("utf-8", "surrogateescape")
     if path := os.environ.get(f"{name}_FILE"):
         try:
+            must_be_file(path)
             with open(path, "rb") as file:
                 value = file.readline().rstrip(b"\r\n")
         except OSError as error:

@@ -6,11 +6,12 @@ import importlib
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from chatting import HERE, PATIENCE, PREFIX, Chatsrv, Client, Start, eventually
+from chatting import HERE, PATIENCE, PREFIX, ROOT, Chatsrv, Client, Start, eventually
 from terminals import Tmux
 
 if TYPE_CHECKING:
@@ -66,6 +67,16 @@ def test_without_the_password_nobody_hears_anything(chatsrv: Start, tmp_path: Pa
     outside.say("sesame", "hello")
     assert outside.line().startswith(b"You are in"), "it has heard nothing before"
     outside.expect(PREFIX + b"hello")
+
+
+def test_a_password_in_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+    command = [sys.executable, str(ROOT / "chatsrv"), "--port", "0", "--handler", "chat.handlers.login:login"]
+    environment = {**os.environ, "CHATSRV_PASSWORD_FILE": path}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"ValueError: CHATSRV_PASSWORD_FILE is '{path}': Not a regular file\n")
 
 
 def test_login_without_a_password_does_not_start(tmp_path: Path) -> None:
@@ -205,6 +216,13 @@ def test_bridge_passes_on_both_ways_and_comes_back(chatsrv: Start) -> None:
     ann.expect(PREFIX + b"from here")
     ann.say("once more")
     ann.expect(PREFIX + b"once more")  # and nothing has come back
+    ann.send(b"a return at the end\r\r\n" + b"x" * 1012 + b"\r...\r\r\n")
+    ann.expect(PREFIX + b"a return at the end\r", PREFIX + b"x" * 1012 + b"\r...\r")
+    ben.wait_for(b"...")
+    for last in b"not that either", b"nor that":
+        ann.say(last.decode())
+        ann.expect(PREFIX + last)
+        ben.wait_for(last)
 
 
 # IRC.
