@@ -50,7 +50,8 @@ class TLS:
     """
 
     __slots__ = (
-        "address", "cut", "ended", "failure", "gate", "heard", "incoming", "kept", "lost", "outgoing", "socket", "ssl",
+        "address", "cut_off", "ended", "failure", "gate", "heard", "incoming", "kept", "lost", "outgoing", "socket",
+        "ssl",
     )  # fmt: skip
 
     def __init__(
@@ -70,7 +71,7 @@ class TLS:
         self.kept: Data = b""  # came out of `outgoing`, and waits for the socket to take it
         self.heard = False  # whether something has come
         self.ended = False  # whether the peer's stream has ended
-        self.cut = False  # whether it has ended without close_notify: then an attacker may have ended it
+        self.cut_off = False  # whether it has ended without close_notify: then an attacker may have ended it
         self.failure = ""  # why received bytes were refused; a text, since an exception keeps frames alive
         self.lost: tuple[object, ...] = ()  # the `args` of the OSError that try_to_flush() got; (): it got none
 
@@ -176,7 +177,7 @@ class TLS:
             if not data and self.lost:  # not the end: the connection has failed, and try_to_flush() got that error
                 raise OSError(*self.lost)
             self.incoming.write(data)
-            self.ended = self.cut = not data  # b"" is a cut: after close_notify, nothing is read here
+            self.ended = self.cut_off = not data  # b"" means cut off: after close_notify, nothing is read here
         pieces = []
         try:
             while not (self.ended or self.failure):

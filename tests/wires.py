@@ -83,7 +83,7 @@ class Toy:
     def unsent(self) -> bool:
         return bool(self.kept)
 
-    cut = False
+    cut_off = False
 
     @property
     def pending(self) -> bool:

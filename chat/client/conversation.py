@@ -137,7 +137,7 @@ class Conversation:
             self.socket = None
         yield from self.show(incoming.finish())
         trouble = trouble or self.failure
-        if not trouble and getattr(sock, "cut", False) and not self.outgoing.end_expected():
+        if not trouble and getattr(sock, "cut_off", False) and not self.outgoing.end_expected():
             trouble = "the connection was cut off"  # TLS was not ended, so perhaps it was not the server that closed
         wanted = not trouble and self.outgoing.end_expected()
         lost = self.outgoing.disconnect(clean=not trouble)

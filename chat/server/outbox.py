@@ -1,11 +1,11 @@
 """What is due to each member, and in which order. Plain objects: no sockets, no tasks.
 
 All that is said in a room is appended once, in one order, to the room's feed. The feed is a chain of segments, of which
-the last one is still open; *sealing* completes it. A place in the feed is the start of a segment: of the first one that
-was not read yet. So a place always lies between two messages. To get the place of this moment, seal the feed.
+the last one is still open; *sealing* completes it. A member's place in the feed is the start of the first segment that
+it was not sent yet. So a place always lies between two messages. To get the place of this moment, seal the feed.
 
-A segment refers only to the next one. So it is kept alive only by readers that have not passed it yet. Python frees
-what all have read, and readers that are far behind share what they have not read yet.
+A segment refers only to the next one. So it is kept alive only by members that have not passed it yet. Python frees
+what all have passed, and members that are far behind share what is still due to them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Piece = Union[bytes, bytearray, memoryview]
 
 OVERHEAD = 130  # bytes a segment takes beside its data: itself, its data's header, `start` (CPython, 64 bits)
-MERGE = 16 << 10  # bytes of lines for one reader that are put together into one piece
+MERGE = 16 << 10  # bytes of lines for one member that are put together into one piece
 
 
 class Segment:
@@ -43,7 +43,7 @@ class Feed:
 
     def __init__(self) -> None:
         self.size = 0  # bytes ever appended, with what the segments cost
-        self.last = Segment(0)  # the open segment: the place behind all that is sealed
+        self.last = Segment(0)  # the open segment: the place after all that is sealed
         self.fresh: list[bytes] = []  # what is in the open segment
 
     def append(self, text: bytes) -> None:
@@ -52,7 +52,7 @@ class Feed:
         self.size += len(text)
 
     def seal(self) -> Segment:
-        """Complete the open segment, and return the place behind all that was appended."""
+        """Complete the open segment, and return the place after all that was appended."""
         if self.fresh:
             self.last.data = self.fresh[0] if len(self.fresh) == 1 else b"".join(self.fresh)
             self.fresh = []
@@ -63,9 +63,9 @@ class Feed:
 
 
 class Outbox:
-    """What is due to one reader: the pieces in `due`, then the feed from `place` on. Once closed, it has no feed.
+    """What is due to one member: the pieces in `due`, then the feed from `place` on. Once closed, it has no feed.
 
-    Several readers that are at the same place and have nothing of their own can share an outbox.
+    Several members that are at the same place and have nothing of their own can share an outbox.
     """
 
     __slots__ = ("feed", "place", "due", "due_size", "sent_size", "cut")
@@ -91,7 +91,7 @@ class Outbox:
     # What comes in.
 
     def tell(self, line: bytes) -> None:
-        """Add a line for this reader alone, between what the feed has by now and what will be appended to it."""
+        """Add a line for this member alone, between what the feed has by now and what will be appended to it."""
         self.freeze()
         if self.due and isinstance(self.due[-1], bytearray) and len(self.due[-1]) < MERGE:
             self.due[-1] += line
@@ -168,7 +168,7 @@ class Outbox:
             self.due_size += len(piece) - count + OVERHEAD
 
     def fork(self) -> Outbox:
-        """Another outbox at the same place in the feed, for a reader that has shared this one so far."""
+        """Another outbox at the same place in the feed, for a member that has shared this one so far."""
         other = Outbox.__new__(Outbox)
         other.feed, other.place = self.feed, self.place
         other.due, other.due_size, other.sent_size, other.cut = deque(), 0, 0, False

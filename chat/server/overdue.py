@@ -48,7 +48,7 @@ class Overdue:
                     continue
                 if member.task.error:  # it was cancelled, but had no step since then: the process stood still
                     self.insist(member, 0.0)
-                elif member.kicked or member.refused:
+                elif member.kicked or member.asked_after_end:
                     self.drop(member)
                 elif member.receiving:  # it still reads what its peer had said; --max-rate may slow that down
                     self.insist(member, LINGER)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .flags import Options
     from .outbox import Outbox
 
-    class Reader(Protocol):
+    class Hearer(Protocol):
         outbox: Outbox
 
         def acknowledged(self) -> int: ...
@@ -45,13 +45,13 @@ class Pace:
         self.unchecked = 0  # bytes counted since the last look()
         # For each member that is BEHIND: since when its peer is watched, and how many bytes the peer had taken by then.
         # look() begins a new watch when at most half of --max-lag is due, or when the peer has taken enough.
-        self.behind: dict[Reader, tuple[float, int]] = {}
+        self.behind: dict[Hearer, tuple[float, int]] = {}
         self.overrun = False  # whether a member is too far behind, and was not kicked (yet): see look()
         self.last_look = 0.0  # the time of the last look()
         self.full = False  # whether the cluster takes no more
         self.held = False  # whether no member is read from: because of `overrun` or `full`
         self.released = WaitQueue()  # members wait here until they may be read from
-        self.news = WaitQueue()  # keep() waits here until `overrun` is set
+        self.news = WaitQueue()  # keep_looking() waits here until `overrun` is set
 
     def share(self) -> int:
         """How many bytes may be read from a member now.
@@ -90,21 +90,21 @@ class Pace:
     def look(self) -> None:
         """Kick members that lag more than --max-lag and take too little. Set `overrun` if other members lag so much."""
         now = self.clock()
-        # During an overrun, keep() looks every GRACE / 5. If it could not, the process stood still: no peer's fault.
+        # In an overrun, keep_looking() looks each GRACE / 5. If it could not, the process stood still: no peer's fault.
         stood_still = self.overrun and now - self.last_look > GRACE
         self.last_look = now
         self.unchecked = 0
         self.overrun = False
-        for reader, (since, taken_before) in list(self.behind.items()):
-            lag = reader.outbox.lag()
+        for member, (since, taken_before) in list(self.behind.items()):
+            lag = member.outbox.lag()
             if stood_still or lag <= self.max_lag // 2:
-                self.behind[reader] = now, reader.acknowledged()
+                self.behind[member] = now, member.acknowledged()
             elif lag > self.max_lag and now - since >= GRACE:
-                taken = reader.acknowledged()
+                taken = member.acknowledged()
                 if taken - taken_before < self.enough * (now - since) / GRACE:
-                    reader.kick(f"more than {self.max_lag} bytes behind")
+                    member.kick(f"more than {self.max_lag} bytes behind")
                     continue
-                self.behind[reader] = now, taken
+                self.behind[member] = now, taken
             if lag > self.max_lag:
                 self.overrun = True
         if self.overrun:
@@ -117,7 +117,7 @@ class Pace:
         if not self.held:
             self.released.wake_all()
 
-    def keep(self) -> Coroutine[None]:
+    def keep_looking(self) -> Coroutine[None]:
         """COROUTINE. While `overrun` is set, looks again and again."""
         while True:
             while not self.overrun:

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from .wire import Wire
 
 MOST = 1000  # messages that one receive() returns at most, so that no step of a handler takes long
-MUCH = 64 << 10  # bytes of prefixes that the messages of one receive() may need, at most
+MUCH = 64 << 10  # bytes that the prefixes of one receive()'s messages may take, about
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# A failed send leaves its error in `failure`, which is "" until then. If `failure` is one of these, b"" from recv() is
-# the end of the peer's stream. If it is any other error, b"" says only that the connection has failed: the system
-# reports an error once, and the send got that report.
+# The system reports an error once. If a send got that report, it is in `failure`, and b"" from recv() is not the end of
+# the peer's stream. With these errors, and with none (""), it is.
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
@@ -38,7 +37,7 @@ class Receiver:
 
     __slots__ = (
         "hub", "socket", "wire", "prefix",
-        "framer", "unread", "heard_at", "paid_until", "receiving", "peer_ended", "end_known", "refused",
+        "framer", "unread", "heard_at", "held_until", "receiving", "peer_ended", "end_known", "asked_after_end",
         "kicked", "failure", "writer",
     )  # fmt: skip
 
@@ -50,11 +49,11 @@ class Receiver:
         self.framer: Framer | None = None  # made when the first bytes come
         self.unread = NOTHING  # messages that have arrived and were not returned yet
         self.heard_at = hub.kernel.clock() if hub.timed else 0.0  # when it said something last; for --idle-timeout
-        self.paid_until = 0.0  # the time from which --max-rate allows it more
+        self.held_until = 0.0  # --max-rate allows nothing before this time
         self.receiving = False  # whether its handler is in receive()
         self.peer_ended = False
         self.end_known = False  # whether its handler knows that nothing more will come
-        self.refused = False  # whether its handler has asked for messages after the end
+        self.asked_after_end = False  # whether its handler has asked for messages when it knew of the end
         self.kicked = False
         self.failure = ""  # why its connection has failed
         self.writer: Task | None = None  # its deliver() task, while it is BEHIND
@@ -66,7 +65,7 @@ class Receiver:
 
         At the end of the stream, returns an empty list, once. Raises TimedOut if no message is complete after `timeout`
         seconds (None: waits for ever; less than 0 is 0), and OSError if the connection has failed: a handler should
-        not catch it. If it is called again after the end or a failure, it ends the handler.
+        not catch it. Another call after the end or a failure ends the handler.
 
         If something has arrived in time, but Pace or --max-rate does not let it be read yet, waits beyond `timeout`.
         """
@@ -100,7 +99,7 @@ class Receiver:
                     continue
                 if not data:
                     self.peer_ended = True
-                    rest = self.framer.finish() if self.framer and not (self.wire and self.wire.cut) else []
+                    rest = self.framer.finish() if self.framer and not (self.wire and self.wire.cut_off) else []
                     self.end_known = not rest
                     return rest
                 if self.framer is None:
@@ -111,7 +110,7 @@ class Receiver:
                 messages = self.framer.receive_data(data)
                 if hub.timed:
                     self.account(data, messages)
-                if type(messages) is Messages or messages:  # a Messages is never empty; to ask it would take a call
+                if type(messages) is Messages or messages:  # a Messages is never empty; its __bool__ would cost a call
                     # Data as short as this cannot have too many messages in it.
                     little = len(data) < MOST and len(data) * len(self.prefix) < MUCH
                     return messages if little else self.portion(messages)
@@ -133,10 +132,10 @@ class Receiver:
         that says nothing for --idle-timeout is kicked here.
         """
         clock, idle_timeout = self.hub.kernel.clock, self.hub.options.idle_timeout
-        if self.paid_until > clock():
-            if deadline is not None and self.paid_until > deadline and not (self.wire and self.wire.pending):
+        if self.held_until > clock():
+            if deadline is not None and self.held_until > deadline and not (self.wire and self.wire.pending):
                 yield from readable(self.socket, max(0.0, deadline - clock()))  # TimedOut if nothing comes in time
-            yield from sleep(max(0.0, self.paid_until - clock()))
+            yield from sleep(max(0.0, self.held_until - clock()))
         if self.wire and self.wire.pending:
             yield from sleep(0)
             return False
@@ -186,7 +185,7 @@ class Receiver:
         if max_rate := self.hub.options.max_rate:
             size = len(data) + len(messages) * len(self.prefix)
             a_second_ago = self.heard_at - 1
-            self.paid_until = max(self.paid_until, a_second_ago) + size / max_rate
+            self.held_until = max(self.held_until, a_second_ago) + size / max_rate
 
     def portion(self, messages: list[bytes]) -> list[bytes]:
         """Return the first of these messages and keep the others, so that one step of a handler is bounded."""
@@ -220,8 +219,8 @@ class Receiver:
 
         A handler that catches Cancelled and asks again waits here until it is dropped.
         """
-        if not self.refused:
-            self.refused = True
+        if not self.asked_after_end:
+            self.asked_after_end = True
             raise Cancelled
         self.hub.insist(self, 0.0)
         yield from WaitQueue().wait()

@@ -59,7 +59,7 @@ def send_to_all(room: Room) -> None:
     if not room.together:
         room.outbox.skip()
         return
-    data = room.outbox.take(sys.maxsize)  # give_way() calls sent() if a member takes less
+    data = room.outbox.take(sys.maxsize)  # fall_behind_or_lose() calls sent() if a member takes less
     if not data:
         return  # the news was a line for one member, which became APART since then, and took the line with it
     results = send_each(room.together.values(), repeat(data), room.hub)
@@ -77,7 +77,7 @@ def send_told(room: Room) -> None:
 
 def send_each(ways: Collection[Any], pieces: Iterable[Piece], hub: Hub) -> list[int | OSError]:
     """Send a piece to each of these wires and descriptors. Return how much of it each has taken, or its error."""
-    sends = map(send if hub.wired else write, ways, pieces)  # a loop with a call in it would take half as long again
+    sends = map(send if hub.wired else write, ways, pieces)  # a loop with a call in it would take 1.5 times as long
     results: list[int | OSError] = []
     while len(results) < len(ways):
         try:
@@ -93,13 +93,13 @@ def send(way: Any, piece: Piece) -> int:
 
 
 def check_each(members: Iterable[Member], pieces: Iterable[Piece], results: list[int | OSError]) -> None:
-    """Give way to each member that has not taken all of its piece."""
+    """Let each member that has not taken all of its piece fall behind, or lose it."""
     for member, piece, result in zip(members, pieces, results):
         if result != len(piece):
-            give_way(member, piece, result)
+            fall_behind_or_lose(member, piece, result)
 
 
-def give_way(member: Member, data: Piece, result: int | OSError) -> None:
+def fall_behind_or_lose(member: Member, data: Piece, result: int | OSError) -> None:
     """Let a TOGETHER member fall behind, or lose it. `result` is how much it took of `data`, or the send's error."""
     if isinstance(result, OSError) and not isinstance(result, BlockingIOError):
         member.lose(result)
@@ -128,15 +128,15 @@ def send_due(member: Member, most: int) -> bool:
     if piece or (wire and wire.unsent):  # b"" makes the wire send what is unsent
         try:
             sent = (wire or member.socket).send(piece)
-        except BlockingIOError as wait:
-            sent = taken(wait)
+        except BlockingIOError as error:
+            sent = taken(error)
         outbox.sent(piece, sent)
     return outbox.empty and not (wire and wire.unsent)
 
 
-def taken(wait: BlockingIOError) -> int:
+def taken(error: BlockingIOError) -> int:
     """How many bytes a wire had taken before it had to wait; 0 if the error is a socket's."""
-    return getattr(wait, "characters_written", 0)
+    return getattr(error, "characters_written", 0)
 
 
 def fall_behind(member: Member) -> None:

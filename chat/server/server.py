@@ -81,7 +81,7 @@ class Server:
         kernel, hub = self.kernel, self.hub
         writers = [self.spawn("journal", self.journal.write), self.spawn("spread", spread, hub)]
         helpers = [self.spawn("accept", self.keep_accepting, listener) for listener in self.listeners]
-        helpers.append(self.spawn("pace", hub.pace.keep))
+        helpers.append(self.spawn("pace", hub.pace.keep_looking))
         overdue = self.spawn("overdue", self.overdue.see_handlers_end)
         cluster_task = self.spawn("cluster", hub.cluster.run) if hub.cluster else None
         if self.start:

@@ -3,10 +3,10 @@
 A plain member has no wire. Its socket has the same two methods, send and recv, so only members that need a wire pay for
 it. The rest of the server knows nothing of records and frames: it counts in bytes of the plain stream.
 
-Two rules make this possible. What a wire has taken counts as sent: it cannot be taken back, because half a record is
-not a record. What the socket has not taken of it stays in the wire, `unsent`, and goes out before anything else. And
-what has arrived is either returned by recv() or `pending`: a descriptor does not report bytes that were taken from it.
-So no task may wait for it to become readable while something is pending.
+Two rules make this possible. First, what a wire has taken counts as sent: it cannot be taken back, because half a
+record is not a record. What the socket has not taken of it stays in the wire, `unsent`, and goes out before anything
+else. Second, what has arrived is either returned by recv() or `pending`: a descriptor does not report bytes that were
+taken from it. So no task may wait for it to become readable while something is pending.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Wire(Protocol):
         """Whether recv() has something to return, data or the end, though the socket may not become readable again."""
 
     @property
-    def cut(self) -> bool:
-        """Whether the stream has ended without the wire's own farewell. Then an unfinished message is ignored."""
+    def cut_off(self) -> bool:
+        """Whether the peer's stream has ended without a farewell. Then an unfinished message is ignored."""
 
     def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
         """COROUTINE. Returns "" when the peer can be greeted, or else why the connection ends: for the journal.

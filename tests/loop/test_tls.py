@@ -141,13 +141,13 @@ def test_an_end_that_comes_with_the_last_words_is_pending(authority: Authority, 
     ends.client.send(b"bye")
     ends.client.end()
     assert ends.server.recv(1 << 14) == b"bye" and ends.server.pending and not ends.near.inbox
-    assert ends.server.recv(1 << 14) == b"" and not ends.server.cut
+    assert ends.server.recv(1 << 14) == b"" and not ends.server.cut_off
     assert ends.pass_on(ends.server, ends.client, b"what is still due") == b"what is still due"  # half closed
     ends.server.end()
     said = len(ends.far.inbox)
     ends.server.end()  # by one that does not know
     assert len(ends.far.inbox) == said
-    assert ends.client.recv(1 << 14) == b"" and not ends.client.cut
+    assert ends.client.recv(1 << 14) == b"" and not ends.client.cut_off
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -155,8 +155,8 @@ def test_an_end_that_tls_knows_nothing_of_is_a_cut(authority: Authority, version
     ends = Ends(authority, version)
     ends.client.send(b"half a mess")
     ends.near.ended = True
-    assert ends.server.recv(1 << 14) == b"half a mess" and not ends.server.cut
-    assert ends.server.recv(1 << 14) == b"" and ends.server.cut
+    assert ends.server.recv(1 << 14) == b"half a mess" and not ends.server.cut_off
+    assert ends.server.recv(1 << 14) == b"" and ends.server.cut_off
 
 
 def test_why_an_end_could_not_be_sent_is_not_forgotten(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:

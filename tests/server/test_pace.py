@@ -36,6 +36,6 @@ def test_while_the_process_stood_still_nobody_could_take_anything() -> None:
     pace.look()
     assert pace.held and not reader.kicked
     for _ in range(8):
-        now += GRACE / 5  # as keep() looks
+        now += GRACE / 5  # as keep_looking() does
         pace.look()
     assert reader.kicked == f"more than {options.max_lag} bytes behind"

@@ -63,7 +63,7 @@ class BrowserWire:
         self.closed = False  # the stream inside TLS was ended
 
     @property
-    def cut(self) -> bool:
+    def cut_off(self) -> bool:
         """Whether the stream has ended within a message."""
         return self.incoming is not None and self.incoming.decoder is not None
 
