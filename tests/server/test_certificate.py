@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from certificates import Authority, SecureClient
-from chatting import GREETING, HERE, PREFIX, ROOT, SMALL, Chatsrv, Client, Start, eventually
+from chatting import GREETING, HERE, PATIENCE, PREFIX, ROOT, SMALL, Chatsrv, Client, Start, eventually, free_port
 from timeless import Timeless
 from wires import House
 
@@ -280,6 +280,16 @@ def test_a_certificate_that_cannot_be_used_is_told_in_one_line(authority: Author
     assert refusal("--tls", f"{one},{other}") == f"chatsrv: --tls: the key in {other} is not that of the certificate\n"
     assert "--tls: the key has a password; " in refusal("--tls", f"{one},{locked}")
     assert refusal("--tls-port", "0") == "chatsrv: --tls-port needs --tls\n"
+
+
+def test_one_port_cannot_be_plain_and_speak_tls(authority: Authority) -> None:
+    """With --share-port, the system would let each connection have one or the other."""
+    port = str(free_port())
+    command = [sys.executable, str(ROOT / "chatsrv"), "--port", port, "--tls", authority.issue(), "--tls-port", port]
+    for flags in [], ["--share-port"]:
+        done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=PATIENCE)
+        assert (done.returncode, done.stdout) == (2 if flags else 1, "")
+    assert "chatsrv: --port, --tls-port and --web cannot share a port with each other\n" in done.stderr
 
 
 # What people have.
