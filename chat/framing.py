@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 LIMIT = 1024  # bytes
 NEWLINE, RETURN = ord("\n"), ord("\r")  # numbers: `10 in data` is faster than `b"\n" in data`
-LAZY = sys.implementation.name == "cpython"  # whether to use Messages: on PyPy, list(messages) does not fill it first
 
 
 class Rest(bytes):
@@ -46,7 +45,7 @@ class Messages(list[bytes]):
             self.prefixed = more[: len(more) - len(prefix)]
         return self.prefixed
 
-    def number(self, prefix: bytes) -> int:
+    def how_many(self, prefix: bytes) -> int:
         """How many messages there are. The size of joined(prefix) tells this, and publish() needs that text anyway."""
         if self.text and prefix:
             return (len(self.joined(prefix)) - len(self.text)) // len(prefix)
@@ -78,6 +77,9 @@ def filling(method: Callable[..., Any]) -> Callable[..., Any]:
 for name in vars(list).keys() - vars(Messages).keys() - {"__new__", "__getattribute__", "__class_getitem__"}:
     setattr(Messages, name, filling(getattr(list, name)))
 
+# Whether to use Messages. PyPy carries out `copy[:] = messages` without calling any of these methods: it finds nothing.
+LAZY = sys.implementation.name == "cpython"
+
 
 def join(prefix: bytes, messages: list[bytes]) -> bytes:
     """The messages as one text, with the prefix before each of them and a newline after each."""
@@ -105,7 +107,7 @@ class Framer:
         after_full_part = goes_on and self.unfinished in (b"", b"\r")
         if self.unfinished:
             if NEWLINE not in data and len(self.unfinished) + len(data) < LIMIT:
-                self.unfinished += data  # only `data` was searched, so a line that comes byte by byte is searched once
+                self.unfinished += data  # only `data` was searched: each byte of a line is searched once
                 return []
             data = self.unfinished + data
         if after_full_part:
@@ -154,7 +156,7 @@ def too_long(text: bytes, most: int) -> bool:
     """Whether a line of `text` has more than `most` bytes. Jumps as far as it can, not from line to line."""
     start, end = 0, len(text) - most
     while start < end:
-        start = text.rfind(b"\n", start, start + most + 1) + 1  # behind the last newline in reach; 0: there is none
+        start = text.rfind(b"\n", start, start + most + 1) + 1  # after the last newline in reach; 0: there is none
         if not start:
             return True
     return False

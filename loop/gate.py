@@ -10,7 +10,7 @@ from .waitqueue import WaitQueue
 class Gate:
     """Lets tasks through, one in each turn. If a step takes a millisecond, a thousand in one turn would take a second.
 
-    Each address has a queue, and the queues take turns. So a thousand connections of one address do not keep those of
+    Each address has a queue, and the queues alternate. So a thousand connections of one address do not keep those of
     others waiting.
     """
 

@@ -192,7 +192,7 @@ class Kernel:
         rest = without_cancelled(error)
         self.end(task, "cancelled" if rest is None else "failed")
         if isinstance(rest, Exception):
-            report(f"task {task.name} failed")  # with the error that step() is handling
+            report(f"task {task.name} failed")  # prints the error that step() is handling
         elif rest is not None:
             raise rest
 

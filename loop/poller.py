@@ -7,7 +7,7 @@ price of arming is one system call for each wait.
 
 Ready means that a call will not wait. After an error or a hang-up, that is true of both directions: the next recv or
 send tells what has happened. Files and devices like /dev/null are always ready. But epoll refuses them, and kqueue does
-not report a file's end. So these two pollers keep such descriptors in `always`.
+not report a file's end. So these two pollers keep such descriptors, while armed, in `always`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .traps import Protocol
 READ = 1
 WRITE = 4
 WANTED = {READ, WRITE, READ | WRITE}
-MOST = 1023  # reports that one call to the system returns
+MOST = 1023  # the most reports that one system call returns
 
 
 class Poller(Protocol):

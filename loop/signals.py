@@ -29,7 +29,7 @@ class Signals:
         self.reader.setblocking(False)
         self.writer.setblocking(False)
         self.wakeup_before = signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
-        os.register_at_fork(before=self.hold, after_in_parent=self.release, after_in_child=self.let_go)
+        os.register_at_fork(before=self.hold, after_in_parent=self.release, after_in_child=self.close_in_child)
         # The functions registered above keep this object until the interpreter has ended. Python 3.9 crashes if it has
         # to close sockets so late.
         atexit.register(self.close)
@@ -92,6 +92,6 @@ class Signals:
     def release(self) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
 
-    def let_go(self) -> None:
+    def close_in_child(self) -> None:
         self.close()
         self.release()

@@ -1,15 +1,15 @@
-"""System calls as sequential generator functions.
+"""System calls as coroutines.
 
-Each is used like the blocking call of the same name, but `accept` returns a list of all connections that are there.
+Each is used like the blocking call of the same name, but `accept` returns a list of the connections that are there.
 Readiness is a hint: the data may be gone again. So each of these functions waits again when the system says that the
 call would block after all.
 
 `recv` and `accept` wait first. Otherwise a peer that always sends more would keep its task running for ever. `send`
 tries first, because the system's buffer nearly always has space. So beware: a loop that only sends might never pause.
 
-Sockets must be non-blocking; send and recv also take a TLS. A `timeout` is in seconds; None means no limit. TimedOut is
-raised when it has run out. It limits one wait: if the system said "ready" by mistake, the time begins anew. A system
-call that fails raises OSError.
+Sockets must be non-blocking; send and recv also take TLS on one. A `timeout` is in seconds; None means no limit.
+TimedOut is raised when it has run out. It limits one wait: if the system said "ready" by mistake, the time begins anew.
+A system call that fails raises OSError.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def connect(sock: socket.socket, address: Any, timeout: float | None = None) -> 
 def recv(sock: Stream, most: int, timeout: float | None = None) -> Coroutine[bytes]:
     """COROUTINE. Returns what has arrived, up to `most` bytes; b"" at the end of the stream."""
     while True:
-        if getattr(sock, "pending", False):  # a TLS has taken data that the socket does not report any more
+        if getattr(sock, "pending", False):  # TLS has taken data that the socket does not report any more
             yield Sleep(0)
         else:
             yield ReadWait(sock, timeout)
@@ -87,8 +87,8 @@ def send(sock: Stream, data: bytes | memoryview, timeout: float | None = None) -
             sent = sock.send(rest)
             if sent == len(rest):
                 return
-        except BlockingIOError as wait:
-            sent = getattr(wait, "characters_written", 0)  # a TLS may have taken some bytes; a socket has taken none
+        except BlockingIOError as error:
+            sent = getattr(error, "characters_written", 0)  # TLS may have taken some bytes; a socket has taken none
         rest = memoryview(rest)[sent:]
         yield WriteWait(sock, timeout)
 

@@ -23,7 +23,7 @@ EXCEPTION_GROUP = getattr(builtins, "BaseExceptionGroup", ())
 
 
 def without_cancelled(error: BaseException) -> BaseException | None:
-    """What is left of an error without Cancelled; None if it is nothing else."""
+    """What is left of an error without Cancelled; None if nothing is."""
     if isinstance(error, EXCEPTION_GROUP):
         _, rest = error.split(Cancelled)
         return rest  # type: ignore[no-any-return]

@@ -306,7 +306,7 @@ def test_messages_in_one_piece_are_joined_and_counted_like_a_list(
     whole = Messages(join(b"", messages))
     if looked_into:
         assert whole[0] == messages[0]
-    assert whole.number(prefix) == len(messages)
+    assert whole.how_many(prefix) == len(messages)
     for before in prefix, b"another ", prefix:
         assert join(before, whole) == join(before, messages)
     assert whole == messages

@@ -108,8 +108,8 @@ class Toy:
         try:
             while self.kept:
                 del self.kept[: self.sock.send(self.kept)]
-        except BlockingIOError as wait:
-            wait.characters_written = count
+        except BlockingIOError as error:
+            error.characters_written = count
             raise
 
     def send(self, data: Any) -> int:

@@ -74,7 +74,7 @@ def game(room: Room) -> Coroutine[None]:
         try:
             yield from room.answered.wait(SECONDS)
         except TimedOut:
-            if room.answer:  # nobody has said it in the very turn in which the time ran out
+            if room.answer:  # otherwise somebody said it in the very turn in which the time ran out
                 room.announce(f"* Nobody knew: {room.answer}")
                 room.answer = ""
 

@@ -21,5 +21,5 @@ def secret(name: str) -> bytes:
         except OSError as error:
             raise ValueError(f"{name}_FILE is {path!r}: {error.strerror}") from None
     if not value:
-        raise ValueError(f"the environment has to say the password, in {name}, or its file, in {name}_FILE")
+        raise ValueError(f"the environment has to say the password, {name}=PASSWORD, or its file, {name}_FILE=FILE")
     return value

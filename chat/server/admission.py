@@ -64,7 +64,7 @@ class Admission:
         self.options = options
         self.members = Count(by_network=bool(options.max_per_ip))
         self.shaking = Count(by_network=True)  # connections in their handshake
-        self.refused = Count(by_network=False)  # those that are told why, and end
+        self.refused = Count(by_network=False)  # those that were refused, until they have ended
 
     def refusal(self, host: str) -> str:
         """Why nobody from `host` can become a member now; empty if somebody can."""

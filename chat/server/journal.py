@@ -47,7 +47,7 @@ class Journal:
         # Each entry is (lines, 0), or ([report], n): the line `report` says that n lines were left out.
         self.waiting: list[tuple[list[bytes], int]] = [([], 0)]
         self.rest = memoryview(b"")  # what is being written, and comes before `waiting`
-        self.reported = 0  # if `rest` is a line that says how many lines were left out: how many
+        self.reported = 0  # how many lines `rest` reports as left out; 0 if it is no report
         self.size = 0  # bytes in `rest` and `waiting`
         self.left_out = 0  # how many lines were left out and not reported yet
         self.torn = False  # whether what has been written ends within a line

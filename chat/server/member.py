@@ -84,7 +84,7 @@ class Member(Receiver):
         most = self.hub.options.max_lag
         if self.sending == BEHIND:
             # Over --max-lag, Pace decides. It kicks this member if its peer takes too little. Otherwise nobody is read
-            # from, until this member has caught up. Twice --max-lag is too much in any case.
+            # from while the lag is over --max-lag. Twice --max-lag is too much in any case.
             self.hub.pace.count(len(line))
             most *= 2
         if self.outbox.lag() > most:

@@ -24,8 +24,6 @@ def look_at(sock: socket.socket) -> str:
         about = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
     except BlockingIOError:
         return ""
-    except TypeError:  # no plain socket
-        return ""
     except OSError:
         return RESET
     return RESET if about[0] == TCP_CLOSE else ""

@@ -191,7 +191,7 @@ class Receiver:
         """Return the first of these messages and keep the others, so that one step of a handler is bounded."""
         prefix = encoded(self.prefix, "a prefix")
         most = MOST if MOST * len(prefix) <= MUCH else MUCH // len(prefix) + 1
-        number = messages.number(prefix) if type(messages) is Messages else len(messages)
+        number = messages.how_many(prefix) if type(messages) is Messages else len(messages)
         if number <= most:
             self.unread = NOTHING
             return messages

@@ -62,7 +62,7 @@ class Hub:
         self.nowhere = Room(self, "")  # for members in no room; its outbox, which new members share, stays empty
         self.rooms: WeakValueDictionary[str, Room] | None = None  # all other rooms, while anything refers to them
         self.tasks: dict[Coroutine[Any], Task] = {}  # tasks that handlers have spawned, by their coroutines
-        self.insist: Callable[[Any, float], None]  # ends a handler by force if it has not ended in so many seconds
+        self.insist: Callable[[Any, float], None]  # makes a member's handler end, if it has not in so many seconds
         # For spread().
         self.changed: dict[Room, None] = {}  # rooms with something new in their feeds
         self.apart: dict[Any, None] = {}  # members that are APART
@@ -145,7 +145,7 @@ class Room:
                 raise
             except BaseException as error:  # SystemExit, for example, which the kernel would pass on
                 if without_cancelled(error) is None or task.outcome or not self.hub.kernel.running:
-                    raise  # it was cancelled or dropped, or Python frees the kernel
+                    raise  # it was cancelled or dropped, or Python frees it after the kernel has stopped
                 report(f"task {task.name} failed")
             finally:
                 del tasks[coroutine]
@@ -185,7 +185,7 @@ class Room:
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
         """Have a short line sent to a TOGETHER member to which nothing else is due. In other cases, return False."""
-        told = self.told  # while it has a line, quiet() is true, because append() empties it
+        told = self.told  # append() empties it: so while a line is in it, quiet() is true
         if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False
         if not told:

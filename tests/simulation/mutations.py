@@ -178,7 +178,7 @@ ROOM = [
              replace("prefix + (b'\\n' + prefix).join(messages) + b'\\n'", "(b'\\n' + prefix).join(messages) + b'\\n'")),
     mutation("the first of messages in one piece gets no prefix", "chat.framing:Messages.joined",
              replace("prefix + self.text", "self.text")),
-    mutation("messages in one piece are miscounted", "chat.framing:Messages.number",
+    mutation("messages in one piece are miscounted", "chat.framing:Messages.how_many",
              replace("len(prefix)", "len(prefix * 2)")),
     mutation("many messages lose the last newline", "chat.server.room:compose",
              put("text = text if len(lines) < 4 else text[:-1]", before="return lines, text")),

@@ -162,7 +162,9 @@ class Socket:
             raise Failure(f"{what} on a blocking socket")
         self.world.enter(self.client, what != "send")
 
-    def recv(self, most: int) -> bytes:
+    def recv(self, most: int, flags: int = 0) -> bytes:
+        if flags:  # MSG_PEEK
+            raise BlockingIOError(errno.EAGAIN, "nothing can be seen in advance here")
         self.enter("recv")
         world = self.world
         if self.incoming:

@@ -129,8 +129,8 @@ class BrowserWire:
         try:
             if (sent := self.below.send(frames.data)) == frames.size:
                 return frames.taken
-        except BlockingIOError as wait:
-            sent = taken(wait)
+        except BlockingIOError as error:
+            sent = taken(error)
         if not sent:
             raise BlockingIOError(errno.EAGAIN, "", 0)
         self.rest, count = frames.cut(sent)
@@ -179,8 +179,8 @@ class BrowserWire:
                 break
             try:
                 sent = self.below.send(self.rest)
-            except BlockingIOError as wait:
-                sent = taken(wait)
+            except BlockingIOError as error:
+                sent = taken(error)
                 if not sent:
                     return
             self.rest = self.rest[sent:] if sent < len(self.rest) else b""
