@@ -40,14 +40,13 @@ linux = pytest.mark.skipif(not LINUX, reason="this looks into /proc, or needs wh
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
-def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PATIENCE) -> Any:
-    """Wait until `condition()` is true, and return what it returned."""
+def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PATIENCE, pause: float = 0.005) -> Any:
+    """Wait until `condition()` is true, and return what it returned. `pause`: seconds between the first two looks."""
     deadline = time.monotonic() + timeout
-    pause = 0.005
     while not (result := condition()):
         assert time.monotonic() < deadline, f"{what or 'what was waited for'} did not come true in {timeout:g} s"
         time.sleep(pause)
-        pause = min(pause * 1.2, 0.03)  # to look may start a process
+        pause = max(pause, min(pause * 1.2, 0.03))  # to look may start a process
     return result
 
 

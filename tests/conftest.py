@@ -64,6 +64,10 @@ SLOW = set(
     "test_write_never_waits_for_a_terminal".split()
 )
 
+# Files whose tests share what takes seconds to start or to build. They come first: with xdist, each worker begins with
+# a piece of the list, and takes from others only what they would have done last. So one worker has them all.
+SHARING = ["test_web_page", "test_install"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="leave out the tests named in conftest.SLOW")
@@ -80,6 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("more")]
     if config.getoption("fast"):
         items[:] = [item for item in items if SLOW.isdisjoint(names(item))]
+    items.sort(key=lambda item: item.path.stem not in SHARING)
 
 
 def pytest_collection_finish() -> None:

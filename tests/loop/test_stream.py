@@ -448,7 +448,7 @@ def test_write_never_waits_for_a_terminal(kernel: Kernel, text: bytes) -> None:
 
     def reader() -> Coroutine[None]:
         while not shown.endswith(b"THE END"):
-            shown.extend((yield from read(master, 700)))
+            shown.extend((yield from read(master, 1900)))
 
     mode = termios.tcgetattr(slave)
     mode[1] |= termios.OPOST | termios.ONLCR | termios.TAB3  # a tab becomes spaces
@@ -471,7 +471,7 @@ def test_write_lets_another_task_have_the_room(kernel: Kernel, pair: Pair) -> No
     master, slave = os.openpty()
     other = os.dup(slave)
     try:
-        tasks = [kernel.spawn(write(fd, b"text\n" * 5000)) for fd in (slave, other)]
+        tasks = [kernel.spawn(write(fd, b"text\n" * 3000)) for fd in (slave, other)]
         kernel.run(until=kernel.spawn(sleep(1)))
         while not all(task.outcome for task in tasks):
             os.read(master, 5000)

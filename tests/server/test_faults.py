@@ -74,8 +74,11 @@ def calls_at_the_start() -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("call", FAILING)
-def test_at_the_start_it_works_all_the_same_or_says_in_one_line_why_not(call: str) -> None:
+def test_at_the_start_it_works_all_the_same_or_says_in_one_line_why_not(
+    request: pytest.FixtureRequest, call: str
+) -> None:
     times = [when for name, when in calls_at_the_start() if name == call]
+    times = times[:: 1 if request.config.getoption("more") else 2]
     if not times:
         pytest.skip("this Python makes no such call")
     for when in times:

@@ -292,9 +292,9 @@ def test_a_quiet_member_survives_three_lost_probes(chatsrv: Start) -> None:
                 return int(found[1]) if found else -1
 
             assert subprocess.run(["ip", "rule", "add", *rule]).returncode == 0
-            eventually(lambda: lost_probes() == 3)
+            eventually(lambda: lost_probes() == 3, pause=0.1)
             subprocess.run(["ip", "rule", "del", *rule], check=True)
-            eventually(lambda: lost_probes() == 0)
+            eventually(lambda: lost_probes() == 0, pause=0.1)
             assert not server.over()
             quiet.say("still here")
             quiet.expect(PREFIX.replace(b"1: ", b"2: ") + b"still here")

@@ -189,7 +189,7 @@ def test_several_signals_at_once_are_one(stuck: Callable[..., Chatsrv], crowd: C
 
 def test_several_signals_at_once_do_not_change_the_status() -> None:
     """Also when nobody is there, and the process has nearly ended when the second one comes."""
-    for _ in range(20):
+    for _ in range(10):
         server = Chatsrv()
         try:
             while server.process.poll() is None:
