@@ -35,7 +35,7 @@ def mark(char: str) -> bool:
     return char >= "\u0300" and (within(char, ZERO) or within(char, SPACING)) and harmless(char) == char
 
 
-def behind(text: str, place: int) -> int:
+def after(text: str, place: int) -> int:
     """The end of the character that begins at `place`; at the end of the text, `place` itself."""
     if place == len(text):
         return place
@@ -55,7 +55,7 @@ def split(text: str) -> list[str]:
     """The characters of a text."""
     found, place = [], 0
     while place < len(text):
-        found.append(text[place : behind(text, place)])
+        found.append(text[place : after(text, place)])
         place += len(found[-1])
     return found
 
@@ -70,7 +70,7 @@ def anchor(text: str, place: int) -> int:
 def start(text: str, place: int) -> int:
     """The beginning of the character to which the code point at `place` belongs."""
     begin = anchor(text, place)
-    while (end := behind(text, begin)) <= place:
+    while (end := after(text, begin)) <= place:
         begin = end
     return begin
 

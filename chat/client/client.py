@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .conversation import Address
 
-# What ends a program that does not catch it. Uncaught, it would leave the terminal in its mode without echo.
+# Signals that end a program if not caught. The terminal would then be left without echo.
 ENDING = [
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
     signal.SIGVTALRM, signal.SIGPROF, signal.SIGXCPU,

@@ -73,10 +73,10 @@ class Conversation:
                 if absent:
                     self.display.tell("connected again" if connected else "connected")
                 connected, absent, since = True, False, self.kernel.clock()
-                trouble = yield from self.listen(sock)
+                trouble = yield from self.hear(sock)
                 if self.outgoing.ended and not self.outgoing.waiting:
                     sys.exit(f"chatclient: {trouble}")
-                if self.kernel.clock() - since > LONGEST_PAUSE:  # the server does not close at once
+                if self.kernel.clock() - since > LONGEST_PAUSE:  # so the server does not close every connection at once
                     pause = 1
             except OSError as error:
                 trouble = str(error)
@@ -96,7 +96,7 @@ class Conversation:
 
     def connect(self) -> Coroutine[socket.socket | TLS]:
         """COROUTINE. Returns a connection to the first of the addresses that answers; raises OSError."""
-        slow = self.spawn(self.admit_slowness())
+        slow = self.spawn(self.tell_if_slow())
         self.display.prompt("connecting")
         trouble = ""
         try:
@@ -111,13 +111,13 @@ class Conversation:
             slow.cancel()
         raise OSError(f"cannot connect to {self.options.host} port {self.options.port}: {trouble}")
 
-    def admit_slowness(self) -> Coroutine[None]:
+    def tell_if_slow(self) -> Coroutine[None]:
         """COROUTINE. Says that connecting takes long."""
         yield from sleep(SLOW)
         self.display.tell(f"connecting to {self.options.host} port {self.options.port}")
 
-    def listen(self, sock: socket.socket | TLS) -> Coroutine[str]:
-        """COROUTINE. Shows what comes until the connection ends; returns why. Ends the client if that was wanted."""
+    def hear(self, sock: socket.socket | TLS) -> Coroutine[str]:
+        """COROUTINE. Shows what comes until the connection ends; returns why. Ends the client if we asked for it."""
         self.socket = socket_of(sock)
         self.display.prompt("")
         tasks = [self.spawn(self.talk(sock)), self.spawn(watch(self.kernel, self.socket, self.sent))]
@@ -168,8 +168,8 @@ class Conversation:
                 yield from writable(sock)
                 try:
                     self.outgoing.sent(sock.send(self.outgoing.waiting[:PIECE]))
-                except BlockingIOError as wait:
-                    self.outgoing.sent(getattr(wait, "characters_written", 0))  # TLS may have taken some of it
+                except BlockingIOError as error:
+                    self.outgoing.sent(getattr(error, "characters_written", 0))  # TLS may have taken some of it
                 self.news.wake_all()
                 self.sent.wake()
             yield from send_end(sock)
@@ -183,7 +183,7 @@ class Conversation:
             yield from self.farewell(PATIENCE)
 
     def fail(self, sock: socket.socket, error: OSError) -> None:
-        """Nothing more can be sent. listen() still gets all that has arrived, and then the failure."""
+        """Nothing more can be sent. hear() still gets all that has arrived, and then the failure."""
         # EPIPE and ECONNRESET mean that the server has ended the connection; EBADF means that we have ended it
         if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
             self.failure = f"the connection has failed: {why(error)}"

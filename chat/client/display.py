@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .terminal import Terminal
 
 UNSEEN = 256 << 10  # if more bytes of lines wait for the terminal, no more are read from the server
-PROMPT = 4096  # if a line has more bytes than this, it is shown only when its end has come
+PARTIAL = 4096  # if a line has more bytes than this, it is shown only when its end has come
 
 
 class Plain:
@@ -55,7 +55,7 @@ class Plain:
         complain(f"chatclient: {what}")
 
     def prompt(self, trouble: str) -> None:
-        """Show in the prompt why nothing can be sent now; "" if it can."""
+        """Show in the prompt why nothing can be sent now; "": all is well."""
 
     def stamp(self) -> str:
         return time.strftime("%H:%M ") if self.timestamps else ""
@@ -87,15 +87,15 @@ class Window(Plain):
         if lines:
             self.screen.partial = ""
         self.screen.show([self.stamp() + self.speakers.dress(line, own) for line, own in lines])
-        self.screen.bell = self.screen.bell or (self.bell and self.speakers.called)
-        self.speakers.called = False
+        self.screen.bell = self.screen.bell or (self.bell and self.speakers.named)
+        self.speakers.named = False
         self.changed.wake_all()
         while self.screen.unseen.size > UNSEEN:
             yield from self.changed.wait()
 
     def show_partial(self, line: bytes) -> Coroutine[None]:
-        """COROUTINE. Shows an unfinished line, if it is short enough for a prompt."""
-        if len(line) <= PROMPT:
+        """COROUTINE. Shows an unfinished line, if it is short enough."""
+        if len(line) <= PARTIAL:
             self.screen.partial = self.stamp() + readable(line)
             self.changed.wake_all()
         yield from ()  # makes this a coroutine, as in Plain, although nothing is waited for

@@ -7,7 +7,7 @@ import re
 from ..framing import LIMIT, split
 from .history import History
 from .keys import Keyboard
-from .line import Line, is_sign
+from .line import Line, is_between_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Editor(Line):
             self.seek(sought[:-1], len(self.history.lines) - 1)
         elif key == "text":
             found, most = 0, len(text)
-            # Look for as much of the text as is found, in few steps: both the text and the history may be long
+            # Find how much of the text's beginning the history has, in few steps: both may be long
             while found < most:
                 middle = (found + most + 1) // 2
                 if self.history.find(sought + text[:middle], self.history.place) is None:
@@ -169,15 +169,15 @@ BINDINGS: dict[str, Callable[[Editor], None]] = {
         ("Tab", Editor.complete),
         ("Left Ctrl-B", lambda e: e.move(e.left())),
         ("Right Ctrl-F", lambda e: e.move(e.right())),
-        ("Ctrl-Left Alt-Left Alt-B", lambda e: e.move(e.word_left(is_sign))),
-        ("Ctrl-Right Alt-Right Alt-F", lambda e: e.move(e.word_right(is_sign))),
+        ("Ctrl-Left Alt-Left Alt-B", lambda e: e.move(e.word_left(is_between_words))),
+        ("Ctrl-Right Alt-Right Alt-F", lambda e: e.move(e.word_right(is_between_words))),
         ("Home Ctrl-A", lambda e: e.move(0)),
         ("End Ctrl-E", lambda e: e.move(len(e.text))),
         ("Backspace", lambda e: e.put(e.left(), e.cursor)),
         ("Delete", lambda e: e.put(e.cursor, e.right())),
         ("Ctrl-W", lambda e: e.kill(e.word_left(str.isspace), e.cursor)),
-        ("Alt-Backspace", lambda e: e.kill(e.word_left(is_sign), e.cursor)),
-        ("Alt-D Ctrl-Delete", lambda e: e.kill(e.cursor, e.word_right(is_sign))),
+        ("Alt-Backspace", lambda e: e.kill(e.word_left(is_between_words), e.cursor)),
+        ("Alt-D Ctrl-Delete", lambda e: e.kill(e.cursor, e.word_right(is_between_words))),
         ("Ctrl-U", lambda e: e.kill(0, e.cursor)),
         ("Ctrl-K", lambda e: e.kill(e.cursor, len(e.text))),
         ("Ctrl-Y", lambda e: e.put(e.cursor, e.cursor, e.killed)),

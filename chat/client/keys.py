@@ -123,7 +123,7 @@ class Keyboard:
                 place = self.skip_answer(text, place)
             else:
                 found = SEQUENCE.match(text, place)
-                assert found, "the last alternative matches Esc, and the others all that is not"
+                assert found, "the last alternative matches Esc, and the others everything else"
                 place = found.end()
                 self.take(found, keys)
         self.patience = self.how_long()

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from functools import lru_cache
 
 from ..escape import visible
-from .characters import RUN, anchor, behind, split, width
+from .characters import RUN, after, anchor, split, width
 
 STYLE = r"\x1b\[[0-9;]*m"  # takes no column
 WORDS = re.compile(rf"[ \t]+|(?:{STYLE}|[^ \t\x1b])+")
@@ -24,7 +24,7 @@ class Row:
         self.text = " " * indent
         self.indent = indent
         self.column = begin + indent  # where the next character goes
-        self.room = columns - self.column  # columns that are left
+        self.left = columns - self.column  # in columns
         self.doubtful = False  # whether this terminal may have its cursor in another column
 
     def add(self, shown: str, columns: int, certain: bool = True) -> None:
@@ -33,21 +33,21 @@ class Row:
             self.text += f"\x1b[{self.column + 1}G"
         self.text += shown
         self.column += columns
-        self.room -= columns
+        self.left -= columns
         self.doubtful = not certain
 
     def add_run(self, text: str, place: int, end: int) -> int:
         """Add the letters from `place` on that RUN matches, as many as fit; return the place after them."""
-        found = RUN.match(text, place, min(end, place + self.room))
+        found = RUN.match(text, place, min(end, place + self.left))
         if not found:
             return place
         columns = 2 if found["two_columns"] else 1
-        after = min(found.end(), place + self.room // columns)
-        if text[after : after + 1] > "~":
-            after -= 1  # the next code point may be a mark of the last letter: leave both to add_character()
-        if after > place:
-            self.add(text[place:after], columns * (after - place))
-        return max(after, place)
+        reached = min(found.end(), place + self.left // columns)
+        if text[reached : reached + 1] > "~":
+            reached -= 1  # the next code point may be a mark of the last letter: leave both to add_character()
+        if reached > place:
+            self.add(text[place:reached], columns * (reached - place))
+        return max(reached, place)
 
     def add_character(self, character: str, skip: int = 0) -> int | None:
         """Add the pieces of a character from piece `skip` on; return the first that does not fit, None if all do.
@@ -55,12 +55,12 @@ class Row:
         A tab becomes spaces, up to the next column that is a multiple of 8, or to the edge.
         """
         if character == "\t":
-            blanks = min(8 - self.column % 8, self.room)
+            blanks = min(8 - self.column % 8, self.left)
             self.add(" " * blanks, blanks)
             return None
         for number, (piece, columns, certain) in enumerate(shown(character)):
             if number >= skip:
-                if columns > self.room and self.column > self.indent:  # an empty row takes any piece
+                if columns > self.left and self.column > self.indent:  # an empty row takes any piece
                     return number
                 self.add(piece, columns, certain)
         return None
@@ -100,7 +100,7 @@ def wrap(line: str, columns: int) -> list[str]:
                     gap += 8 - (row.column + gap) % 8  # a tab, to the next multiple of 8
             continue
         taken = measure(word)
-        if gap + taken <= row.room or (taken > columns - indent and gap < row.room):
+        if gap + taken <= row.left or (taken > columns - indent and gap < row.left):
             row.add(" " * gap, gap)
         else:
             rows.append(Row(columns, indent=indent))
@@ -125,13 +125,13 @@ def break_up(text: str, rows: list[Row], columns: int, indent: int) -> None:
     """Add a text to the last of the rows, and to further ones if it does not fit."""
     place = 0
     while place < len(text):
-        after = rows[-1].add_run(text, place, len(text))
-        if after == place:
-            after = behind(text, place)
-            if rows[-1].add_character(text[place:after]) is not None:
+        reached = rows[-1].add_run(text, place, len(text))
+        if reached == place:
+            reached = after(text, place)
+            if rows[-1].add_character(text[place:reached]) is not None:
                 rows.append(Row(columns, indent=indent))
                 continue
-        place = after
+        place = reached
 
 
 class Draft:
@@ -152,8 +152,8 @@ class Draft:
         if (columns, begin) != (self.columns, self.begin) or not self.starts:
             self.starts, self.rows = [(0, 0)], []
         elif text != self.text:
-            # What now follows the last common character may join it, as a mark does. With another width, that character
-            # may fit into the row above, where the character before it ends. So forget that row and all rows below.
+            # The last common character may change its width, if a mark now follows it, and then fit into the row above.
+            # So forget the row where the character before it ends, and all rows below.
             last = anchor(self.text, max(common(text, self.text) - 1, 0))
             before_last = anchor(self.text, max(last - 1, 0))
             kept = max(bisect_right(self.starts, (before_last, 0)), 1)
@@ -180,37 +180,37 @@ class Draft:
         place, skip = self.starts[-1]
         columns = self.columns - (self.begin if not self.rows else 0)
         line, newline, _ = self.text[place : place + columns + 1].partition("\n")
-        after: tuple[int, int] | None
+        next_start: tuple[int, int] | None
         if line.isascii() and line.isprintable() and not skip and (newline or len(line) > columns):  # most rows
             row = line[:columns]
-            after = (place + len(row), 0)
+            next_start = (place + len(row), 0)
             if len(row) < columns:
-                after = (place + len(row) + 1, 0)  # after the newline
+                next_start = (place + len(row) + 1, 0)  # after the newline
         else:
-            filled, after = self.fill(len(self.rows), len(self.text))
+            filled, next_start = self.fill(len(self.rows), len(self.text))
             row = filled.text
         self.rows.append(row)
-        if after:
-            self.starts.append(after)
+        if next_start:
+            self.starts.append(next_start)
         return True
 
     def fill(self, number: int, end: int) -> tuple[Row, tuple[int, int] | None]:
         """Row `number`, filled up to the place `end` or to the edge; and where the next row starts, None at `end`."""
         text, (place, skip) = self.text, self.starts[number]
         row = Row(self.columns, 0 if number else self.begin)
-        while row.room > 0:
+        while row.left > 0:
             if place >= end:
                 return row, None
             if text[place] == "\n":
                 return row, (place + 1, 0)
-            after = place if skip else row.add_run(text, place, end)
-            if after == place:
-                after = behind(text, place)
-                missing = row.add_character(text[place:after], skip)
+            reached = place if skip else row.add_run(text, place, end)
+            if reached == place:
+                reached = after(text, place)
+                missing = row.add_character(text[place:reached], skip)
                 if missing is not None:
                     return row, (place, missing)
                 skip = 0
-            place = after
+            place = reached
         return row, (place, 0)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .characters import before, behind, mark, start
+from .characters import after, before, mark, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
 
-def is_sign(char: str) -> bool:
+def is_between_words(char: str) -> bool:
     """Whether a character stands between words."""
     return not char.isalnum() and not mark(char)
 
@@ -44,7 +44,7 @@ class Line:
 
     def right(self) -> int:
         """The place one character after the cursor."""
-        return behind(self.text, self.cursor)
+        return after(self.text, self.cursor)
 
     def word_left(self, between: Callable[[str], bool]) -> int:
         """The start of the word before the cursor."""
@@ -60,7 +60,7 @@ class Line:
         for wanted in True, False:  # first over what is between words, then over the word
             while place < len(self.text) and between(self.text[place]) is wanted:
                 place += 1
-        return behind(self.text, before(self.text, place))
+        return after(self.text, before(self.text, place))
 
     def transpose(self) -> None:
         """Swap the characters around the cursor; at the end, the last two."""

@@ -53,7 +53,7 @@ class Screen:
         self.seen = Lines()
         self.partial = ""  # what has come of a line that is not complete
         self.bell = False  # to be rung
-        self.shown: tuple[list[str], int, int] | None = None  # what live() returned when it was last written
+        self.shown: tuple[list[str], int, int] | None = None  # what bottom() returned when it was last written
         self.width = 0  # columns that prompt and line take, if they take only one row
         self.lost = False  # it is not known what is on the screen
 
@@ -69,12 +69,12 @@ class Screen:
             self.lost = True
 
     def repaint(self) -> None:
-        """It is not known what is on the screen."""
+        """Let refresh() paint everything anew."""
         self.lost = True
 
     def refresh(self, prompt: str, text: str, cursor: int) -> str:
         """What to write to bring the screen up to date; "" if it is already. `cursor` is a place in the text."""
-        rows, row, column = self.live(prompt, text, cursor)
+        rows, row, column = self.bottom(prompt, text, cursor)
         if (rows, row, column) == self.shown and not (self.unseen.lines or self.bell or self.lost):
             return ""
         if self.lost:
@@ -92,7 +92,7 @@ class Screen:
         # Switch off the terminal's own wrapping meanwhile: the terminal may think that a character is wider than we do
         return output if output.isascii() else f"\x1b[?7l{output}\x1b[?7h"
 
-    def live(self, prompt: str, text: str, cursor: int) -> tuple[list[str], int, int]:
+    def bottom(self, prompt: str, text: str, cursor: int) -> tuple[list[str], int, int]:
         """The rows below the conversation, and the cursor's row and column there.
 
         The draft begins in the row in which the prompt ends. If there are more rows than the screen has, we show those
@@ -112,8 +112,8 @@ class Screen:
         if top:
             rows[0] = self.head.rows[0]
         self.width = self.draft.find(len(text))[1] if count == 1 else self.columns
-        room = self.rows - len(rows)
-        above = wrap(self.partial, self.columns)[-room:] if self.partial and room else []
+        left = self.rows - len(rows)
+        above = wrap(self.partial, self.columns)[-left:] if self.partial and left else []
         return above + rows, len(above) + row - top, column
 
     def next_rows(self) -> list[str]:

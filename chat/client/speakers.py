@@ -24,7 +24,7 @@ class Speakers:
         self.colour = colour
         self.names: dict[str, None] = {}  # the names of others that have spoken, the latest one last
         self.me = ""
-        self.called = False  # a line has named us; Window.show() resets this
+        self.named = False  # a line has named us; Window.show() resets this
 
     def dress(self, line: bytes, own: bool) -> str:
         """A received line as it is shown; `own`: it is a message of ours that has come back."""
@@ -44,13 +44,13 @@ class Speakers:
             sender = f"\x1b[{COLOURS[crc32(sender.encode()) % len(COLOURS)]}m{sender}\x1b[39m"
         if own:
             return f"\x1b[1m{sender}{colon}{said}\x1b[m" if self.colour else text
-        called = self.calls(sender, said)
-        if not called:
+        pattern = self.naming(sender, said)
+        if not pattern:
             return sender + colon + said
-        self.called = True
+        self.named = True
         if not self.colour:
             return f"! {text}"
-        return sender + colon + called.sub("\x1b[7m\\g<0>\x1b[27m", said)
+        return sender + colon + pattern.sub("\x1b[7m\\g<0>\x1b[27m", said)
 
     def meet(self, name: str) -> None:
         """Somebody of this name has spoken."""
@@ -71,7 +71,7 @@ class Speakers:
                 del self.names[renamed[1]]
                 self.meet(renamed[2])
 
-    def calls(self, sender: str, said: str) -> re.Pattern[str] | None:
+    def naming(self, sender: str, said: str) -> re.Pattern[str] | None:
         """If this line names us, or is for us alone, a pattern that finds what is to be marked in it; or None."""
         if not sender and (private := PRIVATE.match(said)):
             self.meet(private[1])

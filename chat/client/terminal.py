@@ -64,7 +64,7 @@ class Terminal:
     def suspend(self, last: str, pid: int = 0) -> None:
         """Give the terminal back and stop; returns, with the terminal taken, when the job is continued.
 
-        With `pid` 0, all processes of the job stop, as if the key was pressed elsewhere.
+        With `pid` 0, all processes of the job stop, as Ctrl-Z does in other programs.
         """
         self.give_back(last)
         # Without our handlers, the process stops in kill(), and the next line runs after SIGCONT. If SIGTSTP was

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wcwidth import iter_graphemes, wcwidth
 
-from chat.client.characters import RUN, anchor, before, behind, split, start, width
+from chat.client.characters import RUN, after, anchor, before, split, start, width
 from chat.escape import harmless
 
 FAMILY = "👨\u200d👩\u200d👧"
@@ -48,7 +48,7 @@ def test_there_and_back(text: str) -> None:
     """From one character to the next and from each to the one before it, one comes by the same places."""
     places = [0]
     while places[-1] < len(text):
-        places.append(behind(text, places[-1]))
+        places.append(after(text, places[-1]))
     back = [len(text)]
     while back[-1] > 0:
         back.append(before(text, back[-1]))

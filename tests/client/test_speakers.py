@@ -31,11 +31,11 @@ def test_without_colours_there_are_none() -> None:
 
 
 def marked(speakers: Speakers, line: bytes) -> bool:
-    speakers.called = False
+    speakers.named = False
     shown = speakers.dress(line, False)
     assert STYLE.sub("", shown) == line.decode()
-    assert ("\x1b[7m" in shown) == speakers.called
-    return speakers.called
+    assert ("\x1b[7m" in shown) == speakers.named
+    return speakers.named
 
 
 def test_a_line_that_names_me_is_marked() -> None:
