@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 216, 78
 PLACES = {NEW: (44, 56), APART: (44, 196), TOGETHER: (600, 196), BEHIND: (44, 458), OVER: (600, 458)}
 WORDS = {
     NEW: ("nothing is sent to it yet",),
-    APART: ("something is due to it alone:", "spread() sends it that"),
+    APART: ("it has an outbox of its own:", "spread() sends what is in it"),
     TOGETHER: ("it has caught up: spread() sends", "all of these the same bytes"),
     BEHIND: ("it takes nothing for now:", "deliver() waits for space"),
     OVER: ("nothing is sent to it any more",),
