@@ -76,6 +76,9 @@ class Certificate:
         except ssl.SSLError as error:
             if "MISMATCH" in (error.reason or ""):
                 raise ValueError(f"--tls: the key in {key or certificate} is not that of the certificate") from None
+            if (error.reason or "").endswith(("TOO_SMALL", "TOO_WEAK")):
+                reason = str(error.reason).replace("_", " ").lower()
+                raise ValueError(f"--tls: OpenSSL does not accept {certificate}: {reason}") from None
             files = f"{certificate} and {key}" if key else certificate
             raise ValueError(f"--tls: there is no certificate with a key in {files}, or not in PEM format") from None
         except OSError as error:

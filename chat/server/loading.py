@@ -43,7 +43,7 @@ def load_handler(where: str) -> tuple[Handler, Start | None]:
         raise ValueError(f"{place} has no {name}; {generators_of(module)}")
     check(handler, name, "a handler", "member", "room")
     start = getattr(module, "start", None)
-    if start is handler or not hasattr(start, "__code__"):
+    if start is handler or not (hasattr(start, "__code__") or hasattr(start, "func")):
         start = None
     else:
         check(start, "start", "`start`", "room")
@@ -105,7 +105,7 @@ def check(function: Any, name: str, what: str, *parameters: str) -> None:
     """Raise ValueError, with a line for the user, unless this is a generator function with these parameters."""
     inner = inspect.unwrap(function)
     code = getattr(inner, "__code__", None)
-    if code is None and not hasattr(inner, "func"):  # a functools.partial has `func` instead
+    if code is None and not hasattr(inner, "func"):  # a functools.partial has `func` instead of `__code__`
         raise ValueError(f"{name} is not a function")
     place = f"{relative(code.co_filename)}:{code.co_firstlineno}: " if code else ""
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):

@@ -46,9 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         return refuse(2, f"--handler: {error}")
     if options.trace:
-        from ..files import must_not_wait  # only now: it is rarely needed
-
         try:
+            from ..files import must_not_wait  # only now: it is rarely needed
+
             must_not_wait(options.trace[0])
             open(options.trace[0], "a").close()
         except OSError as error:

@@ -280,6 +280,12 @@ def test_a_certificate_that_cannot_be_used_is_told_in_one_line(authority: Author
     assert refusal("--tls", f"{one},{other}") == f"chatsrv: --tls: the key in {other} is not that of the certificate\n"
     assert "--tls: the key has a password; " in refusal("--tls", f"{one},{locked}")
     assert refusal("--tls-port", "0") == "chatsrv: --tls-port needs --tls\n"
+    weak = str(tmp_path / "weak.pem")
+    new_key = "-newkey", "rsa:512", "-nodes", "-keyout", weak
+    subprocess.run(["openssl", "req", "-x509", *new_key, "-subj", "/CN=x", "-out", f"{weak}.cert"],
+                   check=True, stderr=subprocess.DEVNULL, timeout=15)  # fmt: skip
+    Path(weak).write_text(Path(weak).read_text() + Path(f"{weak}.cert").read_text())
+    assert refusal("--tls", weak) == f"chatsrv: --tls: OpenSSL does not accept {weak}: ee key too small\n"
 
 
 def test_one_port_cannot_be_plain_and_speak_tls(authority: Authority) -> None:

@@ -233,6 +233,13 @@ def test_start_is_run(chatsrv: Start, write: Callable[..., Path]) -> None:
     server.journal.expect("room > * cats")
 
 
+def test_a_start_may_be_a_partial(write: Callable[..., Path]) -> None:
+    write(GOOD + "import functools\ndef begin(topic, room):\n    yield\nstart = functools.partial(begin, 'cats')\n")
+    assert load_handler("mine.py:handle")[1] is not None
+    write(GOOD + "start = 5\n", "other.py")
+    assert load_handler("other.py:handle")[1] is None
+
+
 def test_modules_beside_it_can_be_imported_and_are_imported_once(chatsrv: Start, write: Callable[..., Path]) -> None:
     """The name of the handler's file may be that of a module of Python's own; and its helper may import it."""
     write("import http\nimport mine\nassert http.HTTPStatus.OK\nwords = [b'from the helper']\n", "at/helper.py")
