@@ -13,6 +13,7 @@ import urllib.request
 import venv
 import zipfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ from terminals import Pty
 
 from chat.options import VERSION
 
-pytest.importorskip("hatchling", reason="hatchling is not installed: nothing can be built")
-pytest.importorskip("build", reason="build is not installed: nothing can be built")
+if missing := [name for name in ("hatchling", "build") if find_spec(name) is None]:
+    pytest.skip(f"not installed: {', '.join(missing)}; nothing can be built", allow_module_level=True)
 
 PROGRAMS = ("chatsrv", "chatclient")
 HANDLER = """\
