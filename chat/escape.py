@@ -25,7 +25,7 @@ EMOJI = f"[#*0-9]\ufe0f\u20e3|{PICTURE}(?:\u200d{PICTURE}){{0,9}}"  # a keycap, 
 
 
 def plain(data: bytes) -> bool:
-    """Whether all of `data` is printable ASCII or b"\\n". Most data is; it may be shown unchanged."""
+    """Whether all of `data` is printable ASCII or b"\\n", as most data is. Then it can be shown unchanged."""
     return not data.translate(None, PLAIN + b"\n")
 
 

@@ -77,7 +77,7 @@ def filling(method: Callable[..., Any]) -> Callable[..., Any]:
 for name in vars(list).keys() - vars(Messages).keys() - {"__new__", "__getattribute__", "__class_getitem__"}:
     setattr(Messages, name, filling(getattr(list, name)))
 
-# Whether to use Messages. PyPy carries out `copy[:] = messages` without calling any of these methods: it finds nothing.
+# Whether to use Messages. PyPy's `copy[:] = messages` calls none of these methods, and copies an empty list.
 LAZY = sys.implementation.name == "cpython"
 
 

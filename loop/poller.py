@@ -126,7 +126,7 @@ class KqueuePoller:
         try:
             self.kqueue.control(changes, 0)
         except FileNotFoundError:
-            pass  # the filter to be deleted is gone: `fd` was closed behind our back
+            pass  # the filter to be deleted is gone: `fd` was closed without forget()
         self.armed[fd] = want
 
     def forget(self, fd: int) -> None:
@@ -169,7 +169,7 @@ class SelectPoller:
         writers = [fd for fd, want in self.armed.items() if want & WRITE]
         try:
             readable, writable, _ = select.select(readers, writers, [], timeout)
-        except OSError:  # a descriptor was closed behind our back: its task gets the error from its next call
+        except OSError:  # a descriptor was closed without forget(): its task gets the error from its next call
             readable = writable = [fd for fd in self.armed if not is_open(fd)]
         found = [(fd, READ) for fd in readable] + [(fd, WRITE) for fd in writable]
         for fd, _ in found:

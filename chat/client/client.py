@@ -144,5 +144,5 @@ class Client:
                     self.conversation.end()
                     if editor.trouble:
                         self.conversation.leave()
-                    self.display.prompt("leaving")
+                    self.display.show_trouble("leaving")
                     self.spawn(self.conversation.farewell(FAREWELL))

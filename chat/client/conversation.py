@@ -86,7 +86,7 @@ class Conversation:
                 self.display.tell(f"{trouble}; trying again")
                 absent = True
             for left in range(pause, 0, -1):
-                self.display.prompt(f"again in {left} s")
+                self.display.show_trouble(f"again in {left} s")
                 try:
                     yield from self.hurry.wait(1)
                     break
@@ -97,7 +97,7 @@ class Conversation:
     def connect(self) -> Coroutine[socket.socket | TLS]:
         """COROUTINE. Returns a connection to the first of the addresses that answers; raises OSError."""
         slow = self.spawn(self.tell_if_slow())
-        self.display.prompt("connecting")
+        self.display.show_trouble("connecting")
         trouble = ""
         try:
             for family, address in self.addresses:
@@ -119,7 +119,7 @@ class Conversation:
     def hear(self, sock: socket.socket | TLS) -> Coroutine[str]:
         """COROUTINE. Shows what comes until the connection ends; returns why. Ends the client if we asked for it."""
         self.socket = socket_of(sock)
-        self.display.prompt("")
+        self.display.show_trouble("")
         tasks = [self.spawn(self.talk(sock)), self.spawn(watch(self.kernel, self.socket, self.sent))]
         incoming = Incoming()
         self.failure = trouble = ""

@@ -54,7 +54,7 @@ class Plain:
         """Show a line that comes from the client itself."""
         complain(f"chatclient: {what}")
 
-    def prompt(self, trouble: str) -> None:
+    def show_trouble(self, trouble: str) -> None:
         """Show in the prompt why nothing can be sent now; "": all is well."""
 
     def stamp(self) -> str:
@@ -107,7 +107,7 @@ class Window(Plain):
         self.screen.show([self.stamp() + line])
         self.changed.wake_all()
 
-    def prompt(self, trouble: str) -> None:
+    def show_trouble(self, trouble: str) -> None:
         self.editor.trouble = trouble
         self.changed.wake_all()
 

@@ -63,7 +63,7 @@ def check_spawn(coroutine: Any, name: Any, tasks: Collection[Any]) -> None:
     if not hasattr(coroutine, "gi_frame"):
         flags = getattr(getattr(coroutine, "__code__", None), "co_flags", 0)
         if flags & GENERATOR:
-            raise wrong(takes, coroutine, f"did you forget the () behind {coroutine.__name__}?")
+            raise wrong(takes, coroutine, f"did you forget the () after {coroutine.__name__}?")
         if flags & ASYNC or hasattr(coroutine, "cr_frame"):
             raise TypeError(f"{takes}, not {coroutine!r}: a coroutine is a plain `def` here, with `yield from` in it")
         raise TypeError(f"{takes}, not {coroutine!r}; is there no `yield` in it?")

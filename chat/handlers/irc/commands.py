@@ -119,13 +119,13 @@ def join(user: User, names: str, *_: str) -> None:
 
 def part(user: User, names: str, why: str = "", *_: str) -> None:
     for name in filter(None, names.split(",")):
-        if channel := own(user, name):
+        if channel := channel_of(user, name):
             user.announce([channel], f"PART {channel.name} :{why}")
             user.part(channel)
 
 
-def own(user: User, name: str) -> Channel | None:
-    """The channel of that name if the user is in it. If not, tells the user so, and returns None."""
+def channel_of(user: User, name: str) -> Channel | None:
+    """The channel of that name if the user is in it. If not, tell the user so, and return None."""
     channel = user.network.channel(name)
     if not channel:
         user.reply(403, name, "No such channel")
@@ -137,7 +137,7 @@ def own(user: User, name: str) -> Channel | None:
 
 
 def topic(user: User, name: str, text: str | None = None, *_: str) -> None:
-    if not (channel := own(user, name)):
+    if not (channel := channel_of(user, name)):
         return
     if text is not None:
         channel.topic, channel.topic_set = text[:TOPIC], f"{user.nick} {int(time())}"

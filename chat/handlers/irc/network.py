@@ -116,7 +116,7 @@ class User:
         self.channels[channel.name.casefold()] = channel
         channel.users[self] = None
         channel.names = []
-        self.listen()
+        self.choose_room()
 
     def part(self, channel: Channel) -> None:
         del self.channels[channel.name.casefold()], channel.users[self]
@@ -124,9 +124,9 @@ class User:
         channel.names = []
         if not channel.users:
             del self.network.channels[channel.name.casefold()]
-        self.listen()
+        self.choose_room()
 
-    def listen(self) -> None:
+    def choose_room(self) -> None:
         """Hear the room of the channel, if this user is in one channel only; otherwise no room."""
         channels = list(self.channels.values())
         self.member.enter(channels[0].room if len(channels) == 1 else None)

@@ -42,20 +42,20 @@ def follow(session: Session, connection: Connection) -> Coroutine[None]:
     while True:
         links = session.links.looked()
         behind = [link for link in links if link.incoming.behind][:STREAMS]
-        asked = behind or links
+        chosen = behind or links
         count = max(1, most // len(behind or "1"))
         block: tuple[Any, ...] = ()
         if not behind:
             session.waiting = set(links)
             wait = SILENCE if session.client_id or len(links) == 1 else IMPATIENCE
             block = "BLOCK", int(wait * 1000)
-        names = [link.stream for link in asked]
-        cursors = ["{}-{}".format(*link.incoming.cursor or (0, 0)) for link in asked]
+        names = [link.stream for link in chosen]
+        cursors = ["{}-{}".format(*link.incoming.cursor or (0, 0)) for link in chosen]
         command = "XREAD", "COUNT", count, *block, "STREAMS", *names, *cursors
         answer = yield from connection.ask(*command, timeout=SILENCE + TIMEOUT)
         session.waiting = set()
         got = {name.decode(): entries for name, entries in answer or ()}
-        for link in asked:
+        for link in chosen:
             if not session.links.follows(link):
                 continue  # all members have left its room while we waited
             if link.stream in got:

@@ -6,7 +6,7 @@ come back is known to have arrived. Each room has a stream of its own.
 
 An entry of the stream carries all messages that a node had to write at that moment. A node numbers its entries, and the
 script that writes them refuses a number that was used before. So after a cut, a node simply writes again what has not
-come back. script.py says how a reader knows that something is missing.
+come back. script.py says how a node knows that something is missing.
 """
 
 from __future__ import annotations

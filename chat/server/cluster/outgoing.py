@@ -82,7 +82,7 @@ class Outgoing:
 
     @property
     def end(self) -> Place:
-        """The place behind everything that has not come back."""
+        """The place after everything that has not come back."""
         return (self.number, len(self.entries[-1].text)) if self.entries else (self.number, 0)
 
     def publish(self, text: bytes, who: Any = None, but: tuple[Any, ...] = ()) -> None:
@@ -106,7 +106,7 @@ class Outgoing:
     def last_said(self, who: Any, since: Place | None) -> tuple[Entry, int] | None:
         """The last message that a line for `who` alone has to wait for: its entry, and where in the text it ends.
 
-        That is a message of `who` that has not come back, or an announcement behind the place `since`.
+        That is a message of `who` that has not come back, or an announcement after the place `since`.
         """
         for entry in reversed(self.entries):
             at = entry.talkers.get(who, 0)

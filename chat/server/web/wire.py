@@ -45,7 +45,7 @@ class BrowserWire:
 
     __slots__ = (
         "door", "outgoing", "socket", "tls", "below",
-        "incoming", "inside", "rest", "failure", "pings", "ended", "closed",
+        "incoming", "inside", "rest", "lost", "pings", "ended", "closed",
     )  # fmt: skip
 
     def __init__(self, door: Door, sock: socket.socket, tls: Wire | None = None) -> None:
@@ -57,7 +57,7 @@ class BrowserWire:
         self.incoming: Incoming | None = None  # from the handshake on
         self.inside = b""  # lines that have come, and that recv() has not returned yet
         self.rest: bytes | memoryview = b""  # frames, or the rest of one, that are to be sent before anything else
-        self.failure: tuple[object, ...] = ()  # the arguments of an OSError that is still to be raised, see try_flush()
+        self.lost: tuple[object, ...] = ()  # the `args` of the OSError that try_to_flush() got; (): it got none
         self.pings = 0  # how many were sent since the browser last sent anything
         self.ended = False  # nothing will be sent after `rest`
         self.closed = False  # the stream inside TLS was ended
@@ -142,13 +142,13 @@ class BrowserWire:
         if not (self.inside or incoming.ended):
             data = self.below.recv(min(most, READ))
             if not data:
-                if self.failure:  # try_flush() has got this error, and the system reports it only once
-                    raise OSError(*self.failure)
+                if self.lost:  # try_to_flush() has got this error, and the system reports it only once
+                    raise OSError(*self.lost)
                 return b""
             self.pings = 0
             self.inside = incoming.receive_data(data)
         if incoming.pong:
-            self.try_flush()
+            self.try_to_flush()
         if self.inside:
             said, self.inside = self.inside, b""
             return said
@@ -166,12 +166,12 @@ class BrowserWire:
             if incoming and incoming.failure in ("", reason):
                 last = incoming.farewell
             self.rest = bytes(self.rest) + (last or goodbye(CODES.get(reason, SENT_AWAY), reason))
-        self.try_flush()
+        self.try_to_flush()
 
     def flush(self) -> None:
         """Send what is unsent, as far as the socket takes it. Raises OSError if the connection has failed."""
-        if self.failure:
-            raise OSError(*self.failure)
+        if self.lost:
+            raise OSError(*self.lost)
         while True:
             if not self.rest and self.incoming and not self.ended:
                 self.rest, self.incoming.pong = self.incoming.pong, b""
@@ -188,19 +188,19 @@ class BrowserWire:
             self.closed = True
             self.tls.end("")
 
-    def try_flush(self) -> None:
+    def try_to_flush(self) -> None:
         """Like flush(), but keeps a failure for the next send, because the system reports it only once."""
         try:
             self.flush()
         except OSError as error:
-            self.failure = error.args
+            self.lost = error.args
 
     def ping(self) -> None:
         """Ask the browser for a sign of life, unless it is behind."""
         if not (self.unsent or self.ended):
             self.pings += 1
             self.rest = PING
-            self.try_flush()
+            self.try_to_flush()
 
 
 def keep_alive(connections: Iterable[Member], pace: Pace) -> Coroutine[None]:

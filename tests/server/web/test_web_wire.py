@@ -185,7 +185,7 @@ def test_what_the_wire_below_keeps_is_sent_too(ends: bool) -> None:
         wire.end("left")
     calls = 0
     while wire.unsent and calls < 100:
-        wire.try_flush()
+        wire.try_to_flush()
         calls += 1
     assert keeper.gone == (b"an answer\x88\x06\x03\xe8left the end" if ends else b"an answer")
 
@@ -212,5 +212,5 @@ def test_a_connection_that_fails_while_a_ping_is_sent_has_no_end_of_the_stream(h
     peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.sock.close()
     wire.ping()
-    assert wire.failure, "the ping was sent"
+    assert wire.lost, "the ping was sent"
     assert here.ended(peer) == "connection reset by peer"
