@@ -51,6 +51,7 @@ class Outgoing:
         if messages:
             self.quitting = messages[-1].split(b" ")[0] == b"/quit"
         for message in messages:
+            message = message.removesuffix(b"\r")  # as Incoming takes it off every line
             self.messages.append(message)
             self.counts[message] += 1
             self.size += len(message) + OVERHEAD

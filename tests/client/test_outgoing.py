@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from chat.client.incoming import Incoming
 from chat.client.outgoing import MOST, Outgoing
+from chat.framing import Framer
 
 
 def said(*messages: bytes) -> Outgoing:
@@ -36,6 +38,19 @@ def test_an_empty_message_is_not_every_line_without_a_sender() -> None:
     outgoing = said(b"")
     assert not outgoing.heard(b"Welcome")
     assert outgoing.heard(b"127.0.0.1: ")
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\r\n", b"\r\r\n", b"\r\r\r\n"])
+def test_what_ends_with_returns_is_known_again(end: bytes) -> None:
+    outgoing = Outgoing()
+    outgoing.waiting += b"one\n" + b"x" * 1022 + end
+    outgoing.sent(len(outgoing.waiting))
+    outgoing.finish()
+    server = Framer()
+    messages = [*server.receive_data(b"one\n" + b"x" * 1022 + end), *server.finish()]
+    for line in Incoming().receive_data(b"".join(b"127.0.0.1: " + message + b"\n" for message in messages)):
+        assert outgoing.heard(line)
+    assert not outgoing.messages
 
 
 def test_messages_are_those_that_the_server_makes() -> None:
