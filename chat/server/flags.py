@@ -81,8 +81,8 @@ def declare(flag: Callable[..., Any]) -> None:
     flag("--tls-port", metavar="N", type=whole(0, 65535),
          help="speak TLS on this port, and leave --port plain (0 picks a free one)")  # fmt: skip
     flag("--trace", metavar="FILE[,SECONDS]", type=file_and_seconds,
-         help="write a timeline of all tasks (in the last SECONDS) at the end and after SIGUSR2, for "
-         "ui.perfetto.dev")  # fmt: skip
+         help="when the server ends and after SIGUSR2, write a timeline of all tasks (of the last SECONDS), "
+         "for ui.perfetto.dev")  # fmt: skip
     flag("--version", action="version", version=f"chatsrv {VERSION}")
 
 
