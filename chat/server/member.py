@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 KICKED = 1.0  # seconds in which the handler of a kicked member has to end
 LOST = 10.0  # seconds for a handler to read what is left, when nothing can be sent to its member
 
-# The states of a member's sending side. Only become() changes it.
+# The states of a member's sending side. `sending` is one of them, and only become() changes it.
 NEW = "new"  # its task has not begun, or its handshake goes on: nothing is sent to it yet
 TOGETHER = "together"  # it has caught up and shares its room's outbox; spread() sends to it
 APART = "apart"  # it has an outbox of its own, which spread() sends in its next round

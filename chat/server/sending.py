@@ -75,11 +75,11 @@ def send_told(room: Room) -> None:
     check_each(told, told.values(), results)
 
 
-def send_each(ways: Collection[Any], pieces: Iterable[Piece], hub: Hub) -> list[int | OSError]:
+def send_each(targets: Collection[Any], pieces: Iterable[Piece], hub: Hub) -> list[int | OSError]:
     """Send a piece to each of these wires and descriptors. Return how much of it each has taken, or its error."""
-    sends = map(send if hub.wired else write, ways, pieces)  # a loop with a call in it would take 1.5 times as long
+    sends = map(send if hub.wired else write, targets, pieces)  # a loop with a call in it would take 1.5 times as long
     results: list[int | OSError] = []
-    while len(results) < len(ways):
+    while len(results) < len(targets):
         try:
             results += sends
         except OSError as error:
@@ -87,9 +87,9 @@ def send_each(ways: Collection[Any], pieces: Iterable[Piece], hub: Hub) -> list[
     return results
 
 
-def send(way: Any, piece: Piece) -> int:
+def send(target: Any, piece: Piece) -> int:
     """Send a piece to a member's wire, or to its descriptor. Return how much of it was taken."""
-    return write(way, piece) if type(way) is int else way.send(piece)
+    return write(target, piece) if type(target) is int else target.send(piece)
 
 
 def check_each(members: Iterable[Member], pieces: Iterable[Piece], results: list[int | OSError]) -> None:
