@@ -96,7 +96,7 @@ def test_every_way_of_cutting_a_short_stream(stream: bytes) -> None:
 
 
 @pytest.mark.parametrize("before", range(4))
-@pytest.mark.parametrize("edge", every(3, EDGES))
+@pytest.mark.parametrize("edge", every(5, EDGES))
 def test_every_way_of_cutting_around_the_limit(before: int, edge: bytes) -> None:
     """A line of LIMIT - `before` bytes, then an edge, cut at every pair of places near the limit."""
     stream = FILL[before:] + edge

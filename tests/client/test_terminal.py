@@ -532,7 +532,10 @@ def test_hazard_41_control_d(pty: Pty) -> None:
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGALRM, signal.SIGXCPU],
+    every(
+        2,
+        [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGALRM, signal.SIGXCPU],
+    ),
 )
 def test_hazard_41_signals(pty: Pty, number: signal.Signals) -> None:
     pty.press("half")
@@ -655,7 +658,7 @@ def test_a_question_is_seen_before_its_line_ends() -> None:
                 tmux.wait_for("password: " + "x" * 50, "  " + "x" * 20, "y", ">")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("number", every(2, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]))
 def test_a_signal_that_was_ignored_stays_ignored(server: Chatsrv, number: signal.Signals) -> None:
     shell = ["sh", "-c", f'trap "" {number.name[3:]}; exec "$@"', "sh"]
     with Pty([*shell, *CLIENT, HERE, str(server.port)]) as pty:
