@@ -40,7 +40,10 @@ def harmless(text: str) -> str:
         return text
     if not any(joiner in text for joiner in JOINERS):
         return text.translate(ESCAPES)
-    import re  # only now: most text does without it
+    try:
+        import re  # only now: most text does without it
+    except (ImportError, OSError):
+        return text.translate(ESCAPES)  # no descriptor is free: better an emoji in parts than no message
 
     parts = re.split(f"({EMOJI})", text)  # the second, the fourth and so on are emoji
     for index, part in enumerate(parts):

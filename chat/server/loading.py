@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 import traceback
+import weakref  # noqa: F401 # Hub.room() needs it, perhaps when no descriptor is free to import it
 
 from loop import complain
 

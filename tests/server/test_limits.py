@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -243,3 +245,25 @@ def test_what_is_within_the_rate_is_not_slowed(chatsrv: Start) -> None:
         client.say(b"." * 1000)  # a second's worth
         client.expect(b"." * 1000)
     assert time.monotonic() - start < 6
+
+
+FAMILY = "\U0001f469\u200d\U0001f467"  # two emoji, joined into one
+
+
+@pytest.mark.parametrize(
+    ("where", "said", "heard"),
+    [("chat.handlers.chat:chat", FAMILY, FAMILY), ("chat.handlers.rooms:rooms", "/join inn", "is here, in inn")],
+)
+def test_no_descriptor_is_needed_to_go_on_talking(chatsrv: Start, where: str, said: str, heard: str) -> None:
+    """To import a module only when it is needed takes one."""
+    limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24)); "
+    limited += "os.execvp(sys.argv[1], sys.argv[1:])"
+    server = chatsrv("--handler", where, "--max-clients", "100", through=[sys.executable, "-c", limited])
+    client = server.client()
+    with ExitStack() as others:
+        for _ in range(30):
+            others.enter_context(socket.create_connection((HERE, server.port)))
+        server.complaints.expect("cannot accept connections: Too many open files")
+        client.say(said)
+        client.wait_for(heard.encode())
+    server.finish(complaint="cannot accept connections")
