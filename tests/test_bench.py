@@ -123,6 +123,7 @@ def test_tls_is_measured_beside_stunnel() -> None:
 
 
 @linux
+@pytest.mark.more
 @pytest.mark.skipif(not (PROJECT / ".git").exists(), reason="no history here")
 def test_the_server_is_compared_with_itself_at_another_commit() -> None:
     case = plan.fanout(3, ["chatsrv", "chatsrv@HEAD"], 0.05, warm=0.05)
@@ -182,6 +183,7 @@ class TestContest:
         assert max(rest) < 0.002, "a server works in another's turn"
 
     @linux
+    @pytest.mark.more
     def test_one_that_breaks_the_promise_leaves_the_other_its_turns(self) -> None:
         servers = self.two()
         servers[0].command.append("--no-prefix")
@@ -190,7 +192,7 @@ class TestContest:
         assert results["other"]["cpu_ns_per_delivery"] > 0
 
     @linux
-    @pytest.mark.parametrize("victim", ["server", "generator", "generator that hangs"])
+    @pytest.mark.parametrize("victim", every(2, ["server", "generator", "generator that hangs"]))
     def test_one_that_dies_or_hangs_leaves_the_other_its_turns(
         self, victim: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -25,7 +25,7 @@ def seeds(first: int, more: int) -> pytest.MarkDecorator:
     )
 
 
-@seeds(40, 400)
+@seeds(30, 400)
 def test_whatever_happens_the_oracle_is_content(seeds: range) -> None:
     for seed in seeds:
         failure, _ = failure_of(seed)
@@ -33,7 +33,7 @@ def test_whatever_happens_the_oracle_is_content(seeds: range) -> None:
 
 
 @pytest.mark.skipif(not CLUSTERS, reason="hiredis is not installed")
-@seeds(10, 100)
+@seeds(6, 100)
 def test_whatever_happens_to_a_cluster_the_oracle_is_content(seeds: range) -> None:
     for seed in seeds:
         failure, _ = failure_of(seed, cluster=True)
@@ -64,10 +64,10 @@ def test_keeping_a_history_changes_nothing(seeds: range) -> None:
 SEEN = table.known()
 
 
-# The list goes through the code file by file: every sixth of it is some of each kind. Only --more tries the others.
+# The list goes through the code file by file: every eighth of it is some of each kind. Only --more tries the others.
 @pytest.mark.parametrize(
     "mutation",
-    every(6, MUTATIONS),
+    every(8, MUTATIONS),
     ids=lambda mutation: mutation.name.replace(" ", "-"),
 )
 def test_each_mutation_is_noticed(mutation: Mutation) -> None:

@@ -31,6 +31,7 @@ from chatting import (
     handler,
     linux,
 )
+from more import only_with_more
 
 from chat.server.main import raise_descriptor_limit
 from chat.server.signals import tell
@@ -60,7 +61,7 @@ def test_a_copy_says_what_it_misses_and_a_link_works(tmp_path: Path, name: str) 
 
 
 @pytest.mark.skipif(shutil.which("pypy3") is None, reason="PyPy is not installed")
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("secure", [False, only_with_more(True)], ids=["plain", "TLS"])
 def test_both_programs_run_on_pypy(chatsrv: Start, authority: Authority, secure: bool) -> None:
     flags = ["--tls", authority.issue()] if secure else []
     server = chatsrv(*flags, program=("pypy3", str(ROOT / "chatsrv")))

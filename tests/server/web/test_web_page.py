@@ -326,6 +326,7 @@ def test_by_keyboard_and_screen_reader(chatsrv: Start, browser: Browser) -> None
     assert page.locator(".own").count() == 5
 
 
+@pytest.mark.more  # it has a browser of its own, which takes seconds
 def test_on_a_telephone(chatsrv: Start, browser: Browser) -> None:
     _, port = with_web(chatsrv)
     page = visit(browser, port, 360, 640, is_mobile=True, has_touch=True, device_scale_factor=2)
@@ -344,7 +345,8 @@ def test_on_a_telephone(chatsrv: Start, browser: Browser) -> None:
     state(page, "connected")
 
 
-@pytest.mark.parametrize("scheme", every(2, ["dark", "light"]))
+@pytest.mark.more  # what can change that is one table of colours
+@pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_everything_can_be_read(chatsrv: Start, browser: Browser, scheme: Literal["dark", "light"]) -> None:
     """Contrast of at least 4.5 to 1, as the WCAG want it."""
     page = visit(browser, with_web(chatsrv)[1], color_scheme=scheme)
