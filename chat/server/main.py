@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import socket
     from typing import Callable
 
+    from loop import Coroutine
     from loop.poller import Poller
 
     from ..stdout import Output
@@ -139,9 +140,13 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
     """Run the server until a signal ends it; returns the exit status."""
     kernel, journal, options = server.kernel, server.journal, server.options
     if options.cluster is not None:
+        waiting = kernel.spawn(wait_for_end(kernel, signals, ports), "signals")
         status = join_cluster(server, options.cluster, options.cluster_wait)
         if status:
             return status
+        waiting.cancel()
+        if waiting.outcome:  # the signal has come just when the node had joined
+            server.stop()
     life = kernel.spawn(server.run(), "server")
     kernel.spawn(vital(lambda: handle_signals(signals, server, ports), "signals"), "signals")
     for line in ports.describe():
@@ -161,6 +166,13 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
         return 1 if server.unsettled else 0
     abandon(server)
     return 1
+
+
+def wait_for_end(kernel: Kernel, signals: Signals, ports: Ports) -> Coroutine[None]:
+    """COROUTINE. Stops the kernel as soon as a signal asks for the end."""
+    while set(ending(ports)).isdisjoint((yield from signals.wait())):
+        pass
+    kernel.stop()
 
 
 def join_cluster(server: Server, url: str, wait: bool) -> int:

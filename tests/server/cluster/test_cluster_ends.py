@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
 import time
 
-from chatting import HERE, PATIENCE
+import pytest
+from chatting import HERE, PATIENCE, ROOT
 from cluster.real import Stage, Talker
+
+from chat.server.cluster.wire import TIMEOUT
 
 UNIT = 10.0  # seconds: half of TimeoutStopSec in README's unit, after which systemd kills
 
@@ -74,3 +80,22 @@ def test_a_second_signal_ends_the_wait(stage: Stage) -> None:
     assert time.monotonic() - began < 2
     assert node.process.returncode == 1
     assert "cluster 2 messages have not come back from Redis and may be lost\n" in node.journal()
+
+
+@pytest.mark.parametrize("flags", [(), ("--cluster-wait",)])
+def test_told_to_end_before_redis_has_answered(flags: tuple[str, ...]) -> None:
+    with socket.create_server((HERE, 0)) as silent:
+        url = f"redis://{HERE}:{silent.getsockname()[1]}"
+        command = [sys.executable, str(ROOT / "chatsrv"), "--port", "0", "--cluster", url, *flags]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as node:
+            silent.settimeout(PATIENCE)
+            asked, _ = silent.accept()
+            asked.recv(1)
+            node.send_signal(signal.SIGUSR1)
+            node.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            _, complaint = node.communicate(timeout=PATIENCE)
+            assert time.monotonic() - began < TIMEOUT / 2
+            asked.close()
+    assert node.returncode == 1
+    assert complaint == f"chatsrv: --cluster {url}/0 (stream chat): ended by a signal before Redis has answered\n"
