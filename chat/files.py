@@ -8,11 +8,15 @@ import stat
 
 
 def must_be_file(path: str) -> None:
-    """Raise OSError if this is no file: to read a FIFO or a device may wait for ever, or never come to an end."""
+    """Raise OSError if this is no file: to read a FIFO or a device may wait for ever, or never come to an end.
+
+    A pipe from a shell's `<(command)` may be read: it ends when the command ends.
+    """
     kind = os.stat(path).st_mode
     if stat.S_ISDIR(kind):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    if not stat.S_ISREG(kind):
+    from_shell = stat.S_ISFIFO(kind) and os.path.dirname(path) == "/dev/fd"
+    if not (stat.S_ISREG(kind) or from_shell):
         raise OSError(errno.EINVAL, "Not a regular file", path)
 
 

@@ -79,6 +79,14 @@ def test_a_password_in_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     assert done.stderr.endswith(f"ValueError: CHATSRV_PASSWORD_FILE is '{path}': Not a regular file\n")
 
 
+def test_a_password_may_come_from_a_command(chatsrv: Start) -> None:
+    shell = ["bash", "-c", 'CHATSRV_PASSWORD_FILE=<(echo sesame) exec "$@"', "bash"]
+    server = chatsrv("--handler", "chat.handlers.login:login", through=shell)
+    client = server.client()
+    client.say("sesame")
+    client.wait_for(b"You are in")
+
+
 def test_login_without_a_password_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         Chatsrv("--handler", "chat.handlers.login:login", env={"PATH": os.environ["PATH"]})
