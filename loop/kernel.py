@@ -243,13 +243,13 @@ class Kernel:
     # Time.
 
     def set_timer(self, task: Task, timeout: float) -> None:
-        """Wake the task in `timeout` seconds, if nothing else wakes it before.
+        """Wake the task in `timeout` seconds (less than 0 is 0), if nothing else wakes it before.
 
         Most timers never go off, because their task is woken before. Such a timer stays in the heap, but is ignored: it
         is not its task's `timer` any more. It is removed when its time has come, or when there are too many like it.
         """
-        if not timeout >= 0:
-            raise ValueError(f"a timeout is a number of seconds, not {timeout}")  # NaN would block the heap
+        if timeout != timeout:
+            raise ValueError("a timeout is a number of seconds, not nan")  # it would block the heap
         task.timer = (self.clock() + timeout, next(self.serial), task)
         heappush(self.timers, task.timer)
 

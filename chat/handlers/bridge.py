@@ -104,7 +104,7 @@ class Link:
             yield from send(self.socket, hello + b"\n", PATIENCE)
             line = b""
             while not line.endswith(hello):  # skips the greeting, until our first line comes back
-                line = yield from self.line(max(0, end - monotonic()))
+                line = yield from self.line(end - monotonic())
             self.prefix = line[: -len(hello)]
             self.room.link = self
             self.room.announce("* The other chat is here")

@@ -39,7 +39,7 @@ def let_in(member: Member) -> Coroutine[list[bytes] | None]:
     tries = 0
     end = monotonic() + PATIENCE
     try:
-        while messages := (yield from member.receive(max(0, end - monotonic()))):
+        while messages := (yield from member.receive(end - monotonic())):
             for number, message in enumerate(messages, 1):
                 if compare_digest(message, PASSWORD):
                     return messages[number:]

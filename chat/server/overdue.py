@@ -36,7 +36,7 @@ class Overdue:
         while True:
             first = min((moment for moment, _ in self.entries), default=None)
             try:
-                yield from self.news.wait(None if first is None else max(0.0, first - self.kernel.clock()))
+                yield from self.news.wait(None if first is None else first - self.kernel.clock())
                 continue  # there is a new entry, which may be due before the others
             except TimedOut:
                 pass
@@ -64,7 +64,7 @@ def end_tasks(hub: Hub) -> Coroutine[None]:
         task.cancel()
     for coroutine, task in tasks:
         try:
-            yield from join(task, max(0.0, end - clock()))
+            yield from join(task, end - clock())
         except TimedOut:
             if not task.error:  # with task.error set, it has had no step since cancel()
                 complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{explain(task)}")

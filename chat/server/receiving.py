@@ -134,8 +134,8 @@ class Receiver:
         clock, idle_timeout = self.hub.kernel.clock, self.hub.options.idle_timeout
         if self.held_until > clock():
             if deadline is not None and self.held_until > deadline and not (self.wire and self.wire.pending):
-                yield from readable(self.socket, max(0.0, deadline - clock()))  # TimedOut if nothing comes in time
-            yield from sleep(max(0.0, self.held_until - clock()))
+                yield from readable(self.socket, deadline - clock())  # TimedOut if nothing comes in time
+            yield from sleep(self.held_until - clock())
         if self.wire and self.wire.pending:
             yield from sleep(0)
             return False
@@ -146,7 +146,7 @@ class Receiver:
         if self.failure:
             until = clock()  # only look: nothing more will come
         try:
-            yield from readable(self.socket, None if until is None else max(0.0, until - clock()))
+            yield from readable(self.socket, None if until is None else until - clock())
         except TimedOut:
             if self.failure:
                 return True

@@ -100,7 +100,7 @@ class Server:
             member.kick("the server is ending", keep=True)
         try:
             while self.connections:
-                yield from self.change.wait(max(0, end - kernel.clock()))
+                yield from self.change.wait(end - kernel.clock())
         except TimedOut:
             for member in list(self.connections):
                 self.drop(member)

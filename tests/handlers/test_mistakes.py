@@ -54,7 +54,7 @@ MISTAKES = {
     "hide(room, 'quiet')": "room.quiet belongs to the server; rename your attribute",
     "hide(room, 'members')": "room.members belongs to the server; rename your attribute",
     "votes = dict.fromkeys(room.members); [votes.pop(one) for one in votes]": "dictionary changed size",
-    "yield from sleep(-1)": "a timeout is a number of seconds, not -1",
+    "yield from sleep(float('nan'))": "a timeout is a number of seconds, not nan",
     "yield from room.spawn(game(room))": "'Task' object is not iterable",
     "yield room.spawn(game(room))": "<task game> was yielded, which is no trap",
     "room.spawn(waiting_for(member)); yield from sleep(0.05); yield from member.receive()": "already waits for",

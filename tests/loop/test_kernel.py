@@ -43,6 +43,7 @@ from loop import (
     explain,
     join,
     read,
+    readable,
     recv,
     send,
     sleep,
@@ -901,6 +902,20 @@ def test_any_other_yielded_object_is_answered_with_a_guess(kernel: Kernel) -> No
     kernel.spawn(mistaken())
     kernel.run()
     assert messages == ["42 was yielded, which is no trap; did you mean `return`, or `yield from` a coroutine?"]
+
+
+def test_a_timeout_in_the_past_is_over_at_once(kernel: Kernel, world: Timeless, pair: Pair) -> None:
+    """So a program may wait several times up to one moment, without a look at whether that is over by now."""
+    seen: list[Any] = []
+    for coroutine in (
+        recv(pair[0], 100, timeout=-1),
+        WaitQueue().wait(-2.5),
+        sleep(-3),
+        readable(pair[1], -float("inf")),
+    ):
+        kernel.spawn(note(seen, coroutine))
+    kernel.run()
+    assert (seen, world.now) == ([TimedOut, None, TimedOut, TimedOut], 1000)  # in the order of their deadlines
 
 
 @pytest.mark.parametrize("wait", ["recv", "send", "wait"])

@@ -312,7 +312,7 @@ SERVER = [
     mutation("rooms' tasks go on", "chat.server.server:Server.run", drop("end_tasks", 1)),
     mutation("rooms' tasks that begin at the end go on", "chat.server.server:Server.run", drop("end_tasks", 2)),
     mutation("each task of a room has a second to end", "chat.server.overdue:end_tasks",
-             replace("max(0.0, end - clock())", "LINGER")),
+             replace("end - clock()", "LINGER")),
     mutation("the journal is not written to its end", "chat.server.server:Server.run", drop("self.journal.flush")),
 ]  # fmt: skip
 

@@ -69,7 +69,7 @@ def irc(member: Member, room: Room) -> Coroutine[None]:
     end = monotonic() + PATIENCE
     told_too_long = False  # the user was told that the latest line is too long
     try:
-        while messages := (yield from member.receive(None if user.registered else max(0, end - monotonic()))):
+        while messages := (yield from member.receive(None if user.registered else end - monotonic())):
             for message in messages:
                 if not isinstance(message, Rest):
                     told_too_long = False

@@ -84,7 +84,7 @@ class Cluster:
         end = self.kernel.clock() + timeout
         try:
             while not self.given_up and any(outgoing.settled < mark for outgoing, mark in marks):
-                yield from self.links.progress.wait(max(0, end - self.kernel.clock()))
+                yield from self.links.progress.wait(end - self.kernel.clock())
         except TimedOut:
             pass
 
