@@ -29,8 +29,8 @@ TICK = 0.5  # seconds
 class Watchdog:
     """A poller, around `poller`, that sees how long steps take. If other code handles SIGALRM, nothing is reported.
 
-    `ends` are the signals that ask the program to end; `signals` catches them. If a step takes so long that the program
-    cannot obey the first that comes, the next one, over a second later, ends the process with status 1.
+    `ends` are the signals that ask the program to end; `signals` catches them. If a long step keeps the program from
+    obeying the first, another that comes over a second later ends the process with status 1.
     """
 
     def __init__(self, poller: Poller, signals: Signals, *ends: int) -> None:
@@ -42,9 +42,9 @@ class Watchdog:
         self.step_seen = 0, 0  # the step that the last tick found
         self.step_reported = 0, 0  # the step that was reported last
         self.first_end = 0.0  # when the first ending signal came
-        # The latest turn with an ending signal, and when its first one came. Both change in one assignment, because
-        # another signal may come between two assignments.
-        self.latest_turn_of_end = 0, 0.0
+        # The latest turn in which an ending signal came, and the time of the first one in it. Both change in one
+        # assignment, because another signal may come between two assignments.
+        self.latest_end = 0, 0.0
         self.polling = False
         self.to_start = False  # whether poll() has to start the ticks
         if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
@@ -86,10 +86,10 @@ class Watchdog:
         self.signals.catch(number, frame)
         now = time.monotonic()
         self.first_end = self.first_end or now
-        turn, since = self.latest_turn_of_end
+        turn, since = self.latest_end
         if turn != self.turn:
             since = now
-            self.latest_turn_of_end = self.turn, now
+            self.latest_end = self.turn, now
         is_another = now > self.first_end + 1  # signals within a second count as one
         hangs = self.step_reported[0] == self.turn or now > since + 1
         if is_another and hangs and not self.polling:

@@ -37,7 +37,7 @@ class Conversation:
     """The talk with the server. Its `addresses` are tried in turn. SystemExit is raised to end the client.
 
     `spawn` makes a task of a coroutine. At a terminal, the client runs farewell() when the user quits. Elsewhere,
-    talk() runs farewell() when everything is sent.
+    keep_sending() runs farewell() when everything is sent.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class Conversation:
 
     def run(self) -> Coroutine[None]:
         """COROUTINE. Connects and shows what comes; with --reconnect, again and again."""
-        connected = False  # there was a connection before
-        absent = False  # the user was told that there is none
+        connected = False  # whether there was a connection before
+        absent = False  # whether the user was told that there is none
         pause = 1
         while True:
             try:
@@ -76,7 +76,7 @@ class Conversation:
                 trouble = yield from self.hear(sock)
                 if self.outgoing.ended and not self.outgoing.waiting:
                     sys.exit(f"chatclient: {trouble}")
-                if self.kernel.clock() - since > LONGEST_PAUSE:  # so the server does not close every connection at once
+                if self.kernel.clock() - since > LONGEST_PAUSE:  # it lasted: the next pauses are short again
                     pause = 1
             except OSError as error:
                 trouble = str(error)
@@ -117,10 +117,13 @@ class Conversation:
         self.display.tell(f"connecting to {self.options.host} port {self.options.port}")
 
     def hear(self, sock: socket.socket | TLS) -> Coroutine[str]:
-        """COROUTINE. Shows what comes until the connection ends; returns why. Ends the client if we asked for it."""
+        """COROUTINE. Shows what comes until the connection ends; returns why.
+
+        Ends the client if we had asked the server to close.
+        """
         self.socket = socket_of(sock)
         self.display.show_trouble("")
-        tasks = [self.spawn(self.talk(sock)), self.spawn(watch(self.kernel, self.socket, self.sent))]
+        tasks = [self.spawn(self.keep_sending(sock)), self.spawn(watch(self.kernel, self.socket, self.sent))]
         incoming = Incoming()
         self.failure = trouble = ""
         try:
@@ -158,7 +161,7 @@ class Conversation:
         """COROUTINE. Shows lines from the server, and marks our own. Waits for a slow terminal."""
         yield from self.display.show([(line, self.outgoing.heard(line)) for line in lines])
 
-    def talk(self, sock: socket.socket | TLS) -> Coroutine[None]:
+    def keep_sending(self, sock: socket.socket | TLS) -> Coroutine[None]:
         """COROUTINE. The socket's only writer. What is left when the connection fails goes over the next connection."""
         try:
             while self.outgoing.waiting or not self.outgoing.ended:

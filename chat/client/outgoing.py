@@ -21,20 +21,20 @@ class Outgoing:
 
     def __init__(self) -> None:
         self.waiting = bytearray()  # not sent yet
-        self.ended = False  # nothing will be added to `waiting`
-        self.lost = False  # something was on its way when a connection failed
-        self.connect()
+        self.ended = False  # whether nothing will be added to `waiting`
+        self.lost = False  # whether something was on its way when a connection failed
+        self.start_anew()
 
-    def connect(self) -> None:
+    def start_anew(self) -> None:
         """What is sent from now on goes over a new connection."""
         self.framer = Framer()  # cuts as the server does
         self.messages: deque[bytes] = deque()  # sent over this connection, not come back yet, oldest first
         self.counts: Counter[bytes] = Counter()  # how often a message is in `messages`, so that heard() need not search
         self.size = 0  # bytes that `messages` takes
-        self.forgotten = False  # the messages were too many to remember
-        self.echoed = False  # some messages have come back
-        self.finished = False  # our stream has ended
-        self.quitting = False  # the latest message asked the server to close the connection
+        self.forgotten = False  # whether the messages were too many to remember
+        self.echoed = False  # whether some messages have come back
+        self.finished = False  # whether our stream has ended
+        self.quitting = False  # whether the latest message asked the server to close the connection
 
     def sent(self, size: int) -> None:
         """The system has taken `size` bytes of what is waiting."""
@@ -103,5 +103,5 @@ class Outgoing:
         self.lost = self.lost or lost
         # The server drops a message whose end has not come. So the part that was sent is sent again, before the rest.
         self.waiting = bytearray(self.framer.unfinished) + self.waiting
-        self.connect()
+        self.start_anew()
         return lost

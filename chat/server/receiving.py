@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns at most, so that no step of a handler takes long
 MUCH = 64 << 10  # bytes that the prefixes of one receive()'s messages may take, about
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# The system reports an error once. If a send got that report, it is in `failure`, and b"" from recv() is not the end of
-# the peer's stream. With these errors, and with none (""), it is.
+# The system reports an error once, perhaps to a send, which notes it in `failure`. Then b"" from recv() is the end of
+# the peer's stream only if `failure` is one of these ("": no error).
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
@@ -37,7 +37,7 @@ class Receiver:
 
     __slots__ = (
         "hub", "socket", "wire", "prefix",
-        "framer", "unread", "heard_at", "held_until", "receiving", "peer_ended", "end_known", "asked_after_end",
+        "framer", "unread", "heard_at", "slowed_until", "receiving", "peer_ended", "end_known", "asked_after_end",
         "kicked", "failure", "writer",
     )  # fmt: skip
 
@@ -49,7 +49,7 @@ class Receiver:
         self.framer: Framer | None = None  # made when the first bytes come
         self.unread = NOTHING  # messages that have arrived and were not returned yet
         self.heard_at = hub.kernel.clock() if hub.timed else 0.0  # when it said something last; for --idle-timeout
-        self.held_until = 0.0  # --max-rate allows nothing before this time
+        self.slowed_until = 0.0  # --max-rate allows nothing before this time
         self.receiving = False  # whether its handler is in receive()
         self.peer_ended = False
         self.end_known = False  # whether its handler knows that nothing more will come
@@ -126,16 +126,16 @@ class Receiver:
     def wait(self, deadline: float | None) -> Coroutine[bool]:
         """COROUTINE. Returns when there may be something to read, and --max-rate allows it. Raises TimedOut.
 
-        Returns True if the connection has failed: nothing comes after what can be read now.
+        Returns True if the connection has failed and there is nothing to read any more.
 
         --max-rate is an average. After a silence, one second's worth is free, because a paste is no flood. A member
         that says nothing for --idle-timeout is kicked here.
         """
         clock, idle_timeout = self.hub.kernel.clock, self.hub.options.idle_timeout
-        if self.held_until > clock():
-            if deadline is not None and self.held_until > deadline and not (self.wire and self.wire.pending):
+        if self.slowed_until > clock():
+            if deadline is not None and self.slowed_until > deadline and not (self.wire and self.wire.pending):
                 yield from readable(self.socket, deadline - clock())  # TimedOut if nothing comes in time
-            yield from sleep(self.held_until - clock())
+            yield from sleep(self.slowed_until - clock())
         if self.wire and self.wire.pending:
             yield from sleep(0)
             return False
@@ -159,8 +159,8 @@ class Receiver:
     def be_held(self) -> Coroutine[None]:
         """COROUTINE. Returns when the member may be read from. Raises OSError if the connection has failed.
 
-        Looks every second whether the peer has reset the connection. Also returns if the peer has ended its stream, and
-        all that it had said was read.
+        While Pace holds it, looks every second for a reset. Also returns if the peer has ended its stream, and all that
+        it had said was read.
         """
         pace = self.hub.pace
         while pace.held or self.overfed:
@@ -185,7 +185,7 @@ class Receiver:
         if max_rate := self.hub.options.max_rate:
             size = len(data) + len(messages) * len(self.prefix)
             a_second_ago = self.heard_at - 1
-            self.held_until = max(self.held_until, a_second_ago) + size / max_rate
+            self.slowed_until = max(self.slowed_until, a_second_ago) + size / max_rate
 
     def portion(self, messages: list[bytes]) -> list[bytes]:
         """Return the first of these messages and keep the others, so that one step of a handler is bounded."""
