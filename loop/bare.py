@@ -2,7 +2,8 @@
 
 `signal`, `socket` and `collections` are written in Python, around modules in C. Here, only those in C are imported. To
 import the ones in Python takes three quarters of the time in which a server starts. Most of what they add is enums,
-which print the name of a number. Code that needs more imports the modules in Python, whose constants are the same.
+which print the name of a number. Code that needs more of them imports the modules in Python; the constants are
+the same.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ else:
 
 
 class Socket(socket.socket):
-    """A socket with the methods of socket.socket that are used here: accept() and those for `with`.
+    """A socket with the methods that Python's socket module adds and that are used here: accept() and those for `with`.
 
-    The accept() of socket.socket takes 1.5 times as long, because it makes enums of the listener's family and type. The
-    sockets that accept() returns have none of these methods.
+    Python's accept() takes 1.5 times as long, because it makes enums of the listener's family and type. The sockets
+    that accept() returns have none of these methods.
     """
 
     __slots__ = ()

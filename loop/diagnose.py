@@ -61,7 +61,7 @@ def line_of(frame: FrameType) -> str:
 
 
 def vital(begin: Callable[[], Coroutine[None]], name: str, pause: float = 1.0) -> Coroutine[None]:
-    """COROUTINE. Runs `begin()`, which the program cannot do without, to its end.
+    """COROUTINE. Runs `begin()` to its end. The program cannot do without it.
 
     If it fails with an OSError, for example for want of memory, it is started again after `pause` seconds. Any other
     exception is a mistake in the program, and ends kernel.run() with SystemExit(1).

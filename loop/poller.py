@@ -189,7 +189,7 @@ def is_open(fd: int) -> bool:
 
 
 def default_poller() -> Poller:
-    """The best poller of this system. A forked child closes its epoll, which it shares with its parent."""
+    """The best poller of this system. A forked child closes its descriptor, so as not to change its parent's epoll."""
     if hasattr(select, "epoll"):
         poller = EpollPoller()
         os.register_at_fork(after_in_child=poller.close)

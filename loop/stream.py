@@ -7,7 +7,7 @@ call would block after all.
 `recv` and `accept` wait first. Otherwise a peer that always sends more would keep its task running for ever. `send`
 tries first, because the system's buffer nearly always has space. So beware: a loop that only sends might never pause.
 
-Sockets must be non-blocking; send and recv also take TLS on one. A `timeout` is in seconds; None means no limit.
+Sockets must be non-blocking; send and recv also take a TLS object. A `timeout` is in seconds; None means no limit.
 TimedOut is raised when it has run out. It limits one wait: if the system said "ready" by mistake, the time begins anew.
 A system call that fails raises OSError.
 """
@@ -154,8 +154,8 @@ def writable(file: Source, timeout: float | None = None) -> Coroutine[None]:
 def countdown(clock: Callable[[], float], seconds: float) -> Callable[[], float]:
     """Return a function that says how many of the `seconds` are left, and raises TimedOut if none are.
 
-    So several waits have one limit: the timeout of each wait is what is left. A wait for a socket that is always ready
-    never times out. So the returned function raises TimedOut, too.
+    This gives several waits one limit: the timeout of each is what is left. As a wait for a socket that is always ready
+    never times out, the returned function raises TimedOut, too.
     """
     end = clock() + seconds
 

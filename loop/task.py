@@ -18,7 +18,7 @@ class Cancelled(BaseException):
     """Raised in a task that is to end. A BaseException, so that `except Exception` in a handler lets it through."""
 
 
-# `except*` may put a Cancelled into an exception group. Before 3.11 there are none: isinstance(error, ()) is False.
+# `except*` may put Cancelled into an exception group. Before 3.11 there are no groups: isinstance(error, ()) is False.
 EXCEPTION_GROUP = getattr(builtins, "BaseExceptionGroup", ())
 
 

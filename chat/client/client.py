@@ -31,7 +31,7 @@ ENDING = [
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
     signal.SIGVTALRM, signal.SIGPROF, signal.SIGXCPU,
 ]  # fmt: skip
-FAREWELL = 2.0  # seconds without progress after Ctrl-D, after which the client ends without waiting for the server
+FAREWELL = 2.0  # after Ctrl-D, the client waits no longer than this many seconds for some progress
 
 
 class Client:

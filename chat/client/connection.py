@@ -90,7 +90,7 @@ def unacknowledged(sock: socket.socket) -> int:
 
 
 def silence(sock: socket.socket) -> float:
-    """For how many seconds the other machine has owed an answer; 0 if it owes none, or if that is not known.
+    """How many seconds ago the other machine answered last; 0 if it owes no answer, or if that is not known.
 
     If the program there reads nothing, our system asks that machine with probes, less and less often. So the last
     answer may be old although the machine is well, and one probe on its way proves nothing. The machine owes an answer

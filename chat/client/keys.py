@@ -108,7 +108,7 @@ class Keyboard:
         self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self.begun = ""  # what was read of a sequence whose rest may come
         self.paste: list[str] | None = None  # what has come of a paste; None: nothing is being pasted
-        self.answering = False  # the terminal is sending an answer, whose end has not come
+        self.answering = False  # whether the terminal is sending an answer, whose end has not come
         self.patience: float | None = None
 
     def press(self, data: bytes) -> list[Key]:
@@ -149,7 +149,7 @@ class Keyboard:
         end = text.find(PASTE_END, place)
         if end < 0:
             kept = len(PASTE_END) - 1
-            while not text.endswith(PASTE_END[:kept], place):  # 0 at the latest: every text ends with ""
+            while not text.endswith(PASTE_END[:kept], place):  # with `kept` == 0 it ends: every text ends with ""
                 kept -= 1
             self.begun = PASTE_END[:kept]
             if pasted := text[place : len(text) - kept]:
@@ -192,7 +192,7 @@ class Keyboard:
         return SHORT if may_be_a_key else LONG
 
     def settle(self) -> list[Key]:
-        """Nothing has come for `patience` seconds: take what was read as complete, and return its keys.
+        """Nothing has come for `patience` seconds: nothing more follows what was read; return its keys.
 
         If the end of a paste does not come, the user can end it with a control key, like Ctrl-C: a control character
         after which nothing follows was typed, not pasted.

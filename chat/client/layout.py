@@ -50,9 +50,10 @@ class Row:
         return max(reached, place)
 
     def add_character(self, character: str, skip: int = 0) -> int | None:
-        """Add the pieces of a character from piece `skip` on; return the first that does not fit, None if all do.
+        """Add a character's pieces (see shown()), from number `skip` on.
 
-        A tab becomes spaces, up to the next column that is a multiple of 8, or to the edge.
+        Return the number of the first that does not fit, None if all do. A tab becomes spaces, up to the next column
+        that is a multiple of 8, or to the edge.
         """
         if character == "\t":
             blanks = min(8 - self.column % 8, self.left)
@@ -152,8 +153,8 @@ class Draft:
         if (columns, begin) != (self.columns, self.begin) or not self.starts:
             self.starts, self.rows = [(0, 0)], []
         elif text != self.text:
-            # The last common character may change its width, if a mark now follows it, and then fit into the row above.
-            # So forget the row where the character before it ends, and all rows below.
+            # A mark may now follow the last common character, which may then fit into the row above. So forget the row
+            # where the character before it begins, and all rows below.
             last = anchor(self.text, max(common(text, self.text) - 1, 0))
             before_last = anchor(self.text, max(last - 1, 0))
             kept = max(bisect_right(self.starts, (before_last, 0)), 1)
@@ -167,7 +168,7 @@ class Draft:
         return min(len(self.rows), number)
 
     def find(self, cursor: int) -> tuple[int, int]:
-        """The row and column of the cursor at a place in the text: after a full row, the beginning of the next row."""
+        """The row and column of a place in the text. The end of a full row is the beginning of the next."""
         while self.starts[-1][0] <= cursor and self.next_row():
             pass
         number = bisect_right(self.starts, (cursor, 0)) - 1

@@ -52,10 +52,10 @@ class Screen:
         self.unseen = Lines()  # not on the screen yet
         self.seen = Lines()
         self.partial = ""  # what has come of a line that is not complete
-        self.bell = False  # to be rung
+        self.bell = False  # whether it is to be rung
         self.shown: tuple[list[str], int, int] | None = None  # what bottom() returned when it was last written
         self.width = 0  # columns that prompt and line take, if they take only one row
-        self.lost = False  # it is not known what is on the screen
+        self.lost = False  # whether it is unknown what is on the screen
 
     def show(self, lines: list[str]) -> None:
         """Add lines to the conversation. They are safe to show, may have styles in them, and may be of any length."""

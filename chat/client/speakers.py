@@ -24,7 +24,7 @@ class Speakers:
         self.colour = colour
         self.names: dict[str, None] = {}  # the names of others that have spoken, the latest one last
         self.me = ""
-        self.named = False  # a line has named us; Window.show() resets this
+        self.named = False  # whether a line has named us; Window.show() resets this
 
     def dress(self, line: bytes, own: bool) -> str:
         """A received line as it is shown; `own`: it is a message of ours that has come back."""

@@ -93,7 +93,7 @@ class Link:
         # From the other chat to this one.
         self.prefix = b""  # what the other chat puts before the lines that we pass on
         self.lines: deque[bytes] = deque()
-        self.rest = b""  # of a line that is not complete yet
+        self.rest = b""  # what has come of a line that is not complete yet
 
     def run(self) -> Coroutine[None]:
         """COROUTINE. Connects, and announces here what comes from there, until the connection fails."""

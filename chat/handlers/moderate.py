@@ -52,7 +52,7 @@ def moderate(member: Member, room: Room) -> Coroutine[None]:
                     return
                 elif is_command and message.startswith(b"/moderate "):
                     promote(member, message)
-                    yield from sleep(0)  # does not return after a kick: what follows may be a thousand more guesses
+                    yield from sleep(0)  # raises Cancelled after a kick: `messages` may have a thousand more guesses
                 elif is_command and member.moderator and order(member, room, message.decode("utf-8", "replace")):
                     yield from sleep(0)
                 elif network(member.host) in room.muted:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     class Member(member.Member):
         nick: str  # its name
-        commanding: bool  # the last line is a command; a part of this line may still come
-        whole: bool  # no part of that line was left out
+        commanding: bool  # whether the line that came last is a command; more parts of it may come
+        whole: bool  # whether no part of that line was left out
         room: Any
 
     class Room(room.Room):

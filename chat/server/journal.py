@@ -1,8 +1,8 @@
-"""The log on stdout, as one more slow reader.
+"""The log on stdout, whose reader may be slow.
 
 A paused pager or a full pipe must not stop the chat. So lines are queued, and one task writes them as fast as stdout
 takes them. When too many lines wait, new lines are only counted, and a later line says how many were left out.
-If stdout can no longer be written (`./chatsrv | head -1`, a full disk), the chat goes on without its journal.
+If stdout cannot be written (`./chatsrv | head -1`, a full disk), the chat goes on.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def resolve(host: str, port: int) -> tuple[int, Any]:
     if host.startswith("[") and host.endswith("]"):  # as an IPv6 address is written before a port
         host = host[1:-1]
     try:
-        name = host.encode() if host.isascii() else host  # bytes need no codec, which would double the time to start
+        name = host.encode() if host.isascii() else host  # bytes need no codec: loading one doubles the time to start
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM) if name else []
     except UnicodeError:
         found = []
@@ -122,9 +122,9 @@ def resolve(host: str, port: int) -> tuple[int, Any]:
 def prepare(listener: socket.socket, patience: float | None) -> None:
     """Set up a listening socket. Accepted sockets inherit these options, which saves the calls for each of them.
 
-    A peer that acknowledges nothing for `patience` seconds (None: as long as TCP tries) loses its connection. So does
-    a peer that answers no probe. With TCP_USER_TIMEOUT, Linux does not count unanswered probes, but gives up at the
-    first probe after that time. So the first probe is sent so early that there is time for PROBES probes.
+    A peer that acknowledges nothing for `patience` seconds (None: as long as TCP tries) loses its connection, and so
+    does a peer that answers no probe. With TCP_USER_TIMEOUT, Linux does not count unanswered probes, but gives up at
+    the first probe after `patience` seconds of silence. To leave time for PROBES probes, the first one is sent earlier.
     """
     listener.setblocking(False)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

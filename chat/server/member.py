@@ -83,8 +83,8 @@ class Member(Receiver):
         self.outbox.tell(line)
         most = self.hub.options.max_lag
         if self.sending == BEHIND:
-            # Over --max-lag, Pace decides. It kicks this member if its peer takes too little. Otherwise nobody is read
-            # from while the lag is over --max-lag. Twice --max-lag is too much in any case.
+            # From --max-lag to twice as much, Pace decides: it kicks this member if its peer takes too little, or lets
+            # nobody be read from.
             self.hub.pace.count(len(line))
             most *= 2
         if self.outbox.lag() > most:

@@ -1,8 +1,8 @@
 """What is due to each member, and in which order. Plain objects: no sockets, no tasks.
 
 All that is said in a room is appended once, in one order, to the room's feed. The feed is a chain of segments, of which
-the last one is still open; *sealing* completes it. A member's place in the feed is the start of the first segment that
-it was not sent yet. So a place always lies between two messages. To get the place of this moment, seal the feed.
+the last one is still open; *sealing* completes it. A member's place in the feed is the start of the first segment not
+sent to it yet. So a place always lies between two messages. To get the place of this moment, seal the feed.
 
 A segment refers only to the next one. So it is kept alive only by members that have not passed it yet. Python frees
 what all have passed, and members that are far behind share what is still due to them.
@@ -76,11 +76,11 @@ class Outbox:
         self.place = feed.seal()
         self.due: deque[Piece] = deque()
         self.due_size = 0  # bytes of `due`, with the cost of each piece
-        self.sent_size = 0  # bytes that were sent, ever
+        self.sent_size = 0  # bytes that sent() has counted
         self.cut = False  # whether the last byte that was sent was inside a message
 
     def lag(self) -> int:
-        """How many bytes are due: about what it costs to keep them."""
+        """About how many bytes it takes to keep what is due."""
         return self.due_size + (self.feed.size - self.place.start if self.feed else 0)
 
     @property

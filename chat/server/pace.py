@@ -90,7 +90,8 @@ class Pace:
     def look(self) -> None:
         """Kick members that lag more than --max-lag and take too little. Set `overrun` if other members lag so much."""
         now = self.clock()
-        # In an overrun, keep_looking() looks each GRACE / 5. If it could not, the process stood still: no peer's fault.
+        # In an overrun, keep_looking() looks every GRACE / 5. If it was later than GRACE, the process stood still, and
+        # no peer is to blame.
         stood_still = self.overrun and now - self.last_look > GRACE
         self.last_look = now
         self.unchecked = 0

@@ -185,7 +185,7 @@ class Room:
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
         """Have a short line sent to a TOGETHER member to which nothing else is due. In other cases, return False."""
-        told = self.told  # append() empties it: so while a line is in it, quiet() is true
+        told = self.told  # while a line is in it, quiet() is true: append() first has stand_apart() take all lines out
         if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False
         if not told:

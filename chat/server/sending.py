@@ -93,14 +93,17 @@ def send(target: Any, piece: Piece) -> int:
 
 
 def check_each(members: Iterable[Member], pieces: Iterable[Piece], results: list[int | OSError]) -> None:
-    """Let each member that has not taken all of its piece fall behind, or lose it."""
+    """Call fall_behind_or_lose() for each member that has not taken all of its piece."""
     for member, piece, result in zip(members, pieces, results):
         if result != len(piece):
             fall_behind_or_lose(member, piece, result)
 
 
 def fall_behind_or_lose(member: Member, data: Piece, result: int | OSError) -> None:
-    """Let a TOGETHER member fall behind, or lose it. `result` is how much it took of `data`, or the send's error."""
+    """Let a TOGETHER member fall behind or, after an error, call its lose().
+
+    `result` is how much it took of `data`, or the send's error.
+    """
     if isinstance(result, OSError) and not isinstance(result, BlockingIOError):
         member.lose(result)
     else:

@@ -49,7 +49,7 @@ class Wire(Protocol):
         """
 
     def send(self, data: Piece) -> int:
-        """Send what is unsent, then `data` (b"": nothing more). Returns how much of `data` was taken.
+        """Send what is unsent, then `data`, which may be b"". Returns how much of `data` was taken.
 
         If something is unsent after that, raises BlockingIOError, with that count as its `characters_written`. Raises
         OSError if the connection has failed.
