@@ -67,7 +67,7 @@ def irc(member: Member, room: Room) -> Coroutine[None]:
     member.enter(None)
     user = User(member, room.network)
     end = monotonic() + PATIENCE
-    told_too_long = False  # the user was told that the latest line is too long
+    told_too_long = False  # whether the user was told that the latest line is too long
     try:
         while messages := (yield from member.receive(None if user.registered else end - monotonic())):
             for message in messages:

@@ -82,7 +82,7 @@ class User:
         self.network = network
         self.nick = self.name = self.real = ""
         self.host = "0" + member.host if member.host.startswith(":") else member.host  # no word begins with a colon
-        self.negotiating = False  # CAP LS was said, and CAP END was not
+        self.negotiating = False  # whether CAP LS was said, and CAP END was not
         self.registered = False
         self.channels: dict[str, Channel] = {}
         self.caused = 0  # how many lines this user has caused to be sent since the others had their turn

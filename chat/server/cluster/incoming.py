@@ -94,8 +94,8 @@ class Incoming:
         self.history = History(b"", b"")  # the epochs before that of `end`
         self.loss_in = b""  # the epoch in which Redis has lost what was read here, to be told to Redis; b"": none
         self.heard: dict[bytes, int] = {}  # the last number of each node; those that spoke last are at the end
-        self.asked = False  # Redis was asked after Astray: take the next entry even if the mark before it was not read
-        self.loss_told = False  # what was found last is Loss(None): a second one in a row would say nothing new
+        self.asked = False  # whether Redis was asked after Astray: then the next entry is taken, even without its mark
+        self.loss_told = False  # whether what was found last is Loss(None): a second one in a row would say nothing new
 
     @property
     def behind(self) -> bool:

@@ -48,7 +48,7 @@ class Cluster:
         self.redis_run = ""  # which process Redis was in the last session
         self.since = kernel.clock()  # when the session began; without one, when the last one ended
         self.reason = ""  # why the last attempt or session failed; "" while connected
-        self.given_up = False  # finish() has waited long enough
+        self.given_up = False  # whether finish() has waited long enough
         self.sessions = 0  # how many there were, for explain()
         self.sent_again = 0  # messages, for explain()
 
@@ -123,7 +123,7 @@ class Cluster:
     def run(self) -> Coroutine[None]:
         """COROUTINE. Has one session after the other, until cancelled."""
         pause = PAUSES[0]
-        told = False  # members know that Redis is away
+        told = False  # whether members know that Redis is away
         while True:
             began = self.kernel.clock()
             try:

@@ -33,7 +33,7 @@ class Incoming:
         self.protocol = protocol
         self.decoder: codecs.IncrementalDecoder | None = None  # of a message that comes in several frames
         self.pong = b""  # the frame that answers the latest ping; earlier pings need no answer then
-        self.ended = False  # the browser has sent a close frame, or has done something wrong: nothing more is read
+        self.ended = False  # whether the browser has sent a close frame or erred: then nothing more is read
         self.farewell = b""  # when `ended`: the close frame to send
         self.failure = ""  # what the browser did wrong, in words; "": nothing
 

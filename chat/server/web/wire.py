@@ -59,8 +59,8 @@ class BrowserWire:
         self.rest: bytes | memoryview = b""  # frames, or the rest of one, that are to be sent before anything else
         self.lost: tuple[object, ...] = ()  # the `args` of the OSError that try_to_flush() got; (): it got none
         self.pings = 0  # how many were sent since the browser last sent anything
-        self.ended = False  # nothing will be sent after `rest`
-        self.closed = False  # the stream inside TLS was ended
+        self.ended = False  # whether nothing will be sent after `rest`
+        self.closed = False  # whether the stream inside TLS was ended
 
     @property
     def cut_off(self) -> bool:
