@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help:
 	@echo "make run        the server on port 3100 (FLAGS='--port 4000 ...' for more)"
 	@echo "make test       all tests, with test.py, which tries a server from outside"
-	@echo "                FAST=1 leaves out what takes long; JOBS=4 run at the same time, as some only wait (2 with FAST)"
+	@echo "                FAST=1 leaves out what takes long; JOBS=6 run at the same time, as some only wait (2 with FAST)"
 	@echo "make check      ruff, mypy --strict, then make test with more seeds, more examples and all mutations"
 	@echo "make coverage   which lines and branches of loop/ and chat/ the tests reach"
 	@echo "make mutate     the server broken in many ways, and which simulated run notices: a table"
@@ -28,7 +28,7 @@ run:
 # A plugin of Hypothesis would import trio, which takes each worker a while.
 test: export HYPOTHESIS_NO_PLUGINS = 1
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n $(or $(JOBS),$(if $(FAST),2,4)) --dist worksteal $(if $(FAST),--fast) $(if $(MORE),--more)
+	$(BIN)/python -m pytest -n $(or $(JOBS),$(if $(FAST),2,6)) --dist worksteal $(if $(FAST),--fast) $(if $(MORE),--more)
 
 # Tests of what is imported and how long things take may fail while they are measured; the figures are right all the same.
 coverage: $(VENV)/installed

@@ -22,6 +22,8 @@ from bench.servers import PROJECT, Server, chatsrv, find
 from bench.turns import Process
 from more import every, only_with_more
 
+pytestmark = pytest.mark.more  # the benchmark is no part of the server
+
 
 def heard(cycles: Cycles, *lines: tuple[int, int]) -> bytes:
     """The stream of these lines, (sender, number) each."""
@@ -110,7 +112,6 @@ def test_each_workload_runs_and_is_reported() -> None:
 
 
 @linux
-@pytest.mark.more
 def test_tls_is_measured_beside_stunnel() -> None:
     names = ["chatsrv-tls", "chatsrv-stunnel"]
     _, missing = find(names)
@@ -123,7 +124,6 @@ def test_tls_is_measured_beside_stunnel() -> None:
 
 
 @linux
-@pytest.mark.more
 @pytest.mark.skipif(not (PROJECT / ".git").exists(), reason="no history here")
 def test_the_server_is_compared_with_itself_at_another_commit() -> None:
     case = plan.fanout(3, ["chatsrv", "chatsrv@HEAD"], 0.05, warm=0.05)
@@ -183,7 +183,6 @@ class TestContest:
         assert max(rest) < 0.002, "a server works in another's turn"
 
     @linux
-    @pytest.mark.more
     def test_one_that_breaks_the_promise_leaves_the_other_its_turns(self) -> None:
         servers = self.two()
         servers[0].command.append("--no-prefix")

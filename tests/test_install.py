@@ -27,6 +27,8 @@ from chat.options import VERSION
 if missing := [name for name in ("hatchling", "build") if find_spec(name) is None]:
     pytest.skip(f"not installed: {', '.join(missing)}; nothing can be built", allow_module_level=True)
 
+pytestmark = pytest.mark.more  # what is built and installed takes its time, and changes rarely
+
 PROGRAMS = ("chatsrv", "chatclient")
 HANDLER = """\
 from chat.handlers.nick import nick
@@ -210,7 +212,6 @@ def test_one_file_runs_under_any_name(chatsrv: Start, zipapps: Path, tmp_path: P
         chatsrv(program=[str(tmp_path / name)]).client()
 
 
-@pytest.mark.more  # an environment of its own takes seconds
 def test_uninstalled_nothing_is_left(wheel: Path, tmp_path: Path) -> None:
     environment = Environment(tmp_path, wheel)
     for name in PROGRAMS:

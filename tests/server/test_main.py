@@ -186,6 +186,7 @@ def test_several_signals_at_once_are_one(stuck: Callable[..., Chatsrv], crowd: C
     assert slow.heard.endswith(b"\n* You are disconnected: the server is ending.\n")
     assert slow.heard.count(b"\n") == 1 + 8000 + 1
     assert server.wait() == 0
+    server.finish(complaint=None)  # on a busy machine, the end takes long enough to be told
 
 
 def test_several_signals_at_once_do_not_change_the_status() -> None:
