@@ -28,7 +28,7 @@ class Trust:
         """Raises ValueError, with a line for the user."""
         try:
             if authorities is not None:
-                must_be_file(authorities)
+                must_be_file(authorities, once=True)
             self.context = ssl.create_default_context(cafile=authorities)
         except ssl.SSLError:
             raise ValueError(f"there is no certificate in {authorities}, or not in PEM format") from None

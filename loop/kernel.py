@@ -86,9 +86,15 @@ class Kernel:
         """Close a socket at the end of this turn, together with others.
 
         This is for speed. The system has much to do for each close, and that drives Python's code and data out of the
-        processor's caches.
+        processor's caches. After run(), call close_collected().
         """
         self.closing.append(sock)
+
+    def close_collected(self) -> None:
+        """Close the sockets that close_later() was given."""
+        for sock in self.closing:
+            self.close(sock)
+        self.closing.clear()
 
     def drop(self, task: Task) -> None:
         """End a task that cancel() does not end. The only place where a waiting coroutine is closed."""
@@ -113,6 +119,7 @@ class Kernel:
             while self.tasks and not self.stopping and (until is None or until.outcome is None):
                 self.turn()
         finally:
+            self.close_collected()  # if an exception has ended the last turn early
             self.running = self.stopping = False
 
     def stop(self) -> None:
@@ -143,9 +150,8 @@ class Kernel:
         ready.rotate(-ready_before)  # those that were ready before the poll go last
         for _ in range(len(ready)):
             self.step(ready.popleft())
-        for sock in self.closing:
-            self.close(sock)
-        self.closing.clear()
+        if self.closing:
+            self.close_collected()
 
     def step(self, task: Task) -> None:
         """Resume a task, run it to its next trap, and carry this trap out."""
@@ -248,8 +254,8 @@ class Kernel:
         Most timers never go off, because their task is woken before. Such a timer stays in the heap, but is ignored: it
         is not its task's `timer` any more. It is removed when its time has come, or when there are too many like it.
         """
-        if timeout != timeout:
-            raise ValueError("a timeout is a number of seconds, not nan")  # it would block the heap
+        if not (timeout >= 0 or timeout < 0):  # NaN would block the heap; what cannot be compared raises TypeError here
+            raise ValueError(f"a timeout is a number of seconds, not {timeout}")
         task.timer = (self.clock() + timeout, next(self.serial), task)
         heappush(self.timers, task.timer)
 

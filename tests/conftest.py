@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 Build = Callable[..., House]  # the fixture `house`
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # servers are started by the hundred: compile them once
+
+# Under nohup, or in the background of a script, signals are ignored, and would be in all programs that are started.
+for number in signal.SIGHUP, signal.SIGINT, signal.SIGQUIT:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 # The same examples in each run; HYPOTHESIS=search tries others. No deadline: a time, on a busy machine, says nothing.
 hypothesis.settings.register_profile("few", max_examples=40, deadline=None, derandomize=True)

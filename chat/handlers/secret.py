@@ -15,7 +15,7 @@ def secret(name: str) -> bytes:
     value = os.environ.get(name, "").encode("utf-8", "surrogateescape")
     if path := os.environ.get(f"{name}_FILE"):
         try:
-            must_be_file(path)
+            must_be_file(path, once=True)
             with open(path, "rb") as file:
                 value = file.readline().rstrip(b"\r\n")
         except OSError as error:

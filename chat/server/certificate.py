@@ -70,7 +70,7 @@ class Certificate:
         context.num_tickets = 0  # a client that only writes would never read tickets, and be reset in the end
         try:
             for file in filter(None, self.files):
-                must_be_file(file)
+                must_be_file(file, once=True)
                 open(file, "rb").close()  # load_cert_chain does not say which file it cannot read
             context.load_cert_chain(certificate, key or None, password=no_password)
         except ssl.SSLError as error:
@@ -82,7 +82,7 @@ class Certificate:
             files = f"{certificate} and {key}" if key else certificate
             raise ValueError(f"--tls: there is no certificate with a key in {files}, or not in PEM format") from None
         except OSError as error:
-            raise ValueError(f"--tls: cannot read {error.filename or repr('')}: {why(error)}") from None
+            raise ValueError(f"--tls: cannot read {error.filename or certificate or repr('')}: {why(error)}") from None
         self.context = context
 
     def wire(self, sock: socket.socket, told: bytes = TOLD) -> Secured:

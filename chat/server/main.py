@@ -142,7 +142,7 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
     if options.cluster is not None:
         waiting = kernel.spawn(wait_for_end(kernel, signals, ports), "signals")
         status = join_cluster(server, options.cluster, options.cluster_wait)
-        if status:
+        if status is not None:
             return status
         waiting.cancel()
         if waiting.outcome:  # the signal has come just when the node had joined
@@ -175,10 +175,10 @@ def wait_for_end(kernel: Kernel, signals: Signals, ports: Ports) -> Coroutine[No
     kernel.stop()
 
 
-def join_cluster(server: Server, url: str, wait: bool) -> int:
-    """Join the cluster; returns 0. If that is not possible, says why, and returns the exit status."""
+def join_cluster(server: Server, url: str, wait: bool) -> int | None:
+    """Join the cluster. If that is not possible, say why, and return the exit status."""
     from .cluster.address import Address
-    from .cluster.join import join
+    from .cluster.join import Ended, join
 
     status = 2  # a mistake in the URL is a mistake on the command line
     try:
@@ -187,7 +187,9 @@ def join_cluster(server: Server, url: str, wait: bool) -> int:
         join(server.kernel, server.hub, address, wait)
     except ValueError as error:
         return refuse(status, error)
-    return 0
+    except Ended as error:
+        return refuse(0, error)
+    return None
 
 
 def abandon(server: Server) -> None:
@@ -195,6 +197,7 @@ def abandon(server: Server) -> None:
     for member in list(server.connections):
         member.reason = member.reason or "the server is ending"
         server.close(member)
+    server.kernel.close_collected()
     if server.hub.cluster:
         server.hub.cluster.count_unsettled()
     server.journal.finish()

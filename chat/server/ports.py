@@ -54,9 +54,10 @@ class Ports:
             found = listen_for_browsers(options, options.web, self.certificate)
             self.browsers = list(found)
             self.wires.update(found)
-        kinds = [{one.getsockname()[:2] for one in kind} for kind in (self.plain, self.secured, self.browsers)]
-        if sum(map(len, kinds)) > len(set().union(*kinds)):  # with --share-port, the system allows it
-            raise ValueError("--port, --tls-port and --web cannot share a port with each other")
+        if options.share_port:  # then the system does not see to it
+            kinds = [{one.getsockname()[1] for one in kind} for kind in (self.plain, self.secured, self.browsers)]
+            if sum(map(len, kinds)) > len(set().union(*kinds)):
+                raise ValueError("--port, --tls-port and --web cannot share a port with each other")
 
     def secure(self, options: Options, handed_over: bool) -> None:
         """Divide the sockets into those that speak TLS and plain ones. Without --tls-port, all speak TLS."""

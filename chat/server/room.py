@@ -136,16 +136,17 @@ class Room:
         Returns the task. If it fails, that is reported, and no other task is affected. Raises TypeError if `coroutine`
         is not a new one.
         """
-        tasks = self.hub.tasks
+        tasks, kernel = self.hub.tasks, self.hub.kernel  # run() must not keep the room alive
 
         def run() -> Coroutine[None]:
             try:
                 yield from coroutine
-            except Exception:
-                raise
-            except BaseException as error:  # SystemExit, for example, which the kernel would pass on
-                if without_cancelled(error) is None or task.outcome or not self.hub.kernel.running:
-                    raise  # it was cancelled or dropped, or Python frees it after the kernel has stopped
+            except BaseException as error:
+                # The kernel would pass SystemExit on, for example. But if the task was cancelled or dropped, or Python
+                # frees it after run(), its end is in order.
+                expected = isinstance(error, Exception) or without_cancelled(error) is None
+                if expected or task.outcome or not kernel.running:
+                    raise
                 report(f"task {task.name} failed")
             finally:
                 del tasks[coroutine]

@@ -83,7 +83,7 @@ def send_each(targets: Collection[Any], pieces: Iterable[Piece], hub: Hub) -> li
         try:
             results += sends
         except OSError as error:
-            results.append(error)
+            results.append(error.with_traceback(None))  # which would keep all of this alive
     return results
 
 

@@ -250,11 +250,11 @@ class Server:
         """End a member whose handler did not end when it was cancelled."""
         if not (member.handled or member.task.error):  # with task.error set, it has had no step since cancel()
             complain(f"chatsrv: the handler of {member.name} does not end; it was dropped\n{explain(member.task)}")
+        member.depart()  # now, because the handler's `finally` may set member.room
         member.handled = True
         ended = "end of stream" if member.peer_ended else member.failure.lower()
         member.reason = member.reason or ended or "its handler does not end"
         if member.wire and member.sending != NEW and not (member.failure or member.lag()):
             member.wire.end(member.reason)  # all that was due to it is sent: end its stream in good order
         self.kernel.drop(member.task)
-        member.depart()
         self.close(member)

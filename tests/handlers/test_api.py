@@ -446,6 +446,47 @@ def test_a_room_is_gone_when_it_is_empty(serve: Serve) -> None:
         client.expect(answer)
 
 
+def test_a_task_that_does_not_use_its_room_does_not_keep_it(serve: Serve) -> None:
+    server = serve(
+        commands(
+            "other = room.other('other')",
+            "if text == 'in': member.enter(other); other.mark = 'known'; other.spawn(clock(), 'clock')",
+            "if text == 'out': member.enter(room)",
+            "member.tell(getattr(other, 'mark', 'new'))",
+            "del other",
+        )
+        + "\ndef clock():\n    yield from sleep(1000)\n"
+    )
+    client = server.client()
+    for word, answer in ("in", b"known"), ("out", b"known"), ("look", b"new"):
+        client.say(word)
+        client.expect(answer)
+
+
+def test_a_member_that_is_dropped_is_in_no_room_whatever_its_handler_does_at_the_end(serve: Serve) -> None:
+    server = serve("""
+        def handle(member, room):
+            member.tell("Welcome")
+            try:
+                while True:
+                    try:
+                        messages = yield from member.receive()
+                        room.publish(member, f"{len(room.members)} {len(room.other('other').members)}")
+                    except BaseException as error:
+                        if type(error) is GeneratorExit:
+                            raise
+            finally:
+                member.enter(room.other("other"))
+    """)
+    bystander, client = server.client(), server.client()
+    client.finish()
+    server.terminated()
+    bystander.say("who")
+    bystander.wait_for(PREFIX + b"1 0")
+    server.process.kill()
+    server.finish(status=-signal.SIGKILL, complaint=None)
+
+
 def test_members_are_the_oldest_first_and_may_be_kicked_while_one_loops_over_them(serve: Serve) -> None:
     server = serve(
         commands(

@@ -918,12 +918,13 @@ def test_a_timeout_in_the_past_is_over_at_once(kernel: Kernel, world: Timeless, 
     assert (seen, world.now) == ([TimedOut, None, TimedOut, TimedOut], 1000)  # in the order of their deadlines
 
 
+@pytest.mark.parametrize("seconds", ["5", 1j])
 @pytest.mark.parametrize("wait", ["recv", "send", "wait"])
-def test_a_timeout_that_is_no_number_fails_its_task_only(kernel: Kernel, pair: Pair, wait: str) -> None:
+def test_a_timeout_that_is_no_number_fails_its_task_only(kernel: Kernel, pair: Pair, wait: str, seconds: Any) -> None:
+    kernel.spawn(sleep(0.001))  # the heap of timers has one already
     near, far = pair
     fill(near)
     queue = WaitQueue()
-    seconds: Any = "5"
     seen: list[Any] = []
     coroutines = {
         "recv": recv(near, 100, timeout=seconds),
@@ -970,6 +971,18 @@ def test_what_is_closed_later_is_closed_after_the_last_step_of_the_turn(kernel: 
     assert (seen, near.fileno(), far.fileno()) == ([], -1, -1)
     kernel.run()
     assert seen == [Closed, Closed]
+
+
+def test_what_is_closed_later_is_closed_though_the_turn_ends_early(kernel: Kernel, pair: Pair) -> None:
+    def closer() -> Coroutine[None]:
+        kernel.close_later(pair[0])
+        raise SystemExit(3)
+        yield from ()
+
+    kernel.spawn(closer())
+    with pytest.raises(SystemExit):
+        kernel.run()
+    assert pair[0].fileno() == -1
 
 
 def test_cancelling_a_task_that_has_ended_changes_nothing(kernel: Kernel) -> None:

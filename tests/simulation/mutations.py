@@ -227,7 +227,7 @@ SENDING = [
     mutation("a failed send to one of many is passed over", "chat.server.sending:check_each",
              replace("result != len(piece)", "result != len(piece) and isinstance(result, int)")),
     mutation("a failed send to one of many shifts the results of others", "chat.server.sending:send_each",
-             replace("results.append(error)", "results.insert(0, error)")),
+             replace("results.append(error.with_traceback(None))", "results.insert(0, error)")),
     mutation("a partial send to one of many is sent again from its start", "chat.server.sending:fall_behind_or_lose",
              replace("result if isinstance(result, int) else taken(result)", "0")),
     mutation("a send to one of many that would block loses its member", "chat.server.sending:fall_behind_or_lose",

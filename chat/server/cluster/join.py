@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from ..room import Hub
 
 
+class Ended(Exception):
+    """The server was told to end before it was a node."""
+
+
 def join(kernel: Kernel, hub: Hub, address: Address, wait: bool = False) -> None:
     """Make the hub's server a node, before anything else runs on the kernel.
 
-    `wait` (--cluster-wait): go on even if Redis cannot be reached yet. Raises ValueError, with a line for the user,
-    also if kernel.stop() was called meanwhile.
+    `wait` (--cluster-wait): go on even if Redis cannot be reached yet. Raises ValueError, with a line for the user, and
+    Ended if kernel.stop() was called meanwhile.
     """
     try:
         from .node import Cluster
@@ -35,7 +39,7 @@ def join(kernel: Kernel, hub: Hub, address: Address, wait: bool = False) -> None
     task = kernel.spawn(first(), "cluster")
     kernel.run(until=task)
     if task.outcome is None:
-        raise ValueError(f"--cluster {address}: ended by a signal before Redis has answered")
+        raise Ended(f"--cluster {address}: ended by a signal before Redis has answered")
     if not trouble:
         cluster.links.say(f"connected to {address} as node {cluster.node[:8]}")
     elif wait and isinstance(trouble[0], PASSING):

@@ -97,5 +97,5 @@ def test_told_to_end_before_redis_has_answered(flags: tuple[str, ...]) -> None:
             _, complaint = node.communicate(timeout=PATIENCE)
             assert time.monotonic() - began < TIMEOUT / 2
             asked.close()
-    assert node.returncode == 1
+    assert node.returncode == 0
     assert complaint == f"chatsrv: --cluster {url}/0 (stream chat): ended by a signal before Redis has answered\n"
