@@ -298,6 +298,15 @@ def test_one_port_cannot_be_plain_and_speak_tls(authority: Authority) -> None:
     assert "chatsrv: --port, --tls-port and --web cannot share a port with each other\n" in done.stderr
 
 
+def test_a_port_at_all_addresses_and_the_same_at_one_are_one_port() -> None:
+    pytest.importorskip("websockets")
+    port = str(free_port())
+    command = [sys.executable, str(ROOT / "chatsrv"), "--port", port, "--web", f"{HERE}:{port}", "--share-port"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "chatsrv: --port, --tls-port and --web cannot share a port with each other\n" in done.stderr
+
+
 # What people have.
 
 
