@@ -108,8 +108,10 @@ def set_ticking(seconds: float) -> None:
 def running(frame: FrameType | None) -> tuple[Task | None, str]:
     """The task that runs, if any; and a text that names it and its innermost functions."""
     lines: list[str] = []
+    ours = [function.__code__.co_filename for function in (running, Signals.catch)]
     while frame and frame.f_code is not Kernel.step.__code__:
-        lines.append(line_of(frame))
+        if frame.f_code.co_filename not in ours:  # the signal may have come in the handler of another one
+            lines.append(line_of(frame))
         frame = frame.f_back
     task = frame.f_locals["task"] if frame else None
     return task, "\n".join([str(task or "no task"), *reversed(lines[:10])])

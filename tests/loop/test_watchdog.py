@@ -10,8 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from loop.watchdog import running
 
 pytestmark = [pytest.mark.usefixtures("no_descriptor_is_left"), pytest.mark.timeout(60)]
 ROOT = Path(__file__).parents[2]
@@ -80,6 +83,13 @@ def start() -> Iterator[Start]:
 def lines(file: object, count: int) -> list[str]:
     """So many lines, without the numbers of those that they speak of."""
     return [re.sub(r":\d+\n", "", file.readline()).rstrip("\n") for _ in range(count)]  # type: ignore[attr-defined]
+
+
+def test_the_handler_of_another_signal_is_no_place_in_which_a_step_hangs() -> None:
+    scope: dict[str, Any] = {"running": running, "here": sys._getframe}
+    exec(compile("def tick(): return running(here())", running.__code__.co_filename, "exec"), scope)
+    _, told = scope["tick"]()
+    assert "tick" not in told and told.splitlines()[-1].split()[0] == sys._getframe().f_code.co_name
 
 
 def test_a_step_that_hangs_is_told_of_with_its_place_and_a_second_signal_ends_it(start: Start) -> None:
