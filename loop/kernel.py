@@ -86,7 +86,7 @@ class Kernel:
         """Close a socket at the end of this turn, together with others.
 
         This is for speed. The system has much to do for each close, and that drives Python's code and data out of the
-        processor's caches. After run(), call close_collected().
+        processor's caches. If it has to be closed earlier, or after run(), call close_collected().
         """
         self.closing.append(sock)
 

@@ -19,7 +19,7 @@ from ..stdout import PORTION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
+    from typing import Callable, Protocol
 
     from loop.traps import Coroutine
 
@@ -53,6 +53,7 @@ class Journal:
         self.torn = False  # whether what has been written ends within a line
         self.failed = False  # whether a failure was told on stderr
         self.closed = False  # whether nothing can be written any more
+        self.before_writing: Callable[[], None] = nothing  # carries out what the lines will say has happened
         self.news = WaitQueue()
         self.written = WaitQueue()
 
@@ -111,6 +112,7 @@ class Journal:
 
     def put(self) -> None:
         """Write once, as much as is taken."""
+        self.before_writing()
         if not self.rest:
             self.rest = memoryview(self.next_text())
         try:
@@ -158,3 +160,7 @@ class Journal:
         self.left_out += self.reported or lines
         self.size -= len(self.rest)
         self.rest = memoryview(b"")
+
+
+def nothing() -> None:
+    """What a journal has to do before it writes, unless somebody says otherwise."""

@@ -75,6 +75,7 @@ class Server:
         self.change = WaitQueue()  # run() waits here: for stop(), then until all members are gone
         self.overdue = Overdue(kernel, self.drop)
         self.hub.insist = self.overdue.insist
+        journal.before_writing = kernel.close_collected  # a line "connection terminated" is true when it can be read
 
     def run(self) -> Coroutine[None]:
         """COROUTINE. The whole life of the server. Ends after stop(), when all members are gone and all is written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,3 +55,51 @@ def test_a_member_kicked_by_its_own_last_words_is_told_why(tmp_path: Path) -> No
         kernel.poller.close()
     assert tail[0].endswith(b"\n* You are disconnected: more than 2097152 bytes behind.\n")
     assert b"terminated: more than 2097152 bytes behind" in (tmp_path / "journal").read_bytes()
+
+
+def test_a_connection_is_closed_before_the_journal_says_so() -> None:
+    """The journal waits for room in its pipe, so it writes in the turn in which the connections end."""
+
+    class Pipe:
+        def fileno(self) -> int:
+            return writing
+
+        def write(self, data: memoryview) -> int:
+            if b"terminated" in bytes(data):
+                seen.append([sock.fileno() for sock in ours])
+            return os.write(writing, data)
+
+    seen: list[list[int]] = []
+    pairs = [socket.socketpair() for _ in range(3)]
+    ours = [sock for sock, _ in pairs]
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    kernel = Kernel()
+    server = Server(kernel, [], Journal(Pipe()), Options())
+    life = kernel.spawn(server.run(), "server")
+    filled = write_until_full(writing)
+    for number, sock in enumerate(ours):
+        sock.setblocking(False)
+        server.begin_serving(sock, ("10.0.0.1", 40000 + number))
+    while kernel.ready:
+        kernel.turn()
+    for _, client in pairs:
+        client.close()
+    os.read(reading, filled)
+    kernel.turn()
+    assert seen == [[-1, -1, -1]]
+    server.stop()
+    kernel.run(until=life)
+    kernel.poller.close()
+    os.close(reading)
+    os.close(writing)
+
+
+def write_until_full(pipe: int) -> int:
+    """Returns how many bytes have been written."""
+    written = 0
+    try:
+        while True:
+            written += os.write(pipe, bytes(4096))
+    except BlockingIOError:
+        return written
