@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 WAITING = 8 << 20  # bytes of lines that may wait: minutes of a busy chat
 PAUSE = 0.1  # seconds before another attempt, when waiting for space has failed
 LAST_WAIT = 0.2  # seconds without progress after which finish() gives up
+LAST_TIME = 1.0  # seconds after which finish() gives up in any case
 
 
 class Journal:
@@ -141,10 +142,11 @@ class Journal:
             yield from self.written.wait(timeout)
 
     def finish(self) -> None:
-        """Write what is left, without the kernel, as long as stdout takes it."""
+        """Write what is left, without the kernel, as long as stdout takes it, but for at most LAST_TIME."""
+        end = time.monotonic() + LAST_TIME
         ready = select.poll()
         ready.register(self.output, select.POLLOUT)
-        while self.size and not self.closed and ready.poll(LAST_WAIT * 1000):
+        while self.size and not self.closed and time.monotonic() < end and ready.poll(LAST_WAIT * 1000):
             self.put()
 
     def fail(self, error: OSError) -> None:

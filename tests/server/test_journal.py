@@ -147,6 +147,15 @@ def test_the_last_lines_do_not_wait_for_a_reader_that_does_nothing(monkeypatch: 
         assert not select.select([], [pipe], [], 0)[1], "it has given up too early"
 
 
+def test_the_last_lines_do_not_wait_for_a_reader_that_dawdles(output: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat.server.journal, "LAST_TIME", 0.01)
+    journal = Journal(output)
+    journal.say("chatsrv", "." * 100_000)
+    output.takes = [1] * 100_000
+    journal.finish()
+    assert 0 < len(output.text) < 100_000
+
+
 def test_a_time_stands_before_each_line(kernel: Kernel, output: Sink) -> None:
     journal = Journal(output, timestamps=True)
     writing(kernel, journal)

@@ -209,7 +209,11 @@ def test_an_end_that_takes_time_says_what_it_waits_for_and_a_second_signal_ends_
     server.process.send_signal(signal.SIGINT)
     (line,) = server.complaints.expect(TELLS)
     assert f"{name[0]}:{name[1]}" in line
+    start = time.monotonic()
     assert server.end(signal.SIGINT) == 1
+    assert time.monotonic() - start < 3  # the orderly end would take 5 s
+    crowd.run(crowd.visitors[0].to_the_end())
+    assert crowd.visitors[0].cut_off  # not a FIN, in the middle of a message
     server.terminated("the server is ending")
     server.finish(status=1, complaint=TELLS)
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import io
+import os
 import signal
 import socket
 import time
+from itertools import repeat
 from pathlib import Path
 
 import pytest
 from chatting import GREETING, HERE, MIB, PREFIX, SMALL, Client, Crowd, Start, eventually, handler, linux, memory
 
-from loop import send
+from chat.server.flags import Options
+from chat.server.journal import Journal
+from chat.server.room import Hub
+from chat.server.sending import send_each
+from loop import Kernel, send
 
 COUNTING = "member.tell(f'{len(room.members)} here') if messages == [b'?'] else room.publish(member, messages)"
 
@@ -176,3 +184,15 @@ def test_what_a_member_is_told_in_one_turn_comes_in_that_order(chatsrv: Start, t
         client.expect(b"b", starts=True)
         if order == "tell, the end":
             return client.expect(b"* You are disconnected: out.")
+
+
+def test_a_failed_send_leaves_nothing_that_keeps_itself_alive() -> None:
+    """An error refers to its traceback, that to the frames, and they to what was sent: perhaps a megabyte."""
+    hub = Hub(Kernel(), Options(), Journal(io.FileIO(os.devnull, "w")))
+    with socket.socket() as unconnected:
+        gc.collect()
+        results = send_each([unconnected.fileno()] * 3, repeat(b"hello\n"), hub)
+        assert [type(result) for result in results] == [BrokenPipeError] * 3
+        del results
+        assert gc.collect() == 0
+    hub.kernel.poller.close()
