@@ -62,19 +62,24 @@ class Messages(list[bytes]):
 
 
 def filling(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a method of Messages from a method of list: the new one fills the list first."""
+    """Make a method of Messages from a method of list: the new one fills the list first.
+
+    It also fills its arguments: list's own `+` and `==`, for example, look into both lists directly.
+    """
 
     def fill_first(self: Messages, *arguments: Any, **named: Any) -> Any:
-        if self.text:
-            text = self.text
-            self.text = self.prefixed = b""
-            list.extend(self, text[:-1].split(b"\n"))
+        for one in (self, *arguments):
+            if type(one) is Messages and one.text:
+                text = one.text
+                one.text = one.prefixed = b""
+                list.extend(one, text[:-1].split(b"\n"))
         return method(self, *arguments, **named)
 
     return fill_first
 
 
-for name in vars(list).keys() - vars(Messages).keys() - {"__new__", "__getattribute__", "__class_getitem__"}:
+THEIR_OWN = {"__new__", "__getattribute__", "__class_getitem__", "__hash__"}  # methods that look into no list
+for name in vars(list).keys() - vars(Messages).keys() - THEIR_OWN:
     setattr(Messages, name, filling(getattr(list, name)))
 
 # Whether to use Messages. PyPy's `copy[:] = messages` calls none of these methods, and copies an empty list.

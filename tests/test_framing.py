@@ -283,6 +283,14 @@ def test_messages_in_one_piece_are_a_list_for_everybody(use: Callable[[list[byte
     assert join(b"> ", messages) == join(b"> ", listed)
 
 
+@pytest.mark.parametrize("use", ["add", "eq", "ne", "lt", "le", "gt", "ge", "iadd"])
+@pytest.mark.parametrize("other", [b"b\n", TEXT, b"x\n"])
+def test_so_are_two_of_them(use: str, other: bytes) -> None:
+    """What two calls of receive() have returned may be put together, or compared."""
+    method, listed = getattr(operator, use), other[:-1].split(b"\n")
+    assert method(Messages(TEXT), Messages(other)) == method(LISTED.copy(), listed)
+
+
 @pytest.mark.skipif(shutil.which("pypy3") is None, reason="PyPy is not installed")
 def test_on_pypy_they_are_a_list_from_the_first() -> None:
     code = "from chat.framing import Framer; copy = [0]; copy[:] = Framer().receive_data(b'a\\nb\\n'); print(copy)"
@@ -291,7 +299,7 @@ def test_on_pypy_they_are_a_list_from_the_first() -> None:
 
 
 def test_every_method_of_a_list_fills_it() -> None:
-    own = {"__bool__", "__init__", "__new__", "__getattribute__", "__class_getitem__", "__doc__"}
+    own = {"__bool__", "__init__", "__new__", "__getattribute__", "__class_getitem__", "__doc__", "__hash__"}
     left = [name for name in vars(list) if name not in own and getattr(Messages, name) is getattr(list, name)]
     assert left == []
 

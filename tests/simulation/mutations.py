@@ -339,7 +339,7 @@ FRAMING = [
              take("after_full_part", False)),
     mutation("the beginning of a message is lost", "chat.framing:Framer.receive_data",
              replace("data[end:]", "data[len(data):]")),
-    mutation("a list is not filled before it is looked into", "chat.framing:filling", take("self.text", False)),
+    mutation("a list is not filled before it is looked into", "chat.framing:filling", take("one.text", False)),
     mutation("characters are cut in two", "chat.framing:boundary",
              replace("start if start + length > end else end", "end")),
     mutation("no greeting", "chat.handlers.chat:chat", drop("member.tell")),
