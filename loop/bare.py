@@ -2,7 +2,7 @@
 
 `signal`, `socket` and `collections` are written in Python, around modules in C. Here, only those in C are imported. To
 import the ones in Python takes three quarters of the time in which a server starts. Most of what they add is enums,
-which print the name of a number. Code that needs more of them imports the modules in Python; the constants are
+which print the name of a number. Code that needs these additions imports the modules in Python; the constants are
 the same.
 """
 

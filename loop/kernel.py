@@ -28,7 +28,7 @@ RETURNED: Any = object()  # what next() gives once a coroutine has returned: to 
 class Kernel:
     """Runs tasks. `poller` and `clock` (seconds, monotonic) connect it to the system; tests bring their own.
 
-    Do not call it from signal handlers or other threads: a poll that is going on would not notice.
+    Do not call its methods from signal handlers or other threads: a poll that is going on would not notice.
     """
 
     def __init__(self, poller: Poller | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,7 +37,7 @@ class Kernel:
         self.tasks: dict[Task, None] = {}  # all that have not ended, oldest first
         self.ready: deque[Task] = deque()
         # The tasks that wait to read or write a descriptor. Each descriptor in these tables is armed. A report may
-        # disarm it for both directions; then it is armed again, if the other table still has it.
+        # disarm it for both directions. Then it is armed again if the other table still has it.
         self.readers: dict[int, Task] = {}
         self.writers: dict[int, Task] = {}
         self.timers: list[tuple[float, int, Task]] = []  # a heap; the serial number keeps it from comparing tasks
@@ -51,7 +51,7 @@ class Kernel:
             Park: (self.park, self.unpark),
         }
 
-    # Plain calls: what cannot block.
+    # Plain calls.
 
     def spawn(self, coroutine: Coroutine[object], name: str = "") -> Task:
         """Make a task of a coroutine that no other task has. Its first step comes in the next turn.
@@ -68,7 +68,7 @@ class Kernel:
     def close(self, sock: Stream) -> None:
         """Close a socket; tasks that wait for it get Closed. Nothing else may close a socket for which a task can wait.
 
-        First wakes the tasks and disarms the descriptor: once that is closed, its number may be another file's.
+        First wakes the tasks and disarms the descriptor: after closing, its number may be another file's.
         """
         fd = sock.fileno()
         if fd >= 0:
@@ -86,7 +86,8 @@ class Kernel:
         """Close a socket at the end of this turn, together with others.
 
         This is for speed. The system has much to do for each close, and that drives Python's code and data out of the
-        processor's caches. If it has to be closed earlier, or after run(), call close_collected().
+        processor's caches. If a socket cannot wait so long, or if no turn follows, call
+        close_collected().
         """
         self.closing.append(sock)
 
@@ -123,7 +124,7 @@ class Kernel:
             self.running = self.stopping = False
 
     def stop(self) -> None:
-        """Make run() return after this turn, even if tasks still wait. Before run(), make it return at once."""
+        """Make run() return after this turn, even if tasks still wait. Called before run(): make it return at once."""
         self.stopping = True
 
     # The turn.
@@ -174,7 +175,7 @@ class Kernel:
             task.trap = trap
             kind = type(trap)
             if task.error is not None or (kind is Sleep and trap.timeout == 0):
-                self.ready.append(task)  # its `yield` is to raise an error, or it only asks for the next turn
+                self.ready.append(task)  # the `yield` is to raise an error, or only asks for the next turn
                 return
             try:
                 if kind not in self.traps:
@@ -249,10 +250,11 @@ class Kernel:
     # Time.
 
     def set_timer(self, task: Task, timeout: float) -> None:
-        """Wake the task in `timeout` seconds (less than 0 is 0), if nothing else wakes it before.
+        """Wake the task in `timeout` seconds (negative: as 0), if nothing else wakes it before.
 
-        Most timers never go off, because their task is woken before. Such a timer stays in the heap, but is ignored: it
-        is not its task's `timer` any more. It is removed when its time has come, or when there are too many like it.
+        Most timers never go off, because their task is woken before. Such a timer stays in the heap, but is ignored,
+        because it is not its task's `timer` any more. It is removed when its time has come, or when there are too many
+        like it.
         """
         if not (timeout >= 0 or timeout < 0):  # NaN would block the heap; what cannot be compared raises TypeError here
             raise ValueError(f"a timeout is a number of seconds, not {timeout}")
@@ -263,8 +265,7 @@ class Kernel:
         """Wake the tasks whose time had run out by `now`, the moment before the poll.
 
         A task whose time ran out later waits for the next turn: its answer may have come meanwhile, and only the next
-        poll reports it. So a task whose answer came while this process was stopped, or during a long step, does not
-        time out.
+        poll reports it. So a task whose answer came while this process was stopped does not time out.
         """
         if len(self.timers) > 2 * len(self.tasks) + 100:
             self.timers = [timer for timer in self.timers if timer[2].timer is timer]

@@ -7,7 +7,7 @@ price of arming is one system call for each wait.
 
 Ready means that a call will not wait. After an error or a hang-up, that is true of both directions: the next recv or
 send tells what has happened. Files and devices like /dev/null are always ready. But epoll refuses them, and kqueue does
-not report a file's end. So these two pollers keep such descriptors, while armed, in `always`.
+not report a file's end. So these two pollers keep such descriptors in `always` while they are armed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .traps import Protocol
 # The numbers are those of EPOLLIN and EPOLLOUT, so that EpollPoller need not translate them.
 READ = 1
 WRITE = 4
-WANTED = {READ, WRITE, READ | WRITE}
+DIRECTIONS = {READ, WRITE, READ | WRITE}
 MOST = 1023  # the most reports that one system call returns
 
 
@@ -73,7 +73,7 @@ class EpollPoller:
 
     def forget(self, fd: int) -> None:
         if fd in self.resting:
-            # The registration ends when `fd` is closed. If a duplicate is open it stays, but disarmed: no harm.
+            # The registration ends when `fd` is closed. If a duplicate is open, the registration stays, but disarmed.
             self.resting.remove(fd)
             return
         self.always.pop(fd, None)
@@ -93,8 +93,8 @@ class EpollPoller:
         events = self.epoll.poll(wait, MOST)
         resting = self.resting
         for fd, mask in events:
-            # EPOLLHUP and EPOLLERR may come without IN or OUT: the end of a pipe is HUP alone
-            found.append((fd, mask if mask in WANTED else (READ | WRITE)))
+            # EPOLLHUP and EPOLLERR can come without IN or OUT: the end of a pipe is HUP alone
+            found.append((fd, mask if mask in DIRECTIONS else (READ | WRITE)))
             resting.add(fd)
         return found if len(events) < MOST else found + self.poll(0)
 
@@ -189,7 +189,7 @@ def is_open(fd: int) -> bool:
 
 
 def default_poller() -> Poller:
-    """The best poller of this system. A forked child closes its descriptor, so as not to change its parent's epoll."""
+    """The best poller of this system. A forked child closes the poller, so as not to share it with its parent."""
     if hasattr(select, "epoll"):
         poller = EpollPoller()
         os.register_at_fork(after_in_child=poller.close)

@@ -116,7 +116,7 @@ def write_some(fd: int, data: bytes | memoryview) -> int:
 
     For stdout and stderr: other processes share them, and would share O_NONBLOCK. A writable pipe has space for
     PIPE_BUF bytes. A writable terminal takes one character without blocking, even one that becomes several bytes there.
-    On Linux, a terminal also takes a short text without control characters.
+    A terminal also takes a short text without control characters, at least on Linux.
     """
     if not select.select([], [fd], [], 0)[1]:  # another task may have filled the pipe meanwhile
         return 0
@@ -154,8 +154,8 @@ def writable(file: Source, timeout: float | None = None) -> Coroutine[None]:
 def countdown(clock: Callable[[], float], seconds: float) -> Callable[[], float]:
     """Return a function that says how many of the `seconds` are left, and raises TimedOut if none are.
 
-    This gives several waits one limit: the timeout of each is what is left. As a wait for a socket that is always ready
-    never times out, the returned function raises TimedOut, too.
+    This gives several waits one limit: the timeout of each is what is left. The returned function raises TimedOut,
+    too, because a wait for a socket that is always ready never times out.
     """
     end = clock() + seconds
 

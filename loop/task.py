@@ -49,7 +49,7 @@ class Task:
     """What the kernel knows of one coroutine.
 
     Until it has ended, a task is one of three things: running, ready (in the kernel's queue), or suspended. A suspended
-    task, and only a suspended one, carries `undo`, the one function that takes it out of where it waits. Waking
+    task, and only a suspended one, carries `undo`, the function that takes the task out of where it waits. Waking
     consumes the undo.
     """
 
@@ -81,9 +81,10 @@ class Task:
         self.ready_queue.append(self)
 
     def cancel(self) -> None:
-        """Raise Cancelled in the task, where it waits now or at its next trap. A task that has ended stays ended.
+        """Raise Cancelled at the `yield` where the task has stopped, or at its next one if the task runs now or is new.
 
-        A task that is ready or running only gets its error noted: it must not be in the ready queue twice.
+        Only a suspended task is woken: a ready one is in the ready queue already, and step() puts a running one there.
+        A task that has ended stays ended.
         """
         if self.outcome is not None or isinstance(self.error, Cancelled):
             return

@@ -23,7 +23,7 @@ class WaitQueue:
         self.tasks: OrderedDict[Task, None] = OrderedDict()  # a dict would take longer to find its first key
 
     def wait(self, timeout: float | None = None) -> Coroutine[None]:
-        """COROUTINE. Returns once woken; raises TimedOut after `timeout` seconds (None: never; less than 0 is 0).
+        """COROUTINE. Returns once woken; raises TimedOut after `timeout` seconds (None: never; negative: as 0).
 
         If the task is woken, and then cancelled before its step, the wake-up goes to the next task.
         """

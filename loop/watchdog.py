@@ -2,8 +2,8 @@
 
 A task that computes, or blocks in a system call, stops all tasks and the kernel, too. Signal handlers still run. So
 while the program is busy, a timer of the system sends SIGALRM twice a second. If two of these signals come in the same
-step, the step is too long. The watchdog is a poller around another one, because a turn is what happens between two
-polls. If a signal finds the program waiting in a poll, the timer stops until that poll has returned.
+step, the step is too long. The watchdog is a poller around another one, to count the turns: each has one poll. If
+a signal finds the program waiting in a poll, the timer stops until that poll has returned.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Watchdog:
     """A poller, around `poller`, that sees how long steps take. If other code handles SIGALRM, nothing is reported.
 
     `ends` are the signals that ask the program to end; `signals` catches them. If a long step keeps the program from
-    obeying the first, another that comes over a second later ends the process with status 1.
+    obeying the first, the next one ends the process with status 1. (Signals within a second count as one.)
     """
 
     def __init__(self, poller: Poller, signals: Signals, *ends: int) -> None:
@@ -42,8 +42,8 @@ class Watchdog:
         self.step_seen = 0, 0  # the step that the last tick found
         self.step_reported = 0, 0  # the step that was reported last
         self.first_end = 0.0  # when the first ending signal came
-        # The latest turn in which an ending signal came, and the time of the first one in it. Both change in one
-        # assignment, because another signal may come between two assignments.
+        # The latest turn in which an ending signal came, and when the first one in that turn came. Both change in one
+        # assignment, because another signal can come between two assignments.
         self.latest_end = 0, 0.0
         self.polling = False
         self.to_start = False  # whether poll() has to start the ticks
@@ -81,7 +81,7 @@ class Watchdog:
     def end(self, number: int, frame: FrameType | None) -> None:
         """Note an ending signal. If the program does not obey, end the process.
 
-        This must be quick, because signals interrupt it, too: if it took long, many signals would make it recurse.
+        This function must be quick: other signals interrupt it, and many of them would make a slow one recurse.
         """
         self.signals.catch(number, frame)
         now = time.monotonic()
@@ -90,7 +90,7 @@ class Watchdog:
         if turn != self.turn:
             since = now
             self.latest_end = self.turn, now
-        is_another = now > self.first_end + 1  # signals within a second count as one
+        is_another = now > self.first_end + 1
         hangs = self.step_reported[0] == self.turn or now > since + 1
         if is_another and hangs and not self.polling:
             complain(f"ended by signal {number}, in the middle of this:\n{running(frame)[1]}")
@@ -110,7 +110,7 @@ def running(frame: FrameType | None) -> tuple[Task | None, str]:
     lines: list[str] = []
     ours = [function.__code__.co_filename for function in (running, Signals.catch)]
     while frame and frame.f_code is not Kernel.step.__code__:
-        if frame.f_code.co_filename not in ours:  # the signal may have come in the handler of another one
+        if frame.f_code.co_filename not in ours:  # a signal can come in the handler of another signal
             lines.append(line_of(frame))
         frame = frame.f_back
     task = frame.f_locals["task"] if frame else None

@@ -36,7 +36,7 @@ LOOP = [
              put("self.ready_queue.append(self)", after="self.error = Cancelled()")),
     # poller
     mutation("a hang-up without IN wakes nobody", "loop.poller:EpollPoller.poll",
-             replace("mask if mask in WANTED else READ | WRITE", "mask")),
+             replace("mask if mask in DIRECTIONS else READ | WRITE", "mask")),
     mutation("what is armed again counts as resting", "loop.poller:EpollPoller.arm", drop("self.resting.remove")),
     mutation("a full report is taken for all", "loop.poller:EpollPoller.poll",
              take("len(events) < MOST", True)),
