@@ -23,27 +23,31 @@ class Overdue:
     def __init__(self, kernel: Kernel, drop: Callable[[Member], None]) -> None:
         self.kernel = kernel
         self.drop = drop
-        self.entries: list[tuple[float, Member]] = []  # when a handler should have ended, and its member
+        self.ends: dict[Member, float] = {}  # when the handler of each of these members should have ended
         self.news = WaitQueue()
 
     def insist(self, member: Member, seconds: float) -> None:
         """End the member's handler, if it has not ended by itself after so many seconds."""
-        self.entries.append((self.kernel.clock() + seconds, member))
+        end = self.kernel.clock() + seconds
+        self.ends[member] = min(end, self.ends.get(member, end))
         self.news.wake()
+
+    def forget(self, member: Member) -> None:
+        """The member has gone."""
+        self.ends.pop(member, None)
 
     def see_handlers_end(self) -> Coroutine[None]:
         """COROUTINE. If a handler does not end in time, kicks its member; if the member was kicked before, drops it."""
         while True:
-            first = min((moment for moment, _ in self.entries), default=None)
+            first = min(self.ends.values(), default=None)
             try:
                 yield from self.news.wait(None if first is None else first - self.kernel.clock())
-                continue  # there is a new entry, which may be due before the others
+                continue  # there is a new end, which may come before the others
             except TimedOut:
                 pass
             now = self.kernel.clock() + 0.001  # because sums of times are rounded, and may miss `first` by a little
-            due = [member for moment, member in self.entries if moment <= now]
-            self.entries = [entry for entry in self.entries if entry[0] > now]
-            for member in due:
+            for member in [member for member, end in self.ends.items() if end <= now]:
+                self.forget(member)
                 if member.handled:
                     continue
                 if member.task.error:  # it was cancelled, but had no step since then: the process stood still
@@ -58,15 +62,17 @@ class Overdue:
 
 def end_tasks(hub: Hub) -> Coroutine[None]:
     """COROUTINE. End the tasks that handlers have spawned, within LINGER."""
-    clock, tasks = hub.kernel.clock, list(hub.tasks.items())
+    clock, tasks = hub.kernel.clock, list(hub.tasks.values())
     end = clock() + LINGER
-    for _, task in tasks:
+    for task in tasks:
         task.cancel()
-    for coroutine, task in tasks:
+    for task in tasks:
         try:
             yield from join(task, end - clock())
         except TimedOut:
-            if not task.error:  # with task.error set, it has had no step since cancel()
-                complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{explain(task)}")
+            hangs, where = not task.error, explain(task)  # with task.error set, it has had no step since cancel()
             hub.kernel.drop(task)
-            hub.tasks.pop(coroutine, None)  # a task that has not begun does not run the `finally` that does this
+            if hangs:
+                complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{where}")
+    for coroutine in [coroutine for coroutine, task in hub.tasks.items() if task.outcome]:
+        del hub.tasks[coroutine]  # a task that was dropped before it began does not run the `finally` that does this

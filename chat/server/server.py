@@ -242,6 +242,7 @@ class Server:
         reset_unless_complete(member)
         if member.sending != OVER:
             member.become(OVER)
+        self.overdue.forget(member)
         self.kernel.close_later(member.socket)
         self.journal.say(member.name, f"connection terminated: {harmless(member.reason)}")
         if self.stopping:
@@ -249,8 +250,8 @@ class Server:
 
     def drop(self, member: Member) -> None:
         """End a member whose handler did not end when it was cancelled."""
-        if not (member.handled or member.task.error):  # with task.error set, it has had no step since cancel()
-            complain(f"chatsrv: the handler of {member.name} does not end; it was dropped\n{explain(member.task)}")
+        hangs = not (member.handled or member.task.error)  # with task.error set, it has had no step since cancel()
+        where = explain(member.task)
         member.depart()  # now, because the handler's `finally` may set member.room
         member.handled = True
         ended = "end of stream" if member.peer_ended else member.failure.lower()
@@ -259,3 +260,5 @@ class Server:
             member.wire.end(member.reason)  # all that was due to it is sent: end its stream in good order
         self.kernel.drop(member.task)
         self.close(member)
+        if hangs:
+            complain(f"chatsrv: the handler of {member.name} does not end; it was dropped\n{where}")

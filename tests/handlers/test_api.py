@@ -641,6 +641,32 @@ def test_a_task_that_does_not_end_is_dropped_and_it_is_said_where_it_hangs(serve
     server.finish(complaint=None)
 
 
+def test_what_is_told_to_be_dropped_has_been_dropped(serve: Serve) -> None:
+    server = serve("""
+        import sys
+
+        def handle(member, room):
+            room.spawn(stubborn("task"), "stubborn")
+            member.tell("Welcome")
+            yield from stubborn("handler")
+
+        def stubborn(kind):
+            while True:
+                try:
+                    yield from sleep(1000)
+                except BaseException as error:
+                    print(kind, repr(error), file=sys.stderr, flush=True)
+    """)
+    server.client()
+    server.end()
+    told = server.complaints.text()
+    for kind in "handler", "task":
+        before, _, after = told.partition(f"chatsrv: the {kind} ")
+        assert f"{kind} GeneratorExit()" in before and f"{kind} GeneratorExit()" not in after
+    assert "Traceback" not in told
+    server.finish(complaint=None)
+
+
 def test_what_spawn_cannot_run_is_refused_in_words(serve: Serve) -> None:
     server = serve(commands("room.spawn(room.announce)"))
     client = server.client()

@@ -298,6 +298,8 @@ SERVER = [
              drop("self.change.wake_all")),
     # handlers that do not end
     mutation("nobody sees handlers end", "chat.server.overdue:Overdue.insist", drop("self.news.wake")),
+    mutation("a member that has gone is still insisted on", "chat.server.server:Server.close",
+             drop("self.overdue.forget")),
     mutation("a handler that does not end is only kicked", "chat.server.overdue:Overdue.see_handlers_end",
              drop("self.drop")),
     mutation("a member that can't be sent to is not kicked", "chat.server.overdue:Overdue.see_handlers_end",

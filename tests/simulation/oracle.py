@@ -382,7 +382,6 @@ class Oracle:
         hub = self.server.hub
         hub.changed.clear()  # something may have been said after the last spreading
         hub.pace.start_turn()
-        self.server.overdue.entries.clear()
         hub.first.outbox.skip()
 
     def check(self) -> None:
@@ -402,7 +401,9 @@ class Oracle:
         hub, room = server.hub, server.hub.first
         members, shaking = server.admission.members, server.admission.shaking
         left = server.connections, members.all, members.of, shaking.of, server.change.tasks, room.present, room.together
-        if any((*left, hub.nowhere.together, hub.apart, hub.pace.behind, hub.tasks, hub.news.tasks)):
+        if any(
+            (*left, hub.nowhere.together, hub.apart, hub.pace.behind, hub.tasks, hub.news.tasks, server.overdue.ends)
+        ):
             raise Failure("somebody is left in the room")
         accepted = sum(listener.accepted for listener in server.listeners)  # type: ignore[attr-defined]
         if not accepted == len(self.witness.accepted) == len(self.witness.terminated):
