@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PAUSE = 0.2  # seconds after which a line that has begun is shown without its end
 SLOW = 1.0  # seconds after which the user is told that connecting takes long
-PATIENCE = 10.0  # seconds to wait for the server to end its stream after we have ended ours
+PATIENCE = 10.0  # seconds without progress that end the client, once our stream has ended
 LONGEST_PAUSE = 30  # seconds between two attempts to reach the server again
 PIECE = 64 << 10  # bytes sent or received at once
 
@@ -76,7 +76,7 @@ class Conversation:
                 trouble = yield from self.hear(sock)
                 if self.outgoing.ended and not self.outgoing.waiting:
                     sys.exit(f"chatclient: {trouble}")
-                if self.kernel.clock() - since > LONGEST_PAUSE:  # it lasted: the next pauses are short again
+                if self.kernel.clock() - since > LONGEST_PAUSE:  # so the next pauses are short again
                     pause = 1
             except OSError as error:
                 trouble = str(error)
@@ -119,7 +119,7 @@ class Conversation:
     def hear(self, sock: socket.socket | TLS) -> Coroutine[str]:
         """COROUTINE. Shows what comes until the connection ends; returns why.
 
-        Ends the client if we had asked the server to close.
+        Ends the client if we had asked the server to close the connection.
         """
         self.socket = socket_of(sock)
         self.display.show_trouble("")
@@ -143,7 +143,7 @@ class Conversation:
         if not trouble and getattr(sock, "cut_off", False) and not self.outgoing.end_expected():
             trouble = "the connection was cut off"  # TLS was not ended, so perhaps it was not the server that closed
         wanted = not trouble and self.outgoing.end_expected()
-        lost = self.outgoing.disconnect(clean=not trouble)
+        lost = self.outgoing.disconnected(clean=not trouble)
         if wanted:
             self.leave()
         trouble = trouble or "the server has closed the connection"
@@ -162,7 +162,7 @@ class Conversation:
         yield from self.display.show([(line, self.outgoing.heard(line)) for line in lines])
 
     def keep_sending(self, sock: socket.socket | TLS) -> Coroutine[None]:
-        """COROUTINE. The socket's only writer. What is left when the connection fails goes over the next connection."""
+        """COROUTINE. The socket's only writer. If the connection fails, what is left is for the next one."""
         try:
             while self.outgoing.waiting or not self.outgoing.ended:
                 if not (self.outgoing.waiting or getattr(sock, "unsent", False)):
@@ -227,7 +227,7 @@ class Conversation:
 
     def leave(self) -> None:
         """End the client, in good order if the server has got everything."""
-        self.outgoing.disconnect(clean=False)
+        self.outgoing.disconnected(clean=False)
         if self.outgoing.lost or self.outgoing.waiting:
             sys.exit("chatclient: the server may not have got everything")
         sys.exit(0)

@@ -12,7 +12,7 @@ from loop import WaitQueue, complain
 
 from .editor import Editor
 from .screen import Screen
-from .speakers import Speakers, readable
+from .speakers import Speakers, legible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .terminal import Terminal
 
-UNSEEN = 256 << 10  # if more bytes of lines wait for the terminal, no more are read from the server
+UNSEEN = 256 << 10  # while more bytes of lines than this wait for the terminal, nothing is read from the server
 PARTIAL = 4096  # if a line has more bytes than this, it is shown only when its end has come
 
 
@@ -32,13 +32,13 @@ class Plain:
     def __init__(self, terminal: Terminal, options: Namespace) -> None:
         self.terminal = terminal
         self.timestamps = options.timestamps
-        self.written = 0  # how many bytes of the line that is not complete yet are shown
+        self.written = 0  # how many bytes of the unfinished line are shown
 
     def show(self, lines: list[tuple[bytes, bool]]) -> Coroutine[None]:
         """COROUTINE. Shows lines, each with a flag that says whether it is our own."""
         text = ""
         for line, _ in lines:
-            text += ("" if self.written else self.stamp()) + readable(line[self.written :]) + "\n"
+            text += ("" if self.written else self.stamp()) + legible(line[self.written :]) + "\n"
             self.written = 0
         yield from self.write(text)
 
@@ -46,7 +46,7 @@ class Plain:
         """COROUTINE. Shows what has come of a line: whole characters, and no \\r that may belong to its end."""
         bare = line[:-1] if line.endswith(b"\r") else line
         _, end = utf_8_decode(bare, "backslashreplace", False)
-        text = ("" if self.written else self.stamp()) + readable(line[self.written : end])
+        text = ("" if self.written else self.stamp()) + legible(line[self.written : end])
         self.written = end
         yield from self.write(text)
 
@@ -55,7 +55,7 @@ class Plain:
         complain(f"chatclient: {what}")
 
     def show_trouble(self, trouble: str) -> None:
-        """Show in the prompt why nothing can be sent now; "": all is well."""
+        """Only a Window shows this."""
 
     def stamp(self) -> str:
         return time.strftime("%H:%M ") if self.timestamps else ""
@@ -83,7 +83,7 @@ class Window(Plain):
         self.changed = WaitQueue()
 
     def show(self, lines: list[tuple[bytes, bool]]) -> Coroutine[None]:
-        """COROUTINE. Shows lines, each with a flag: whether it is our own. Waits while too many are not shown."""
+        """COROUTINE. Shows lines, each with a flag: whether it is our own. Waits while too much is not shown yet."""
         if lines:
             self.screen.partial = ""
         self.screen.show([self.stamp() + self.speakers.dress(line, own) for line, own in lines])
@@ -96,7 +96,7 @@ class Window(Plain):
     def show_partial(self, line: bytes) -> Coroutine[None]:
         """COROUTINE. Shows an unfinished line, if it is short enough."""
         if len(line) <= PARTIAL:
-            self.screen.partial = self.stamp() + readable(line)
+            self.screen.partial = self.stamp() + legible(line)
             self.changed.wake_all()
         yield from ()  # makes this a coroutine, as in Plain, although nothing is waited for
 
@@ -108,6 +108,7 @@ class Window(Plain):
         self.changed.wake_all()
 
     def show_trouble(self, trouble: str) -> None:
+        """Show in the prompt why nothing can be sent now; "": all is well."""
         self.editor.trouble = trouble
         self.changed.wake_all()
 

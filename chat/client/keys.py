@@ -192,7 +192,7 @@ class Keyboard:
         return SHORT if may_be_a_key else LONG
 
     def settle(self) -> list[Key]:
-        """Nothing has come for `patience` seconds: nothing more follows what was read; return its keys.
+        """Nothing has come for `patience` seconds, so what was read is complete. Return its keys.
 
         If the end of a paste does not come, the user can end it with a control key, like Ctrl-C: a control character
         after which nothing follows was typed, not pasted.

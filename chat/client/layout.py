@@ -138,7 +138,7 @@ def break_up(text: str, rows: list[Row], columns: int, indent: int) -> None:
 class Draft:
     """The rows of a text that is being edited. They are laid out when they are asked for, and again when they change.
 
-    So the cost of a key depends on the rows it changes, not on how much was pasted before it.
+    So the cost of a key depends on the rows that it changes, not on the length of the text.
     """
 
     def __init__(self) -> None:
@@ -153,8 +153,8 @@ class Draft:
         if (columns, begin) != (self.columns, self.begin) or not self.starts:
             self.starts, self.rows = [(0, 0)], []
         elif text != self.text:
-            # A mark may now follow the last common character, which may then fit into the row above. So forget the row
-            # where the character before it begins, and all rows below.
+            # What now follows the last common character can make it narrower, so that it fits into the row above. So
+            # forget the row in which the previous character begins, and all rows below.
             last = anchor(self.text, max(common(text, self.text) - 1, 0))
             before_last = anchor(self.text, max(last - 1, 0))
             kept = max(bisect_right(self.starts, (before_last, 0)), 1)

@@ -2,8 +2,8 @@
 
 TCP confirms what has reached the other machine, not what the server has read. But a server that publishes what we say
 sends it back, in order. So if a message has come back, it has arrived, and so have all messages before it. A command is
-not published: it counts as arrived as soon as any line comes back. And if the server closes the connection after our
-stream has ended, it has read all of this stream.
+not published: it counts as arrived as soon as any line comes from the server. If the server closes the connection after
+our stream has ended, it has read all of this stream.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter, deque
 
 from ..framing import Framer
 
-MOST = 16 << 20  # bytes of messages to remember until they come back: a server may send none of them back
+MOST = 16 << 20  # bytes of messages to remember until they come back: some servers send none of them back
 OVERHEAD = 200  # bytes that a remembered message takes besides its own
 
 
@@ -26,7 +26,7 @@ class Outgoing:
         self.start_anew()
 
     def start_anew(self) -> None:
-        """What is sent from now on goes over a new connection."""
+        """Begin with a new connection."""
         self.framer = Framer()  # cuts as the server does
         self.messages: deque[bytes] = deque()  # sent over this connection, not come back yet, oldest first
         self.counts: Counter[bytes] = Counter()  # how often a message is in `messages`, so that heard() need not search
@@ -91,7 +91,7 @@ class Outgoing:
         """Whether the server was asked to close the connection."""
         return self.finished or self.quitting
 
-    def disconnect(self, clean: bool) -> bool:
+    def disconnected(self, clean: bool) -> bool:
         """The connection has ended, `clean` if the server ended it without failure. Return whether data may be lost.
 
         If we have asked the server to end the connection, it has read everything. But it may not have published

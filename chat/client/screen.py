@@ -2,13 +2,13 @@
 
 A plain object, no terminal and no loop. The screen is the terminal's normal one: the conversation scrolls away at its
 top as usual. Below it is the prompt with the line being typed, on as many rows as it needs. The object knows on which
-of those rows it left the cursor. To show something new, it moves to the first of these rows, erases them, writes what
-is new in the conversation, and below it the line again.
+of those rows it left the cursor. To show something new, it moves the cursor to the first of these rows, erases them,
+writes what is new in the conversation, and below it the line again.
 
 That works only if no other program moves the cursor. When the window's size changes, some terminals wrap all rows anew,
-some cut them off, and none says which. But if the line being typed takes only one row in the old window and only one in
-the new window, all terminals leave it as it is. Otherwise the whole screen is painted anew, with the last lines of the
-conversation.
+some cut them off, and no terminal says which it does. But if the line being typed takes only one row in the old window
+and only one in the new window, all terminals leave it as it is. Otherwise the whole screen is painted anew, with the
+last lines of the conversation.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Screen:
         self.unseen = Lines()  # not on the screen yet
         self.seen = Lines()
         self.partial = ""  # what has come of a line that is not complete
-        self.bell = False  # whether it is to be rung
+        self.bell = False  # whether the bell is to be rung
         self.shown: tuple[list[str], int, int] | None = None  # what bottom() returned when it was last written
         self.width = 0  # columns that prompt and line take, if they take only one row
         self.lost = False  # whether it is unknown what is on the screen

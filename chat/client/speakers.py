@@ -28,7 +28,7 @@ class Speakers:
 
     def dress(self, line: bytes, own: bool) -> str:
         """A received line as it is shown; `own`: it is a message of ours that has come back."""
-        text = readable(line)
+        text = legible(line)
         sender, colon, said = text.partition(": ")
         if not colon or not 0 < len(sender) <= LONGEST or " " in sender:
             sender = colon = ""
@@ -72,7 +72,7 @@ class Speakers:
                 self.meet(renamed[2])
 
     def naming(self, sender: str, said: str) -> re.Pattern[str] | None:
-        """If this line names us, or is for us alone, a pattern that finds what is to be marked in it; or None."""
+        """A pattern that finds what to mark in a line that names us, or is for us alone; None for other lines."""
         if not sender and (private := PRIVATE.match(said)):
             self.meet(private[1])
             return PRIVATE
@@ -83,6 +83,6 @@ class Speakers:
         return name if name.search(said) else None
 
 
-def readable(line: bytes) -> str:
+def legible(line: bytes) -> str:
     """A received line as harmless text, with its tabs."""
     return line.decode() if plain(line) else "\t".join(map(visible, line.split(b"\t")))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
 PASTE_ON, PASTE_OFF = b"\x1b[?2004h", b"\x1b[?2004l"  # bracketed paste: the terminal marks what is pasted
-PATIENCE = 0.5  # seconds for a terminal to take what finish() writes
+PATIENCE = 0.5  # seconds for a terminal to take what write_at_once() writes
 
 
 class Terminal:
@@ -52,12 +52,12 @@ class Terminal:
         mode[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
         mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
         set_mode(mode, termios.TCSADRAIN)
-        self.finish(PASTE_ON)
+        self.write_at_once(PASTE_ON)
 
     def give_back(self, last: str) -> None:
         """Write `last`, and make the terminal what it was before take(). Never raises: the terminal may be gone."""
         if self.before is not None:
-            written = self.finish(last.encode("utf-8", "backslashreplace") + PASTE_OFF)
+            written = self.write_at_once(last.encode("utf-8", "backslashreplace") + PASTE_OFF)
             set_mode(self.before, termios.TCSADRAIN if written else termios.TCSANOW)  # TCSADRAIN waits for the output
             self.before = None
 
@@ -68,7 +68,7 @@ class Terminal:
         """
         self.give_back(last)
         # Without our handlers, the process stops in kill(), and the next line runs after SIGCONT. If SIGTSTP was
-        # ignored at the start, there is nobody to continue us: it stays ignored.
+        # ignored at the start, there is nobody to continue us: the signal stays ignored.
         caught = [number for number in (signal.SIGTSTP, signal.SIGCONT) if signal.getsignal(number) != signal.SIG_IGN]
         before = [(number, signal.signal(number, signal.SIG_DFL)) for number in caught]
         os.kill(pid, signal.SIGTSTP)
@@ -83,8 +83,8 @@ class Terminal:
             yield from writable(self.output)
             self.rest = self.rest[self.output.write(self.rest[:PORTION]) or 0 :]
 
-    def finish(self, last: bytes) -> bool:
-        """Write the rest of what is being written, and `last`. Return whether all was taken within PATIENCE."""
+    def write_at_once(self, last: bytes) -> bool:
+        """Write the rest of what is being written, and `last`. Return whether all was taken within PATIENCE. Blocks."""
         rest, self.rest = memoryview(bytes(self.rest) + last), memoryview(b"")
         deadline = time.monotonic() + PATIENCE
         try:

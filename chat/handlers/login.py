@@ -24,17 +24,17 @@ def login(member: Member, room: Room) -> Coroutine[None]:
     """COROUTINE. Lets a member that knows the password into the chat."""
     member.enter(None)
     member.tell("Welcome. What is the password?")
-    said = yield from let_in(member)
-    if said is None:
+    rest = yield from ask(member)
+    if rest is None:
         return
     member.enter(room)
     member.tell("You are in: each line you send goes to everybody here.")
-    room.publish(member, said)
+    room.publish(member, rest)
     while messages := (yield from member.receive()):
         room.publish(member, messages)
 
 
-def let_in(member: Member) -> Coroutine[list[bytes] | None]:
+def ask(member: Member) -> Coroutine[list[bytes] | None]:
     """COROUTINE. Asks for the password. Returns the messages that came after the password; None: it did not come."""
     tries = 0
     end = monotonic() + PATIENCE

@@ -2,7 +2,7 @@
 
 A member that says /moderate PASSWORD becomes a moderator. The password is in the environment, in CHATSRV_MODERATOR, or
 in a file whose path is in CHATSRV_MODERATOR_FILE. Bans and mutes are for addresses, because names are easily changed.
-With IPv6, addresses are easily changed, too, so there bans and mutes are for networks.
+With IPv6, bans and mutes are for networks, because addresses are easily changed, too.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from ..files import must_be_file
 
 
 def secret(name: str) -> bytes:
-    """The value of the environment variable `name`, or the first line of the file that `name`_FILE names.
+    """The value of the environment variable `name`, or the first line of the file whose path is in `name`_FILE.
 
     Raises ValueError, with a line for the user, if there is none.
     """

@@ -23,14 +23,14 @@ def test_what_has_come_back_has_arrived_and_so_has_all_before_it() -> None:
     assert outgoing.heard(b"127.0.0.1: two")
     assert list(outgoing.messages) == [b"three"]
     assert outgoing.heard(b"three")
-    assert not outgoing.disconnect(clean=False)
+    assert not outgoing.disconnected(clean=False)
 
 
 def test_the_same_said_often_comes_back_as_often() -> None:
     outgoing = said(*[b"x"] * 5000)
     for _ in range(4999):
         assert outgoing.heard(b"127.0.0.1: x")
-    assert outgoing.disconnect(clean=False)
+    assert outgoing.disconnected(clean=False)
     assert outgoing.lost
 
 
@@ -57,29 +57,29 @@ def test_messages_are_those_that_the_server_makes() -> None:
     outgoing = said(b"x" * 2000 + b"\r")
     assert outgoing.heard(b"127.0.0.1: " + b"x" * 1024)
     assert outgoing.heard(b"127.0.0.1: " + b"x" * 976)
-    assert not outgoing.disconnect(clean=False)
+    assert not outgoing.disconnected(clean=False)
 
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_what_has_not_come_back_may_be_lost(clean: bool) -> None:
     outgoing = said(b"one")
-    assert outgoing.disconnect(clean)
+    assert outgoing.disconnected(clean)
     assert outgoing.lost
-    assert not outgoing.disconnect(clean), "but not again"
+    assert not outgoing.disconnected(clean), "but not again"
     assert outgoing.lost, "and that stays so"
 
 
 def test_a_server_that_closes_after_our_end_has_read_it() -> None:
     outgoing = said(b"one")
     outgoing.finish()
-    assert not outgoing.disconnect(clean=True)
+    assert not outgoing.disconnected(clean=True)
     outgoing = said(b"one")
     outgoing.finish()
-    assert outgoing.disconnect(clean=False), "unless it did not end well"
+    assert outgoing.disconnected(clean=False), "unless it did not end well"
     outgoing = said(b"one", b"two")
     outgoing.heard(b"127.0.0.1: one")
     outgoing.finish()
-    assert outgoing.disconnect(clean=True), "or unless it sends back what was said, and not all has come"
+    assert outgoing.disconnected(clean=True), "or unless it sends back what was said, and not all has come"
 
 
 def test_a_command_has_arrived_when_something_comes_after_it() -> None:
@@ -89,13 +89,13 @@ def test_a_command_has_arrived_when_something_comes_after_it() -> None:
     outgoing = said(b"hi", b"/who")
     outgoing.heard(b"ann: hi")
     outgoing.finish()
-    assert not outgoing.disconnect(clean=True)
+    assert not outgoing.disconnected(clean=True)
 
 
 def test_a_server_that_was_told_to_quit_has_got_that() -> None:
     outgoing = said(b"one", b"/quit and good bye")
     assert outgoing.end_expected()
-    assert not outgoing.disconnect(clean=True)
+    assert not outgoing.disconnected(clean=True)
     assert not said(b"/quit", b"one").end_expected()
     assert not said(b"/quitting").end_expected()
 
@@ -104,7 +104,7 @@ def test_a_message_that_was_cut_off_begins_anew_on_the_next_connection() -> None
     outgoing = Outgoing()
     outgoing.waiting += b"one\n" + b"x" * 1500 + b"yz\nthree\n"
     outgoing.sent(4 + 1500)
-    outgoing.disconnect(clean=False)
+    outgoing.disconnected(clean=False)
     assert bytes(outgoing.waiting) == b"x" * 476 + b"yz\nthree\n", "the server has had a part of 1024 bytes"
     outgoing.sent(len(outgoing.waiting))
     assert list(outgoing.messages) == [b"x" * 476 + b"yz", b"three"]
@@ -116,7 +116,7 @@ def test_a_line_without_an_end_is_a_message_when_the_stream_ends() -> None:
     outgoing.sent(3)
     outgoing.finish()
     assert outgoing.heard(b"127.0.0.1: one")
-    outgoing.disconnect(clean=True)
+    outgoing.disconnected(clean=True)
     assert not outgoing.waiting
 
 
@@ -126,4 +126,4 @@ def test_what_never_comes_back_is_not_remembered_for_ever() -> None:
         outgoing.waiting += b"x" * 1000 + b"\n" + b"y\n" * 10_000
         outgoing.sent(len(outgoing.waiting))
         assert outgoing.size <= MOST
-    assert outgoing.disconnect(clean=False)
+    assert outgoing.disconnected(clean=False)
