@@ -54,7 +54,7 @@ class Journal:
         self.torn = False  # whether what has been written ends within a line
         self.failed = False  # whether a failure was told on stderr
         self.closed = False  # whether nothing can be written any more
-        self.before_writing: Callable[[], None] = nothing  # carries out what the lines will say has happened
+        self.before_writing: Callable[[], None] = nothing  # does what the lines report as done
         self.news = WaitQueue()
         self.written = WaitQueue()
 
@@ -165,4 +165,4 @@ class Journal:
 
 
 def nothing() -> None:
-    """What a journal has to do before it writes, unless somebody says otherwise."""
+    """The default of Journal.before_writing."""

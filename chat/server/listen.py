@@ -68,9 +68,9 @@ def objection_to(listener: socket.socket) -> str:
 
 
 def listen(host: str | None, port: int, share: bool = False) -> list[socket.socket]:
-    """Listening sockets on `host` (None: on all addresses, with one socket if the system can). Raises OSError.
+    """Listening sockets on `host` (None: on all addresses; only those of IPv4 if no socket can do both).
 
-    With `share`, other processes can listen there, and the system distributes connections among them.
+    With `share`, other processes can listen there, and the system distributes connections among them. Raises OSError.
     """
     if host is not None:
         return [opened(*resolve(host, port), share)]

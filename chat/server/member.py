@@ -83,8 +83,8 @@ class Member(Receiver):
         self.outbox.tell(line)
         most = self.hub.options.max_lag
         if self.sending == BEHIND:
-            # From --max-lag to twice as much, Pace decides: it kicks this member if its peer takes too little, or lets
-            # nobody be read from.
+            # From --max-lag to twice as much, Pace decides: it kicks this member if its peer takes too little, or
+            # stops all reading.
             self.hub.pace.count(len(line))
             most *= 2
         if self.outbox.lag() > most:

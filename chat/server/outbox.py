@@ -85,7 +85,7 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
-        """Whether take() would return nothing. It returns nothing from the feed's open segment."""
+        """Whether take() would return nothing. What is in the feed's open segment does not count."""
         return not self.due and (self.feed is None or self.place is self.feed.last)
 
     # What comes in.

@@ -50,11 +50,11 @@ class Overdue:
                 self.forget(member)
                 if member.handled:
                     continue
-                if member.task.error:  # it was cancelled, but had no step since then: the process stood still
+                if member.task.error:  # no step since cancel(): the process stood still
                     self.insist(member, 0.0)
                 elif member.kicked or member.asked_after_end:
                     self.drop(member)
-                elif member.receiving:  # it still reads what its peer had said; --max-rate may slow that down
+                elif member.receiving:  # it still reads what its peer had said, perhaps slowed by --max-rate
                     self.insist(member, LINGER)
                 else:
                     member.kick(member.failure.lower())
@@ -70,9 +70,9 @@ def end_tasks(hub: Hub) -> Coroutine[None]:
         try:
             yield from join(task, end - clock())
         except TimedOut:
-            hangs, where = not task.error, explain(task)  # with task.error set, it has had no step since cancel()
+            hangs, where = not task.error, explain(task)  # with task.error set, the task has had no step since cancel()
             hub.kernel.drop(task)
             if hangs:
                 complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{where}")
     for coroutine in [coroutine for coroutine, task in hub.tasks.items() if task.outcome]:
-        del hub.tasks[coroutine]  # a task that was dropped before it began does not run the `finally` that does this
+        del hub.tasks[coroutine]  # Room.spawn's `finally` does this, if the task had begun

@@ -26,7 +26,7 @@ RECEIVE = 32 << 10  # bytes that are read from one member at once, at most; with
 TURN = 1 << 20  # about how many bytes are read from all members together before they are sent on
 LEAST = 1024  # bytes that may always be read from a member
 GRACE = 0.2  # seconds in which a peer that is too far behind has to show that it takes data
-ENOUGH = 128 << 10  # bytes that it has to take in this time (acknowledgements may be late, so this is a low bound)
+ENOUGH = 128 << 10  # bytes that it has to take in this time (acknowledgements can be late, so this is a low bound)
 
 
 class Pace:
@@ -88,10 +88,10 @@ class Pace:
         self.gathered = 0
 
     def look(self) -> None:
-        """Kick members that lag more than --max-lag and take too little. Set `overrun` if other members lag so much."""
+        """Kick members that lag more than --max-lag and take too little. If others lag so much, set `overrun`."""
         now = self.clock()
-        # In an overrun, keep_looking() looks every GRACE / 5. If it was later than GRACE, the process stood still, and
-        # no peer is to blame.
+        # In an overrun, keep_looking() looks every GRACE / 5. If more than GRACE has passed since the last look,
+        # the process stood still, and no peer is to blame.
         stood_still = self.overrun and now - self.last_look > GRACE
         self.last_look = now
         self.unchecked = 0

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns at most, so that no step of a handler takes long
 MUCH = 64 << 10  # bytes that the prefixes of one receive()'s messages may take, about
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# The system reports an error once, perhaps to a send, which notes it in `failure`. Then b"" from recv() is the end of
-# the peer's stream only if `failure` is one of these ("": no error).
+# The system reports an error once. If a send has got it, and noted it in `failure`, recv() returns b"" as at the end of
+# the stream. It is the end only if `failure` is one of these ("": no error).
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
@@ -64,8 +64,8 @@ class Receiver:
         """COROUTINE. Returns the messages that have arrived, without newlines, at least one.
 
         At the end of the stream, returns an empty list, once. Raises TimedOut if no message is complete after `timeout`
-        seconds (None: waits for ever; less than 0 is 0), and OSError if the connection has failed: a handler should
-        not catch it. Another call after the end or a failure ends the handler.
+        seconds (None: waits for ever; negative: as 0), and OSError if the connection has failed: a handler should
+        not catch it. The next call after the end or a failure ends the handler.
 
         If something has arrived in time, but Pace or --max-rate does not let it be read yet, waits beyond `timeout`.
         """

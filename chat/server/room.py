@@ -62,7 +62,7 @@ class Hub:
         self.nowhere = Room(self, "")  # for members in no room; its outbox, which new members share, stays empty
         self.rooms: WeakValueDictionary[str, Room] | None = None  # all other rooms, while anything refers to them
         self.tasks: dict[Coroutine[Any], Task] = {}  # tasks that handlers have spawned, by their coroutines
-        self.insist: Callable[[Any, float], None]  # makes a member's handler end, if it has not in so many seconds
+        self.insist: Callable[[Any, float], None]  # ends a member's handler that goes on for so many seconds
         # For spread().
         self.changed: dict[Room, None] = {}  # rooms with something new in their feeds
         self.apart: dict[Any, None] = {}  # members that are APART
@@ -70,7 +70,7 @@ class Hub:
         self.wired = False  # whether there was ever a member with a wire
         # How much may be read.
         self.pace = Pace(options, kernel.clock)
-        self.timed = bool(options.max_rate or options.idle_timeout)  # receive() has to look at the clock
+        self.timed = bool(options.max_rate or options.idle_timeout)  # whether receive() has to look at the clock
 
     def room(self, name: str) -> Room:
         """The room of that name, made if there is none."""
@@ -98,7 +98,7 @@ class Room:
         self.present: dict[Any, None] = {}  # members in it whose handler runs, oldest first
         self.together: dict[Any, Any] = {}  # TOGETHER members: each with its wire or else its descriptor
         self.outbox = Outbox(self.feed)  # the one that all TOGETHER members share
-        self.told: dict[Any, bytes] = {}  # a line for each TOGETHER member to whom only this line is due
+        self.told: dict[Any, bytes] = {}  # a line for each TOGETHER member to which only this line is due
 
     # For handlers.
 
@@ -110,7 +110,7 @@ class Room:
     def publish(self, member: Hearer, messages: Text | Iterable[Text], but: Collection[Hearer] = ()) -> None:
         """Send one message or several, without newlines, to all in the room except `but`, with the member's prefix.
 
-        They stay in this order, with no other messages in between. A message over 1024 bytes is split. Raises
+        They stay in this order, with no other messages in between. A message of more than 1024 bytes is split. Raises
         ValueError if there is a newline in a message.
         """
         try:
@@ -136,16 +136,16 @@ class Room:
         Returns the task. If it fails, that is reported, and no other task is affected. Raises TypeError if `coroutine`
         is not a new one.
         """
-        tasks, kernel = self.hub.tasks, self.hub.kernel  # run() must not keep the room alive
+        tasks, kernel = self.hub.tasks, self.hub.kernel  # so that the coroutine does not keep the room alive
 
         def run() -> Coroutine[None]:
             try:
                 yield from coroutine
             except BaseException as error:
-                # The kernel would pass SystemExit on, for example. But if the task was cancelled or dropped, or Python
-                # frees it after run(), its end is in order.
-                expected = isinstance(error, Exception) or without_cancelled(error) is None
-                if expected or task.outcome or not kernel.running:
+                # The kernel reports an Exception. It would pass SystemExit on, for example, which is reported here. But
+                # if the task was dropped, or Python frees it because the kernel has stopped, GeneratorExit is in order.
+                for_kernel = isinstance(error, Exception) or without_cancelled(error) is None
+                if for_kernel or task.outcome or not kernel.running:
                     raise
                 report(f"task {task.name} failed")
             finally:
@@ -159,7 +159,7 @@ class Room:
         return f"<room {self.name}>"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse to overwrite a method or a slot that is set: all who are in the room depend on it."""
+        """Refuse to overwrite a method, or a slot that has a value: all members of the room depend on them."""
         if hasattr(Room, name) and hasattr(self, name):
             raise AttributeError(f"room.{name} belongs to the server; rename your attribute")
         super().__setattr__(name, value)
@@ -185,8 +185,8 @@ class Room:
         return not self.feed.fresh and self.outbox.place is self.feed.last
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
-        """Have a short line sent to a TOGETHER member to which nothing else is due. In other cases, return False."""
-        told = self.told  # while a line is in it, quiet() is true: append() first has stand_apart() take all lines out
+        """Put a short line into `told` for a TOGETHER member to which nothing else is due. Else return False."""
+        told = self.told  # while it has a line, quiet() is true: append() first takes all lines out
         if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False
         if not told:
@@ -206,7 +206,7 @@ class Room:
         self.feed.append(text)
         for member in spared:
             member.outbox.skip()
-        if self not in self.hub.changed:  # if it is there, spread() is awake
+        if self not in self.hub.changed:  # if the room is there, spread() was woken
             self.hub.changed[self] = None
             self.hub.news.wake()
         self.hub.pace.gather(len(text))

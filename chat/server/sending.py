@@ -1,6 +1,6 @@
-"""All that is due to members is sent here. Each socket has one *writer*: the task that sends to it.
+"""All that is due to members is sent here. Only one task at a time sends to a socket.
 
-spread() is the writer of all members that keep up. A member that does not take all that it is sent has a writer of its
+For all members that keep up, this is spread(). A member that does not take all that it is sent has a *writer* of its
 own, deliver(), until it has caught up. (The member's own task sends what a wire itself has to say, such as its
 handshake: see wire.py.)
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from itertools import repeat
-from os import write  # to a socket: in Python, socket.send() costs twice as much, because it parses its arguments
+from os import write  # for sockets, too: half the cost of socket.send()
 
 from loop import Coroutine, TimedOut, writable
 
@@ -83,7 +83,7 @@ def send_each(targets: Collection[Any], pieces: Iterable[Piece], hub: Hub) -> li
         try:
             results += sends
         except OSError as error:
-            results.append(error.with_traceback(None))  # which would keep all of this alive
+            results.append(error.with_traceback(None))  # the traceback would keep all of this alive
     return results
 
 
@@ -149,7 +149,7 @@ def fall_behind(member: Member) -> None:
 
 
 def deliver(member: Member) -> Coroutine[None]:
-    """COROUTINE. The writer of a member that is behind, until all is sent."""
+    """COROUTINE. The writer of a member that is BEHIND: ends when all is sent."""
     outbox, wire = member.outbox, member.wire
     stall_timeout = member.hub.options.stall_timeout
     pause = None if stall_timeout is None else stall_timeout / LOOKS

@@ -157,7 +157,7 @@ class Server:
         if why:
             self.count(member, self.admission.refused)
             member.reason = why
-            return self.close(member)  # it cannot be told why: it has had no handshake
+            return self.close(member)  # without a handshake, the member cannot be told why
         member.task = self.kernel.spawn(self.serve(member), member.name)
         if wire:
             self.count(member, self.admission.shaking)
@@ -215,7 +215,7 @@ class Server:
                 if member.handled or member not in self.connections:
                     return  # it was dropped: the exception is its handler's answer to that
                 if isinstance(error, GeneratorExit) and not self.kernel.running:
-                    raise  # run() is over: Python frees the kernel, and closes this coroutine
+                    raise  # the kernel has stopped, and Python frees this coroutine
                 connection_failed = isinstance(error, OSError) and member.end_known
                 if not connection_failed and without_cancelled(error) is not None:
                     report(f"the handler of {member.name} failed")
@@ -250,9 +250,9 @@ class Server:
 
     def drop(self, member: Member) -> None:
         """End a member whose handler did not end when it was cancelled."""
-        hangs = not (member.handled or member.task.error)  # with task.error set, it has had no step since cancel()
+        hangs = not (member.handled or member.task.error)  # task.error: no step since cancel()
         where = explain(member.task)
-        member.depart()  # now, because the handler's `finally` may set member.room
+        member.depart()  # now, because the handler's `finally` can set member.room
         member.handled = True
         ended = "end of stream" if member.peer_ended else member.failure.lower()
         member.reason = member.reason or ended or "its handler does not end"
