@@ -154,7 +154,7 @@ class Member(Receiver):
         if state == TOGETHER:
             # It may share the room's outbox only if nothing is due to it, nor to those that share the outbox already.
             # enter() checks this for a NEW member. For others it is so because send_news() sends to all rooms first.
-            assert not self.outbox.due and not self.writer and room.outbox.place is room.feed.last
+            assert not self.outbox.own and not self.writer and room.outbox.place is room.feed.last
             self.outbox = room.outbox
             room.together[self] = self.wire or self.socket.fileno()
             if self.wire:

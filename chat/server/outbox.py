@@ -63,45 +63,45 @@ class Feed:
 
 
 class Outbox:
-    """What is due to one member: the pieces in `due`, then the feed from `place` on. Once closed, it has no feed.
+    """What is due to one member: the pieces in `own`, then the feed from `place` on. Once closed, it has no feed.
 
     Several members that are at the same place and have nothing of their own can share an outbox.
     """
 
-    __slots__ = ("feed", "place", "due", "due_size", "sent_size", "cut")
+    __slots__ = ("feed", "place", "own", "own_size", "sent_size", "cut")
 
     def __init__(self, feed: Feed) -> None:
         """At first nothing is due. Only what is appended to `feed` from now on will be."""
         self.feed: Feed | None = feed
         self.place = feed.seal()
-        self.due: deque[Piece] = deque()
-        self.due_size = 0  # bytes of `due`, with the cost of each piece
+        self.own: deque[Piece] = deque()
+        self.own_size = 0  # bytes of `own`, with the cost of each piece
         self.sent_size = 0  # bytes that sent() has counted
         self.cut = False  # whether the last byte that was sent was inside a message
 
     def lag(self) -> int:
         """About how many bytes it takes to keep what is due."""
-        return self.due_size + (self.feed.size - self.place.start if self.feed else 0)
+        return self.own_size + (self.feed.size - self.place.start if self.feed else 0)
 
     @property
     def empty(self) -> bool:
         """Whether take() would return nothing. What is in the feed's open segment does not count."""
-        return not self.due and (self.feed is None or self.place is self.feed.last)
+        return not self.own and (self.feed is None or self.place is self.feed.last)
 
     # What comes in.
 
     def tell(self, line: bytes) -> None:
         """Add a line for this member alone, between what the feed has by now and what will be appended to it."""
-        self.freeze()
-        if self.due and isinstance(self.due[-1], bytearray) and len(self.due[-1]) < MERGE:
-            self.due[-1] += line
-            self.due_size += len(line)
+        self.pull()
+        if self.own and isinstance(self.own[-1], bytearray) and len(self.own[-1]) < MERGE:
+            self.own[-1] += line
+            self.own_size += len(line)
         else:
             self.add(bytearray(line))
 
     def enter(self, feed: Feed) -> None:
         """Follow another feed from now on. What is due from the old one stays due."""
-        self.freeze()
+        self.pull()
         self.feed, self.place = feed, feed.seal()
 
     def skip(self) -> None:
@@ -109,8 +109,8 @@ class Outbox:
         if self.feed:
             self.place = self.feed.seal()
 
-    def freeze(self) -> None:
-        """Move what is due from the feed into `due`. It stays the feed's own bytes, not a copy."""
+    def pull(self) -> None:
+        """Move what is due from the feed into `own`. The pieces are the feed's own bytes, not copies."""
         if self.feed:
             end = self.feed.seal()
             while self.place is not end:
@@ -120,22 +120,22 @@ class Outbox:
     def close(self, last: bytes | None = None) -> None:
         """Let nothing more become due. `last` replaces all that is due, except the rest of a message that has begun."""
         if last is None:
-            self.freeze()
+            self.pull()
         else:
             rest = b""
             if self.cut:
-                piece = bytes(self.due[0])  # the rest of the message that was cut, and perhaps other messages
+                piece = bytes(self.own[0])  # the rest of the message that was cut, and perhaps other messages
                 rest = piece[: piece.find(b"\n") + 1]
-            self.due.clear()
-            self.due_size = 0
+            self.own.clear()
+            self.own_size = 0
             self.add(rest + last)
         if self.feed:
             self.feed = None
             del self.place  # a place keeps alive all that comes after it
 
     def add(self, piece: Piece) -> None:
-        self.due.append(piece)
-        self.due_size += len(piece) + OVERHEAD
+        self.own.append(piece)
+        self.own_size += len(piece) + OVERHEAD
 
     # What goes out.
 
@@ -146,9 +146,9 @@ class Outbox:
         """
         pieces: list[Piece] = []
         while enough > 0:
-            if self.due:
-                piece = self.due.popleft()
-                self.due_size -= len(piece) + OVERHEAD
+            if self.own:
+                piece = self.own.popleft()
+                self.own_size -= len(piece) + OVERHEAD
             elif self.feed and self.place is not self.feed.last:
                 piece = self.place.data
                 self.place = self.place.next
@@ -164,12 +164,12 @@ class Outbox:
         if count:
             self.cut = piece[count - 1] != NEWLINE
         if count < len(piece):
-            self.due.appendleft(memoryview(piece)[count:])
-            self.due_size += len(piece) - count + OVERHEAD
+            self.own.appendleft(memoryview(piece)[count:])
+            self.own_size += len(piece) - count + OVERHEAD
 
     def fork(self) -> Outbox:
         """Another outbox at the same place in the feed, for a member that has shared this one so far."""
         other = Outbox.__new__(Outbox)
         other.feed, other.place = self.feed, self.place
-        other.due, other.due_size, other.sent_size, other.cut = deque(), 0, 0, False
+        other.own, other.own_size, other.sent_size, other.cut = deque(), 0, 0, False
         return other

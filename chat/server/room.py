@@ -202,7 +202,7 @@ class Room:
         spared = [member for member in but if member in self.present] if but else ()
         for member in spared:
             member.stand_apart()
-            member.outbox.freeze()  # so that skip() leaves out only `text`, and not what was due before
+            member.outbox.pull()  # so that skip() leaves out only `text`, and not what was due before
         self.feed.append(text)
         for member in spared:
             member.outbox.skip()

@@ -76,7 +76,7 @@ def test_any_operations_in_any_order_over_many_outboxes(operations: list[tuple[A
         elif reader is None:
             continue
         elif name == "fork":
-            if reader.outbox.feed and not reader.outbox.due:
+            if reader.outbox.feed and not reader.outbox.own:
                 readers.append(Reader(reader.outbox.fork(), reader.feed or 0, list(reader.due)))
         elif name == "tell":
             if reader.feed is not None:
@@ -89,7 +89,7 @@ def test_any_operations_in_any_order_over_many_outboxes(operations: list[tuple[A
             reader.send(count, enough)
         elif name == "skip":
             if reader.feed is not None:
-                reader.outbox.freeze()
+                reader.outbox.pull()
                 feeds[reader.feed].append(b"for the others\n")
                 for other in readers:
                     if other.feed == reader.feed and other is not reader:
@@ -261,7 +261,7 @@ def test_many_lines_for_one_are_few_pieces() -> None:
     reader = Outbox(Feed())
     for _ in range(100_000):
         reader.tell(b"\n")
-    assert len(reader.due) < 10 and reader.lag() < 110_000
+    assert len(reader.own) < 10 and reader.lag() < 110_000
 
 
 @pytest.mark.parametrize("text", [b"\n", b"12345678901: x\n", b"x" * 1023 + b"\n"])

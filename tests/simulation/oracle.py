@@ -330,7 +330,7 @@ class Oracle:
         if member.handled and not ear.due and member.sending not in (NEW, OVER) and not unsent(member.wire):
             raise Failure(f"{member.name} has got all that is due to it, and is waited for")
         if ear.open and outbox.feed:
-            pieces, place = len(outbox.due), outbox.place
+            pieces, place = len(outbox.own), outbox.place
             while place is not outbox.feed.last:
                 pieces, place = pieces + 1, place.next
             if member.lag() < ear.due + pieces * OVERHEAD:
