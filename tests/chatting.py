@@ -20,6 +20,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import forked
 import pytest
 
 from loop import Kernel, Task, connect, join, recv, send, sleep
@@ -140,25 +141,28 @@ class Chatsrv:
     instead of ./chatsrv.
 
     `journal` and `complaints` are its stdout and stderr; stdout may be given instead, then `port` must be, too.
+    `more` is for Popen. See forked.py.
     """
 
     def __init__(
         self,
         *flags: str,
         through: Iterable[str] = (),
-        program: Iterable[str] = (sys.executable, str(ROOT / "chatsrv")),
+        program: Iterable[str] = forked.PROGRAM,
         port: int = 0,
         stdout: Any = None,
         **more: Any,
     ) -> None:
         self.clients: list[Client] = []
         self.finished = False
-        self.process = subprocess.Popen(
-            [*through, *program, "--port", str(port), *flags],
-            stdin=subprocess.DEVNULL,
+        self.process = forked.start(
+            "--port",
+            str(port),
+            *flags,
+            through=through,
+            program=program,
             stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.PIPE,
-            start_new_session=True,
             **more,
         )
         self.pid = self.process.pid

@@ -7,10 +7,12 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import forked
 import hypothesis
 import pytest
 from certificates import Authority
@@ -172,6 +174,23 @@ def living(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 # For tests that need a chat.
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forker() -> Iterator[None]:
+    """Lets servers be forked, where there are pidfds; unless coverage is measured, which has to start with each."""
+    if not hasattr(os, "pidfd_open") or "coverage" in sys.modules:
+        yield
+        return
+    forked.forker = forked.Forker()
+    yield
+    forked.forker.close()
+
+
+@pytest.fixture
+def started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server is forked."""
+    monkeypatch.setattr(forked, "forker", None)
 
 
 @pytest.fixture

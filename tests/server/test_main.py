@@ -36,6 +36,8 @@ from more import only_with_more
 from chat.server.main import raise_descriptor_limit
 from chat.server.signals import tell
 
+pytestmark = pytest.mark.usefixtures("started_anew")
+
 TELLS = "another signal ends this at once"
 
 
