@@ -8,9 +8,9 @@ import stat
 
 
 def must_be_file(path: str, once: bool = False) -> None:
-    """Raise OSError if this is no file: to read a FIFO or a device may wait for ever, or never come to an end.
+    """Raise OSError if this is no file: reading a FIFO or a device can take for ever.
 
-    What is read only `once` may be a pipe from a shell's `<(command)`: it ends when the command ends.
+    With `once`, a pipe from a shell's `<(command)` is allowed: it ends when the command ends.
     """
     kind = os.stat(path).st_mode
     if stat.S_ISDIR(kind):
@@ -21,6 +21,6 @@ def must_be_file(path: str, once: bool = False) -> None:
 
 
 def must_not_wait(path: str) -> None:
-    """Raise OSError if to open this file for writing, or to write to it, may wait for a reader."""
+    """Raise OSError if opening this file for writing, or a write to it, could wait for a reader."""
     if os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "It is a FIFO", path)

@@ -1,10 +1,10 @@
 """TLS over a non-blocking socket. It has the methods of a socket; what goes through it travels in encrypted records.
 
 Readiness is not enough here. The descriptor is ready when there are bytes, but data is given out only when a record is
-whole. Records that were read together with this one do not make the descriptor readable again. A read may have to write
-something, such as an answer when the peer changes its key. And a record must not change once a part of it was sent. So
-the records are kept in memory, apart from the socket. A read takes what the socket has, and returns all that is
-complete. A write puts its data into records, and these are kept until the socket has taken them.
+whole. Records that were read together with this one do not make the descriptor readable again. A read sometimes has to
+write something, such as an answer when the peer changes its key. And a record must not change once a part of it was
+sent. So the records are kept in memory, apart from the socket. A read takes what the socket has, and returns all that
+is complete. A write puts its data into records, and these are kept until the socket has taken them.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class TLS:
 
     @property
     def pending(self) -> bool:
-        """Whether recv() has something to return, though the socket may not be readable."""
+        """Whether recv() has something to return, even if the socket is not readable."""
         return self.ended or bool(self.failure) or self.incoming.pending > 0
 
     def begin(self, left: Callable[[], float | None]) -> Coroutine[None]:

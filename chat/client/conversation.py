@@ -76,8 +76,8 @@ class Conversation:
                 trouble = yield from self.hear(sock)
                 if self.outgoing.ended and not self.outgoing.waiting:
                     sys.exit(f"chatclient: {trouble}")
-                if self.kernel.clock() - since > LONGEST_PAUSE:  # so the next pauses are short again
-                    pause = 1
+                if self.kernel.clock() - since > LONGEST_PAUSE:
+                    pause = 1  # the connection has lasted
             except OSError as error:
                 trouble = str(error)
             if not self.options.reconnect:
@@ -172,7 +172,7 @@ class Conversation:
                 try:
                     self.outgoing.sent(sock.send(self.outgoing.waiting[:PIECE]))
                 except BlockingIOError as error:
-                    self.outgoing.sent(getattr(error, "characters_written", 0))  # TLS may have taken some of it
+                    self.outgoing.sent(getattr(error, "characters_written", 0))  # TLS may have taken some bytes
                 self.news.wake_all()
                 self.sent.wake()
             yield from send_end(sock)

@@ -43,7 +43,7 @@ class Plain:
         yield from self.write(text)
 
     def show_partial(self, line: bytes) -> Coroutine[None]:
-        """COROUTINE. Shows what has come of a line: whole characters, and no \\r that may belong to its end."""
+        """COROUTINE. Shows what has come of a line: whole characters, and no \\r that perhaps belongs to its end."""
         bare = line[:-1] if line.endswith(b"\r") else line
         _, end = utf_8_decode(bare, "backslashreplace", False)
         text = ("" if self.written else self.stamp()) + legible(line[self.written : end])

@@ -28,7 +28,7 @@ SEQUENCE = re.compile(
     | \x1b\[M [^\x00-\x1f]{3}  # the mouse, in its oldest format
     | (?P<alt_csi> \x1b? ) \x1b\[ (?P<csi> [0-?]* ) [ -/]* (?P<csi_end> [@-~] )  # Esc [ 1 ; 5 D is Ctrl-Left
     | (?P<alt_ss3> \x1b? ) \x1bO (?P<ss3> [0-9;]* ) (?P<ss3_end> [ @-~] )  # Esc O A is Up in some modes
-    | \x1b?\x1b[PX^_\]] (?P<answer> [^\x00-\x1f\x7f] )  # an answer of the terminal begins, which may be long
+    | \x1b?\x1b[PX^_\]] (?P<answer> [^\x00-\x1f\x7f] )  # the beginning of an answer of the terminal, which can be long
     | \x1b?\x1b (\[ [0-?]* [ -/]* | O [0-9;]* )  # a sequence without its end: another key follows
     | \x1b (?P<letter> [^\x00-\x07\x09-\x1f] )  # Esc b is Alt-B
     | (?P<escape> \x1b )  # the key Esc, and then another key

@@ -1,4 +1,4 @@
-"""A line of text with a cursor, and what the keys of an editor do to it. It may have newlines in it."""
+"""A line of text with a cursor, and what the keys of an editor do to it. Even newlines can be in the text."""
 
 from __future__ import annotations
 

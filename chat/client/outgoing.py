@@ -27,7 +27,7 @@ class Outgoing:
 
     def start_anew(self) -> None:
         """Begin with a new connection."""
-        self.framer = Framer()  # cuts as the server does
+        self.framer = Framer()  # finds the messages as the server does
         self.messages: deque[bytes] = deque()  # sent over this connection, not come back yet, oldest first
         self.counts: Counter[bytes] = Counter()  # how often a message is in `messages`, so that heard() need not search
         self.size = 0  # bytes that `messages` takes

@@ -52,7 +52,7 @@ class Secured(TLS):
 
 
 class Certificate:
-    """A certificate and its key, in PEM files. One file may have both."""
+    """A certificate and its key, in PEM files. Both can be in one file."""
 
     def __init__(self, certificate: str, key: str = "") -> None:
         """Raises ValueError, with a line for the user."""

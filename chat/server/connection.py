@@ -47,7 +47,7 @@ def shake_hands(member: Member, wire: Wire) -> Coroutine[bool]:
 
 
 def see_off(member: Member) -> Coroutine[None]:
-    """COROUTINE. Deliver what is due, send a FIN, and read up to the peer's FIN.
+    """COROUTINE. Delivers what is due, sends a FIN, and reads up to the peer's FIN.
 
     Closing a socket with something unread in it makes TCP send a reset, which can destroy what was just sent.
     """
@@ -83,7 +83,7 @@ def see_off(member: Member) -> Coroutine[None]:
 
 
 def linger(member: Member) -> Coroutine[None]:
-    """COROUTINE. Send a FIN, and read up to the peer's FIN, for at most LINGER."""
+    """COROUTINE. Sends a FIN, and reads up to the peer's FIN, for at most LINGER."""
     member.socket.shutdown(socket.SHUT_WR)
     left = countdown(member.hub.kernel.clock, LINGER)
     try:

@@ -30,7 +30,7 @@ class CannotListen(Exception):
 
 
 def inherited() -> list[socket.socket]:
-    """The listening sockets handed over in LISTEN_FDS, if any. Raises ValueError if there is something else in it."""
+    """The listening sockets handed over in LISTEN_FDS, if any. Raises ValueError if LISTEN_FDS has something else."""
     meant_for = os.environ.pop("LISTEN_PID", "")
     count = os.environ.pop("LISTEN_FDS", "")
     if meant_for != str(os.getpid()):

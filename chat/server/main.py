@@ -118,7 +118,7 @@ def serve(options: Options, ports: Ports, handler: Handler, start: Start | None)
 
 
 def ignore_from_now_on(signals: Signals) -> None:
-    """At the end: no late signal may change the exit status."""
+    """For the end: a late signal must not change the exit status."""
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, *ASKING, signal.SIGALRM})
     except OSError:
@@ -145,7 +145,7 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
         if status is not None:
             return status
         waiting.cancel()
-        if waiting.outcome:  # the signal has come just when the node had joined
+        if waiting.outcome:  # the signal came just after the node had joined
             server.stop()
     life = kernel.spawn(server.run(), "server")
     kernel.spawn(vital(lambda: handle_signals(signals, server, ports), "signals"), "signals")

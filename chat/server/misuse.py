@@ -34,7 +34,7 @@ def check_but(but: Any) -> tuple[Any, ...]:
 def check_messages(messages: Any) -> list[Any]:
     """Return a list of the messages that publish() was given. Raise TypeError if they are anything else.
 
-    A coroutine is refused, too: it yields traps, and may never end.
+    A coroutine is refused, too: it yields traps, perhaps without end.
     """
     try:
         iterator = iter(messages)

@@ -61,7 +61,7 @@ class Overdue:
 
 
 def end_tasks(hub: Hub) -> Coroutine[None]:
-    """COROUTINE. End the tasks that handlers have spawned, within LINGER."""
+    """COROUTINE. Ends the tasks that handlers have spawned, within LINGER."""
     clock, tasks = hub.kernel.clock, list(hub.tasks.values())
     end = clock() + LINGER
     for task in tasks:

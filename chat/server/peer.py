@@ -33,7 +33,7 @@ def acknowledged(sock: socket.socket) -> int | None:
     """How many bytes the peer has acknowledged; None where the system does not tell.
 
     Whether a socket is writable says less. Linux calls it writable only when a third of its buffer is free, perhaps a
-    megabyte, and a slow reader may take minutes for that.
+    megabyte, and a slow reader can take minutes for that.
     """
     if sys.platform != "linux":  # FreeBSD has a TCP_INFO with other fields
         return None

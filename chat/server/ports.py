@@ -54,7 +54,7 @@ class Ports:
             found = listen_for_browsers(options, options.web, self.certificate)
             self.browsers = list(found)
             self.wires.update(found)
-        if options.share_port:  # then the system does not see to it
+        if options.share_port:  # then the system does not refuse a port that is taken
             kinds = [{one.getsockname()[1] for one in kind} for kind in (self.plain, self.secured, self.browsers)]
             if sum(map(len, kinds)) > len(set().union(*kinds)):
                 raise ValueError("--port, --tls-port and --web cannot share a port with each other")

@@ -26,7 +26,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ASKING = (signal.SIGUSR1, signal.SIGUSR2)  # with --trace, the kernel catches SIGUSR2 instead
 SAME = 1.0  # seconds in which ENDING signals count as one: a terminal, a shell and a supervisor may each send one
 AT_ONCE = 100  # lines about tasks or members that are written in one step
-SUPERVISOR = 0.1  # seconds to wait for a supervisor that reads nothing; meanwhile, nothing else goes on
+SUPERVISOR = 0.1  # seconds to wait for a supervisor that reads nothing; meanwhile, nothing else runs
 LONG = 1.5  # seconds after which stderr says what the end waits for (the end takes up to 1 s even if nothing is due)
 
 

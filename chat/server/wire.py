@@ -6,7 +6,7 @@ it. The rest of the server knows nothing of records and frames: it counts in byt
 Two rules make this possible. First, what a wire has taken counts as sent: it cannot be taken back, because half a
 record is not a record. What the socket has not taken of it stays in the wire, `unsent`, and goes out before anything
 else. Second, what has arrived is either returned by recv() or `pending`: a descriptor does not report bytes that were
-taken from it. So no task may wait for it to become readable while something is pending.
+taken from it. So a task must not wait for the descriptor while something is pending.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Wire(Protocol):
 
     @property
     def pending(self) -> bool:
-        """Whether recv() has something to return, data or the end, though the socket may not become readable again."""
+        """Whether recv() has data or the end to return, even if the socket does not become readable again."""
 
     @property
     def cut_off(self) -> bool:
@@ -44,7 +44,7 @@ class Wire(Protocol):
     def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
         """COROUTINE. Returns "" when the peer can be greeted, or else why the connection ends: for the journal.
 
-        Before it returns such a reason, it tries to tell the peer. The timeout of each wait is `left()`; see
+        Tries to tell the peer this reason before returning it. The timeout of each wait is `left()`; see
         countdown(). Raises TimedOut and OSError.
         """
 
@@ -68,7 +68,7 @@ class Wire(Protocol):
 
 
 def finish(wire: Wire, sock: socket.socket, reason: str, left: Callable[[], float]) -> Coroutine[None]:
-    """COROUTINE. Say that nothing follows; returns when it is sent. Raises TimedOut when no time is left."""
+    """COROUTINE. Says that nothing follows; returns when that is sent. Raises TimedOut when no time is left."""
     wire.end(reason)
     while wire.unsent:
         yield from writable(sock, left())

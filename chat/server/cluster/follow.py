@@ -78,7 +78,7 @@ def append(session: Session, connection: Connection, link: Link, entries: list[A
         except Astray:
             yield from session.look(connection, [link])
             link.incoming.asked = True
-            return  # read on from the cursor: it is before this entry, and look() may have moved it to before the mark
+            return  # read on from the cursor: it is before this entry or, after look(), even before the mark
         if link.incoming.position != position:
             link.checked = session.kernel.clock()
         if hub.pace.gathered >= hub.pace.budget:

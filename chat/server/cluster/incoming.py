@@ -113,7 +113,7 @@ class Incoming:
         if end[0] != epoch and mark <= self.cursor:  # the mark has a lower id than `cursor`: go back to read it
             self.cursor = just_before(mark)
         lost = offset > end[1] if end[0] == epoch else history.root in self.roots and history.lacks(self.position)
-        if lost:  # Redis is told until its history shows the loss, because it may also lose what it is told
+        if lost:  # Redis can lose this note, too, so Redis is told until its history shows the loss
             self.loss_in = end[0]
 
     def take(self, id: Id, fields: dict[bytes, bytes]) -> list[Found]:

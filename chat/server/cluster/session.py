@@ -132,7 +132,7 @@ class Session:
                 yield from connection.ask("CLIENT", "UNBLOCK", self.client_id)
             except Refused:  # this Redis user has no right to do it; from now on, follow() waits only for IMPATIENCE
                 self.client_id = 0
-            yield from sleep(0.01)  # follow() may not have begun to wait: then Redis had nobody to wake
+            yield from sleep(0.01)  # perhaps follow() had not begun to wait, and Redis had nobody to wake
 
     def write_due(self, connection: Connection) -> Coroutine[None]:
         """COROUTINE. Writes all entries that are due, in one round trip."""

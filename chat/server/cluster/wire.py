@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 OLDEST = 6, 2  # the first version of Redis that has all commands used here
 TIMEOUT = 5.0  # seconds of silence after which a connection is dead, if Redis has something to take or to answer
-# How Redis's errors begin that may go away by themselves
+# How those errors of Redis begin that can pass by themselves
 UNREADY = (
     "BUSY ", "ERR max number of clients", "LOADING ", "MASTERDOWN ", "MISCONF ", "NOREPLICAS ", "OOM ", "READONLY ",
     "TRYAGAIN ",
@@ -37,7 +37,7 @@ class Unready(Refused):
 
 
 STRANGE = ProtocolError, AttributeError, LookupError, TypeError, ValueError  # from answers that make no sense
-PASSING = OSError, TimedOut, Unready  # trouble that may go away by itself
+PASSING = OSError, TimedOut, Unready  # trouble that can pass by itself
 TROUBLE = (OSError, TimedOut, Refused, *STRANGE)  # all that ends a connection
 
 

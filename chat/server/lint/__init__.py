@@ -1,4 +1,4 @@
-"""Mistakes in a handler's source that Python passes over in silence, found before the server listens.
+"""Finds mistakes in a handler's source that Python does not report, before the server listens.
 
 The classic one is to call a coroutine without `yield from`: it does not run. Another is to catch what ends a handler,
 and go on. The worst is to overwrite an attribute of the server's own. That could harm all members, so such a handler
@@ -112,7 +112,7 @@ def shown(node: ast.expr) -> str:
 
 
 class Use:
-    """What becomes of a generator that a call has returned: whether it may still be run, or is wasted."""
+    """What becomes of a generator that a call has returned: whether it can still be run, or is wasted."""
 
     def __init__(self, source: Source, meanings: Meanings) -> None:
         self.source = source
@@ -149,7 +149,7 @@ class Use:
         return isinstance(parent, (*WASTE, ast.IfExp)) or (isinstance(parent, ast.Subscript) and parent.value is node)
 
     def is_target_wasted(self, target: ast.expr, scope: Scope) -> bool:
-        """Whether a generator is wasted if this target gets it: `a, b = nap()` wastes it, `a.x = nap()` may not."""
+        """Whether a generator is wasted if this target gets it: `a, b = nap()` wastes it, `a.x = nap()` perhaps not."""
         if isinstance(target, ast.Name):
             return self.is_name_wasted(target.id, scope)
         return isinstance(target, (ast.Tuple, ast.List))
