@@ -1,7 +1,7 @@
 """Bytes in, messages out.
 
 Messages are separated by b"\\n"; one b"\\r" before it belongs to the separator, as telnet sends it. A message has
-at most LIMIT bytes, separator not counted. A longer one is sent on in parts, each as soon as it is full.
+at most LIMIT bytes, separator not counted. A longer line comes out in parts, each as soon as it is full.
 
 The same messages come out, however the network cuts the stream into pieces. So if the next byte could still change
 where a part ends, the part waits for that byte.

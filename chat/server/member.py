@@ -152,8 +152,8 @@ class Member(Receiver):
             del self.hub.pace.behind[self]
         self.sending = state
         if state == TOGETHER:
-            # It may share the room's outbox only if nothing is due to it, nor to those that share the outbox already.
-            # enter() checks this for a NEW member. For others it is so because send_news() sends to all rooms first.
+            # The member can share the room's outbox only if nothing is due to it, nor to those that share the outbox
+            # already. enter() checks this for a NEW member. Before others come here, send_news() has sent to all rooms.
             assert not self.outbox.own and not self.writer and room.outbox.place is room.feed.last
             self.outbox = room.outbox
             room.together[self] = self.wire or self.socket.fileno()
@@ -176,7 +176,7 @@ class Member(Receiver):
             self.progress.wake_all()
 
     def lag(self) -> int:
-        """How many bytes are due to it."""
+        """How many bytes are due to the member."""
         if self.sending == TOGETHER and self in self.room_or_nowhere.told:
             return len(self.room_or_nowhere.told[self])
         return self.outbox.lag()
@@ -187,7 +187,7 @@ class Member(Receiver):
         return self.sending == BEHIND and self.outbox.lag() > self.hub.options.max_lag // 4
 
     def wait_for_progress(self, timeout: float | None) -> Coroutine[None]:
-        """COROUTINE. Waits until its state changes, or it is no longer overfed. Raises TimedOut."""
+        """COROUTINE. Waits until the member's state changes, or it is no longer overfed. Raises TimedOut."""
         self.progress = self.progress or WaitQueue()
         yield from self.progress.wait(timeout)
 
@@ -197,7 +197,7 @@ class Member(Receiver):
         return self.outbox.sent_size if acked is None else acked
 
     def stand_apart(self) -> None:
-        """Give it an outbox of its own, if it shares one."""
+        """Give the member an outbox of its own, if it shares one."""
         if self.sending == TOGETHER:
             self.become(APART)
         elif self.outbox is self.hub.nowhere.outbox:  # it is NEW

@@ -65,7 +65,7 @@ class Receiver:
 
         At the end of the stream, returns an empty list, once. Raises TimedOut if no message is complete after `timeout`
         seconds (None: waits for ever; negative: as 0), and OSError if the connection has failed: a handler should
-        not catch it. The next call after the end or a failure ends the handler.
+        not catch OSError. The next call after the end or a failure ends the handler.
 
         If something has arrived in time, but Pace or --max-rate does not let it be read yet, waits beyond `timeout`.
         """
@@ -159,8 +159,8 @@ class Receiver:
     def be_held(self) -> Coroutine[None]:
         """COROUTINE. Returns when the member may be read from. Raises OSError if the connection has failed.
 
-        While Pace holds it, looks every second for a reset. Also returns if the peer has ended its stream, and all that
-        it had said was read.
+        While Pace holds it, looks every second for a reset. Also returns if the peer has ended its stream, and
+        everything before this end was read.
         """
         pace = self.hub.pace
         while pace.held or self.overfed:

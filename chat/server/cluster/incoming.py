@@ -164,7 +164,7 @@ class Incoming:
         return found
 
     def skip_to_end(self) -> list[Found]:
-        """Step to the end that Redis has named, because all entries up to there were deleted. Return the loss."""
+        """Step to the end that Redis has named: all entries up to there were deleted. Return the loss."""
         before, self.position, self.cursor = self.position, self.end, self.last
         if before[0] == self.end[0]:
             return self.lose(self.end[1] - before[1])

@@ -90,7 +90,7 @@ class Link:
             self.outgoing.start_over()
 
     def skip_to_end(self) -> None:
-        """Step to the end that Redis has named, as all entries up to there were deleted. Tell members of the loss."""
+        """Step to the end that Redis has named: all entries up to there were deleted. Tell members of the loss."""
         epoch = self.incoming.position[0]
         self.append(self.incoming.skip_to_end())
         if self.incoming.position[0] != epoch:

@@ -131,7 +131,7 @@ class Outgoing:
         return sum(entry.messages for entry in self.due() if entry.number <= self.sent)
 
     def start_over(self) -> None:
-        """Have everything that has not come back written again.
+        """From now on, all that has not come back is to be written again.
 
         The entries are copied: an answer to an earlier write may still come. It sets the position of an old copy only.
         """

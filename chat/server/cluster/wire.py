@@ -82,7 +82,7 @@ def pack(*command: Any) -> bytes:
 def dial(kernel: Kernel, address: Address) -> Coroutine[Stream]:
     """COROUTINE. Returns a new connection to Redis; raises one of TROUBLE.
 
-    A fail-over may have moved Redis to another machine. So each call asks the Sentinels, and looks up host names, which
+    A fail-over can move Redis to another machine. So each call asks the Sentinels, and looks up host names, which
     blocks the whole server. A Sentinel that has not heard of a fail-over names the old master. If that is a copy now,
     or does not answer, the next Sentinel is asked.
     """

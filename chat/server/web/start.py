@@ -41,7 +41,7 @@ def listen_for_browsers(
 
 
 def look_after_browsers(server: Server) -> None:
-    """Have browsers pinged, to notice those that have gone."""
+    """Ping browsers from now on, to notice those that have gone."""
     from .wire import keep_alive
 
     pings = partial(keep_alive, server.connections, server.hub.pace)
