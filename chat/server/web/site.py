@@ -24,8 +24,10 @@ LINE = 8 << 10  # the most bytes that websockets takes as one header
 LINES = 128  # the most headers that websockets takes
 REQUEST = re.compile(rb"([A-Z]{1,20}) ([!-~]+) HTTP/1\.([01])")
 BEGINNING = re.compile(rb"[A-Z]{1,20}( |$)")
+ABSOLUTE = re.compile(r"https?://([^/?#]+)(.*)", re.IGNORECASE)  # a target with a host, as proxies are sent
 DOOR = "/chat"
 LOCAL = ".localhost", ".local", ".internal", ".home.arpa", ".lan"  # endings of names that exist only in a local network
+USUAL_PORTS = {"http": ":80", "https": ":443"}
 SILENT = logging.getLogger("chatsrv.web")  # websockets would report what a browser does wrong, with a traceback
 SILENT.addHandler(logging.NullHandler())
 SILENT.propagate = False
@@ -108,13 +110,16 @@ class Site:
         hosts = request.headers.get_all("Host")
         if len(hosts) > 1 or (new and not hosts):
             return self.refuse(what, HTTPStatus.BAD_REQUEST, "A request has one Host.")
-        path = target.partition("?")[0]
+        host = hosts[0] if hosts else ""
+        if found := ABSOLUTE.fullmatch(target):
+            host, target = found.groups()  # this host counts, not the header
+        path = target.partition("?")[0] or "/"
         if path == DOOR:
             if not new:
                 return self.refuse(what, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
             if method == "HEAD":
                 return self.refuse(what, HTTPStatus.UPGRADE_REQUIRED, more={"Upgrade": "websocket"})
-            return self.open(protocol, request, hosts[0], what)
+            return self.open(protocol, request, host, what)
         if path == "/":
             kind = "text/html; charset=utf-8"
             return self.reply(what, HTTPStatus.OK, self.page, {"Content-Security-Policy": self.policy}, kind)
@@ -124,8 +129,9 @@ class Site:
 
     def open(self, protocol: ServerProtocol, request: Request, host: str, what: str) -> Answer:
         """Open a WebSocket, or say why not. Browsers always send an Origin, and no page can prevent that."""
-        origins = self.origins or [f"{scheme}://{host.lower()}" for scheme in ("http", "https")]
-        protocol.origins = None if "*" in origins else [None, *origins]  # type: ignore[list-item]
+        origins = self.origins or [f"{scheme}://{host.lower()}" for scheme in USUAL_PORTS]
+        allowed = [None, *origins, *map(without_usual_port, origins)]
+        protocol.origins = None if "*" in origins else allowed  # type: ignore[assignment]
         response = protocol.accept(request)
         status = HTTPStatus(response.status_code)
         if status is HTTPStatus.SWITCHING_PROTOCOLS:
@@ -140,7 +146,7 @@ class Site:
             return self.refuse(what, status, f"A page of {request.headers.get('Origin')} may not connect here.")
         if status is HTTPStatus.UPGRADE_REQUIRED:
             return self.refuse(what, status, "A WebSocket is spoken here.", {"Upgrade": "websocket"})
-        return self.refuse(what, status, str(protocol.handshake_exc or ""))
+        return self.refuse(what, status, str(protocol.handshake_exc or ""), {"Sec-WebSocket-Version": "13"})
 
     def late(self) -> Answer:
         """The answer if no request comes in time."""
@@ -177,6 +183,11 @@ class Site:
         lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
         head = "\r\n".join(lines) + "\r\n\r\n"
         return Answer(head.encode("ascii") + body, f"answered {what} with {status.value}")
+
+
+def without_usual_port(origin: str) -> str:
+    """The origin as browsers send it: https://chat.example.org, not https://chat.example.org:443."""
+    return origin.removesuffix(USUAL_PORTS.get(origin.partition(":")[0], ""))
 
 
 def is_local(host: str) -> bool:

@@ -72,7 +72,8 @@ def test_the_policy_lets_only_this_page_run() -> None:
         "GET /favicon.ico HTTP/1.1": 404,
         "GET /../etc/passwd HTTP/1.1": 404,
         "GET //chat HTTP/1.1": 404,
-        "GET http://elsewhere/ HTTP/1.1": 404,
+        "GET http://here:8080/nothing HTTP/1.1": 404,
+        "GET ftp://here:8080/ HTTP/1.1": 404,
         "GET /chat HTTP/1.1": 426,
         "GET /chat HTTP/1.0": 505,
         "HEAD /chat HTTP/1.1": 426,
@@ -87,6 +88,11 @@ def test_everything_else_is_refused(request_line: str, expected: int) -> None:
     assert status(answer) == expected
     assert (b"\r\nAllow: GET, HEAD\r\n" in answer.data) is (expected == 405)
     assert (b"\r\nUpgrade: websocket\r\n" in answer.data) is (expected == 426)
+
+
+@pytest.mark.parametrize("target", ["http://here", "HTTP://here:8080/", "https://here/?a=b", "http://here/healthz"])
+def test_a_target_may_have_a_host(target: str) -> None:
+    assert status(ask(f"GET {target} HTTP/1.1")) == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/nothing", "/chat"])
@@ -155,7 +161,14 @@ def test_a_websocket_is_opened_without_compression() -> None:
 )
 def test_what_is_wrong_with_an_opening_is_told(old: str, new: str, expected: int) -> None:
     assert old in OPENING
-    assert status(ask("GET /chat HTTP/1.1", OPENING.replace(old, new)[:-2])) == expected
+    answer = ask("GET /chat HTTP/1.1", OPENING.replace(old, new)[:-2])
+    assert status(answer) == expected
+    assert (b"\r\nSec-WebSocket-Version: 13\r\n" in answer.data) is (expected == 400)
+
+
+def test_the_host_of_the_target_is_the_one_whose_page_may_connect() -> None:
+    for origin, expected in (("http://here:8080", 403), ("http://there", 101)):
+        assert status(ask("GET http://there/chat HTTP/1.1", OPENING[:-2], f"Origin: {origin}")) == expected
 
 
 @pytest.mark.parametrize(
@@ -165,6 +178,10 @@ def test_what_is_wrong_with_an_opening_is_told(old: str, new: str, expected: int
         ("here:8080", "https://here:8080", (), 101),
         ("HERE:8080", "http://here:8080", (), 101),
         ("here:8080", "http://here:9090", (), 403),
+        ("here:80", "http://here", (), 101),
+        ("[::1]:443", "https://[::1]", (), 101),
+        ("here:80", "https://here", (), 403),
+        ("here:8080", "https://here", ("https://here:443",), 101),
         ("here:8080", "http://here", (), 403),
         ("here:8080", "http://evil.example", (), 403),
         ("here:8080", "http://here:8080.evil.example", (), 403),
