@@ -187,8 +187,8 @@ class Conversation:
 
     def fail(self, sock: socket.socket, error: OSError) -> None:
         """Nothing more can be sent. hear() still gets all that has arrived, and then the failure."""
-        # EPIPE and ECONNRESET mean that the server has ended the connection; EBADF means that we have ended it
-        if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
+        # EPIPE, ECONNRESET and ENOTCONN mean that the server has ended the connection; EBADF that we have ended it
+        if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF):
             self.failure = f"the connection has failed: {why(error)}"
         try:
             sock.shutdown(socket.SHUT_RDWR)  # a failure such as a lack of memory has not ended the connection

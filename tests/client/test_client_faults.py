@@ -39,5 +39,6 @@ def test_it_gets_everything_or_says_in_one_line_why_not(chatsrv: Start, tmp_path
     assert "INJECTED" in trace.read_text()
     if done.returncode:
         assert (done.returncode, done.stderr.count(b"\n")) == (1, 1) and done.stderr.startswith(b"chatclient: "), done
+        assert b"endpoint" not in done.stderr, "shutdown() says this of a connection that the server has closed"
     else:
         assert done.stdout.endswith(b"\n127.0.0.1: hi\n") and not done.stderr, done
