@@ -86,8 +86,7 @@ class Kernel:
         """Close a socket at the end of this turn, together with others.
 
         This is for speed. The system has much to do for each close, and that drives Python's code and data out of the
-        processor's caches. If a socket cannot wait so long, or if no turn follows, call
-        close_collected().
+        processor's caches. If a socket cannot wait so long, or if no turn follows, call close_collected().
         """
         self.closing.append(sock)
 

@@ -250,7 +250,7 @@ class Server:
 
     def drop(self, member: Member) -> None:
         """End a member whose handler did not end when it was cancelled."""
-        hangs = not (member.handled or member.task.error)  # task.error: no step since cancel()
+        hangs = not (member.handled or member.task.error)  # with task.error set: no step since cancel()
         where = explain(member.task)
         member.depart()  # now, because the handler's `finally` can set member.room
         member.handled = True
