@@ -67,7 +67,7 @@ def visit(
     page = browser.contexts[-1 if more else 0].new_page()
     page.emulate_media(color_scheme=color_scheme)
     page.set_viewport_size({"width": width, "height": height})
-    page.set_default_timeout(15_000)  # milliseconds
+    page.set_default_timeout(60_000)  # milliseconds; the first page of a browser takes long on a busy machine
     troubles: list[str] = []
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("console", lambda message: troubles.append(message.text) if message.type in ("error", "warning") else None)

@@ -118,10 +118,9 @@ run(handler())
             "    handler at <string>",
             "    called at <string>",
         ]
-        program.send_signal(signal.SIGINT)
     for program in programs:
-        program.send_signal(signal.SIGTERM)
-        program.send_signal(signal.SIGUSR1)
+        for number in signal.SIGINT, signal.SIGTERM, signal.SIGUSR1:
+            program.send_signal(number)
     time.sleep(1.1)
     for program in programs:
         program.send_signal(signal.SIGUSR1)  # ends nothing
