@@ -78,8 +78,8 @@ def filling(method: Callable[..., Any]) -> Callable[..., Any]:
     return fill_first
 
 
-THEIR_OWN = {"__new__", "__getattribute__", "__class_getitem__", "__hash__"}  # methods that look into no list
-for name in vars(list).keys() - vars(Messages).keys() - THEIR_OWN:
+UNCHANGED = {"__new__", "__getattribute__", "__class_getitem__", "__hash__"}  # methods that look into no list
+for name in vars(list).keys() - vars(Messages).keys() - UNCHANGED:
     setattr(Messages, name, filling(getattr(list, name)))
 
 # Whether to use Messages. PyPy's `copy[:] = messages` calls none of these methods, and copies an empty list.

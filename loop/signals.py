@@ -24,7 +24,7 @@ class Signals:
 
     def __init__(self, *numbers: int) -> None:
         self.caught: dict[int, None] = {}  # signals that wait() has not returned yet
-        self.before = {}  # the handlers to restore
+        self.replaced = {}  # each caught signal, with the handler to restore
         self.reader, self.writer = socket.socketpair()
         self.reader.setblocking(False)
         self.writer.setblocking(False)
@@ -36,7 +36,7 @@ class Signals:
         try:
             for number in numbers:
                 if signal.getsignal(number) is not signal.SIG_IGN:
-                    self.before[number] = signal.signal(number, self.catch)
+                    self.replaced[number] = signal.signal(number, self.catch)
         except (OSError, ValueError):
             self.close()  # there is no such signal, or it cannot be caught
             raise
@@ -69,12 +69,12 @@ class Signals:
 
         Errors are ignored: nobody could act on them, and even a close() that fails has closed the descriptor.
         """
-        for number, handler in self.before.items():
+        for number, handler in self.replaced.items():
             try:
                 signal.signal(number, handler or signal.SIG_DFL)
             except OSError:
                 pass
-        self.before.clear()
+        self.replaced.clear()
         if self.reader.fileno() >= 0:
             signal.set_wakeup_fd(self.wakeup_before)
         for sock in self.reader, self.writer:
@@ -87,7 +87,7 @@ class Signals:
     # back until the fork is over.
 
     def hold(self) -> None:
-        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.before)
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.replaced)
 
     def release(self) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)

@@ -154,8 +154,8 @@ def writable(file: Source, timeout: float | None = None) -> Coroutine[None]:
 def countdown(clock: Callable[[], float], seconds: float) -> Callable[[], float]:
     """Return a function that says how many of the `seconds` are left, and raises TimedOut if none are.
 
-    This gives several waits one limit: the timeout of each is what is left. The returned function raises TimedOut,
-    too, because a wait for a socket that is always ready never times out.
+    This gives several waits one limit: the timeout of each is what is left. The returned function raises TimedOut
+    itself, because a wait for a socket that is always ready never times out.
     """
     end = clock() + seconds
 

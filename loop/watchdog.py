@@ -42,16 +42,16 @@ class Watchdog:
         self.step_seen = 0, 0  # the step that the last tick found
         self.step_reported = 0, 0  # the step that was reported last
         self.first_end = 0.0  # when the first ending signal came
-        # The latest turn in which an ending signal came, and when the first one in that turn came. Both change in one
+        # The last turn in which an ending signal came, and the time of the first one in it. Both change in one
         # assignment, because another signal can come between two assignments.
-        self.latest_end = 0, 0.0
+        self.end_turn = 0, 0.0
         self.polling = False
         self.to_start = False  # whether poll() has to start the ticks
         if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
             self.to_start = True
             signal.signal(signal.SIGALRM, self.tick)
             atexit.register(set_ticking, 0)  # a tick without a handler would end the process
-        for number in signals.before.keys() & ends:
+        for number in signals.replaced.keys() & ends:
             signal.signal(number, self.end)
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
@@ -86,10 +86,10 @@ class Watchdog:
         self.signals.catch(number, frame)
         now = time.monotonic()
         self.first_end = self.first_end or now
-        turn, since = self.latest_end
+        turn, since = self.end_turn
         if turn != self.turn:
             since = now
-            self.latest_end = self.turn, now
+            self.end_turn = self.turn, now
         is_another = now > self.first_end + 1
         hangs = self.step_reported[0] == self.turn or now > since + 1
         if is_another and hangs and not self.polling:

@@ -143,6 +143,6 @@ class Client:
                 elif what == "end":
                     self.conversation.end()
                     if editor.trouble:
-                        self.conversation.leave()
+                        self.conversation.exit()
                     self.display.show_trouble("leaving")
                     self.spawn(self.conversation.farewell(FAREWELL))

@@ -145,7 +145,7 @@ class Conversation:
         wanted = not trouble and self.outgoing.end_expected()
         lost = self.outgoing.disconnected(clean=not trouble)
         if wanted:
-            self.leave()
+            self.exit()
         trouble = trouble or "the server has closed the connection"
         return f"{trouble}; what was said last may be lost" if lost else trouble
 
@@ -153,7 +153,7 @@ class Conversation:
         """COROUTINE. Like recv, but shows an unfinished line, such as a question, if no more follows soon."""
         while True:
             try:
-                return (yield from recv(sock, PIECE, PAUSE if incoming.fresh else None))
+                return (yield from recv(sock, PIECE, PAUSE if incoming.unseen else None))
             except TimedOut:
                 yield from self.display.show_partial(incoming.look())
 
@@ -218,14 +218,14 @@ class Conversation:
         while (left := self.left_to_do()) != before:
             before = left
             yield from sleep(patience)
-        self.leave()
+        self.exit()
 
     def left_to_do(self) -> tuple[int, ...]:
         """Unsent bytes, bytes that the other machine has not confirmed, messages that the server has not confirmed."""
         on_its_way = unacknowledged(self.socket) if self.socket else 0
         return len(self.outgoing.waiting), on_its_way, len(self.outgoing.messages)
 
-    def leave(self) -> None:
+    def exit(self) -> None:
         """End the client, in good order if the server has got everything."""
         self.outgoing.disconnected(clean=False)
         if self.outgoing.lost or self.outgoing.waiting:

@@ -35,7 +35,7 @@ class Editor(Line):
         self.orders: list[tuple[str, str]] = []  # what press() is about to return
 
     def press(self, data: bytes) -> list[tuple[str, str]]:
-        """Take what was read from the keyboard, cut anywhere. Return what is to be done now, in order:
+        """Take any piece of what the keyboard sends. Return what is to be done now, in order:
 
         ("say", text) for what was entered, several lines if they were pasted; ("again", "") for Enter while nothing can
         be sent; ("interrupt", ""), ("end", ""), ("suspend", "") and ("repaint", "") for Ctrl-C, Ctrl-D, Ctrl-Z and

@@ -10,7 +10,7 @@ class Incoming:
 
     def __init__(self) -> None:
         self.rest = bytearray()  # what has come of a line that is not complete yet
-        self.fresh = False  # whether `rest` has something that look() has not returned yet
+        self.unseen = False  # whether `rest` has something that look() has not returned yet
 
     def receive_data(self, data: bytes) -> list[bytes]:
         """Take what has arrived. Return the lines that are now complete, without their ends."""
@@ -21,12 +21,12 @@ class Incoming:
             self.rest = bytearray(rest)
         if len(self.rest) >= LONGEST:
             lines += self.finish()
-        self.fresh = bool(self.rest)
+        self.unseen = bool(self.rest)
         return [line[:-1] if line.endswith(b"\r") else line for line in lines]
 
     def look(self) -> bytes:
         """The unfinished line, to be shown without its end."""
-        self.fresh = False
+        self.unseen = False
         return bytes(self.rest)
 
     def finish(self) -> list[bytes]:

@@ -99,7 +99,7 @@ def sequence(found: re.Match[str]) -> Key:
 
 
 class Keyboard:
-    """press() takes what is read from the terminal, cut anywhere, and returns the keys.
+    """press() takes any piece of what the terminal sends, and returns the keys.
 
     Call settle() if nothing is read for `patience` seconds; None: do not call it.
     """

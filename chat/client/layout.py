@@ -24,7 +24,7 @@ class Row:
         self.text = " " * indent
         self.indent = indent
         self.column = begin + indent  # where the next character goes
-        self.left = columns - self.column  # in columns
+        self.left = columns - self.column  # columns that are still free
         self.doubtful = False  # whether this terminal may have its cursor in another column
 
     def add(self, shown: str, columns: int, certain: bool = True) -> None:
@@ -153,8 +153,8 @@ class Draft:
         if (columns, begin) != (self.columns, self.begin) or not self.starts:
             self.starts, self.rows = [(0, 0)], []
         elif text != self.text:
-            # What now follows the last common character can make it narrower, so that it fits into the row above. So
-            # forget the row in which the previous character begins, and all rows below.
+            # New text after the last common character can make that character narrower. Then it may fit into the row
+            # of the character before it. So forget that row, and all rows below.
             last = anchor(self.text, max(common(text, self.text) - 1, 0))
             before_last = anchor(self.text, max(last - 1, 0))
             kept = max(bisect_right(self.starts, (before_last, 0)), 1)

@@ -101,7 +101,7 @@ class Outgoing:
         if clean and self.end_expected():
             lost = self.echoed and any(not message.startswith(b"/") for message in self.messages)
         self.lost = self.lost or lost
-        # The server drops a message whose end has not come. So the part that was sent is sent again, before the rest.
+        # The server drops a message that was cut off. So the part of it that was sent is sent again, before the rest.
         self.waiting = bytearray(self.framer.unfinished) + self.waiting
         self.start_anew()
         return lost

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns at most, so that no step of a handler takes long
 MUCH = 64 << 10  # bytes that the prefixes of one receive()'s messages may take, about
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# The system reports an error once. If a send has got it, and noted it in `failure`, recv() returns b"" as at the end of
-# the stream. It is the end only if `failure` is one of these ("": no error).
+# The system reports an error once. If a send has got it, recv() returns b"", as at the end of the stream. This b"" is
+# the real end only if `failure`, the send's error, is one of these ("": there was none).
 STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
@@ -229,6 +229,7 @@ class Receiver:
 
     @property
     def overfed(self) -> bool:
+        """Whether so much is due to the member that it is not read from."""
         raise NotImplementedError
 
     def wait_for_progress(self, timeout: float | None) -> Coroutine[None]:

@@ -136,14 +136,14 @@ class Room:
         Returns the task. If it fails, that is reported, and no other task is affected. Raises TypeError if `coroutine`
         is not a new one.
         """
-        tasks, kernel = self.hub.tasks, self.hub.kernel  # so that the coroutine does not keep the room alive
+        tasks, kernel = self.hub.tasks, self.hub.kernel  # so that run() does not keep the room alive
 
         def run() -> Coroutine[None]:
             try:
                 yield from coroutine
             except BaseException as error:
-                # The kernel reports an Exception. It would pass SystemExit on, for example, which is reported here. But
-                # if the task was dropped, or Python frees it because the kernel has stopped, GeneratorExit is in order.
+                # An Exception and Cancelled are for the kernel. GeneratorExit comes when the task is dropped, or when
+                # Python frees it after the kernel has stopped. Anything else, such as SystemExit, is only reported.
                 for_kernel = isinstance(error, Exception) or without_cancelled(error) is None
                 if for_kernel or task.outcome or not kernel.running:
                     raise
@@ -186,7 +186,7 @@ class Room:
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
         """Put a short line into `told` for a TOGETHER member to which nothing else is due. Else return False."""
-        told = self.told  # while it has a line, quiet() is true: append() first takes all lines out
+        told = self.told  # quiet() is true while it has a line, because append() first takes all lines out
         if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False
         if not told:

@@ -172,7 +172,7 @@ def deliver(member: Member) -> Coroutine[None]:
             if member.progress and not member.overfed:
                 member.progress.wake_all()
         member.writer = None  # so that become(OVER) does not cancel this task
-        member.become(APART if outbox.feed else OVER)  # if APART, spread() sends what has become due by now
+        member.become(APART if outbox.feed else OVER)  # if APART, spread() sends what was said in this turn
     except OSError as error:
         member.writer = None
         member.lose(error)

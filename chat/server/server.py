@@ -75,7 +75,7 @@ class Server:
         self.change = WaitQueue()  # run() waits here: for stop(), then until all members are gone
         self.overdue = Overdue(kernel, self.drop)
         self.hub.insist = self.overdue.insist
-        journal.before_writing = kernel.close_collected  # a line "connection terminated" is true when it can be read
+        journal.before_writing = kernel.close_collected  # a connection is closed before the journal says so
 
     def run(self) -> Coroutine[None]:
         """COROUTINE. The whole life of the server. Ends after stop(), when all members are gone and all is written."""
@@ -250,9 +250,9 @@ class Server:
 
     def drop(self, member: Member) -> None:
         """End a member whose handler did not end when it was cancelled."""
-        hangs = not (member.handled or member.task.error)  # with task.error set: no step since cancel()
+        hangs = not (member.handled or member.task.error)  # task.error: it had no step since cancel()
         where = explain(member.task)
-        member.depart()  # now, because the handler's `finally` can set member.room
+        member.depart()  # before the handler's `finally` can set member.room
         member.handled = True
         ended = "end of stream" if member.peer_ended else member.failure.lower()
         member.reason = member.reason or ended or "its handler does not end"

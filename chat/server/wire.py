@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Wire(Protocol):
-    """Made from a connected, non-blocking socket. The server waits for the socket, shuts it down and closes it."""
+    """Made from a connected, non-blocking socket. Only the server shuts the socket down and closes it."""
 
     @property
     def unsent(self) -> bool:
@@ -39,7 +39,7 @@ class Wire(Protocol):
 
     @property
     def cut_off(self) -> bool:
-        """Whether the peer's stream has ended without a farewell. Then an unfinished message is ignored."""
+        """Whether the peer's stream has ended without the wire's sign of the end: an unfinished message is ignored."""
 
     def handshake(self, left: Callable[[], float]) -> Coroutine[str]:
         """COROUTINE. Returns "" when the peer can be greeted, or else why the connection ends: for the journal.

@@ -14,7 +14,7 @@ def test_lines_are_the_same_however_they_are_cut(pieces: list[bytes]) -> None:
     lines = [line for piece in pieces for line in incoming.receive_data(piece)]
     *complete, rest = b"".join(pieces).split(b"\n")
     assert lines == [line[:-1] if line.endswith(b"\r") else line for line in complete]
-    assert incoming.fresh == bool(rest)
+    assert incoming.unseen == bool(rest)
     assert incoming.look() == rest
     assert incoming.finish() == ([rest] if rest else [])
 
@@ -29,8 +29,8 @@ def test_a_line_without_an_end_is_cut() -> None:
 def test_what_was_looked_at_is_no_news_until_more_comes() -> None:
     incoming = Incoming()
     incoming.receive_data(b"one\nlogin: ")
-    assert incoming.fresh
+    assert incoming.unseen
     assert incoming.look() == b"login: "
-    assert not incoming.fresh
+    assert not incoming.unseen
     assert incoming.receive_data(b"ann\n") == [b"login: ann"]
-    assert not incoming.fresh
+    assert not incoming.unseen
