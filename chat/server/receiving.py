@@ -112,7 +112,7 @@ class Receiver:
                     self.account(data, messages)
                 if type(messages) is Messages or messages:  # a Messages is never empty; its __bool__ would cost a call
                     # Data as short as this cannot have too many messages in it.
-                    little = len(data) < MOST and len(data) * len(self.prefix) < MUCH
+                    little = len(data) < MOST and type(self.prefix) is bytes and len(data) * len(self.prefix) < MUCH
                     return messages if little else self.portion(messages)
         except OSError as error:  # the connection has failed, or the system had no memory for the wait
             self.failure = self.failure or error.strerror or str(error)
@@ -183,7 +183,7 @@ class Receiver:
         """
         self.heard_at = self.hub.kernel.clock()
         if max_rate := self.hub.options.max_rate:
-            size = len(data) + len(messages) * len(self.prefix)
+            size = len(data) + len(messages) * len(encoded(self.prefix, "a prefix"))
             a_second_ago = self.heard_at - 1
             self.slowed_until = max(self.slowed_until, a_second_ago) + size / max_rate
 

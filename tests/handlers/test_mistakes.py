@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from chatting import PREFIX, Chatsrv
+from chatting import PREFIX, Chatsrv, Start, handler
 
 MISTAKES = {
     "member.enter('red')": "enter() takes a room or None, not 'red': did you mean room.other('red')?",
@@ -138,3 +139,18 @@ def test_it_costs_its_own_member_only_and_is_told_in_words(server: Chatsrv, mist
     bystander.say("still here")
     bystander.expect(PREFIX + b"still here")  # and nothing else: what was wrong has changed nothing
     assert server.journal and not server.journal.lines("> x")
+
+
+@pytest.mark.parametrize("flags", [(), ("--max-rate", "1M")])
+def test_a_wrong_prefix_is_told_in_words_when_something_arrives(
+    chatsrv: Start, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    lines = "member.prefix = None", "member.tell('the prefix is gone')"
+    server = chatsrv("--handler", handler(tmp_path, *lines), *flags)
+    client = server.client()
+    client.say("one")
+    client.expect(b"the prefix is gone")
+    client.say("two")
+    assert client.everything() == b"* You are disconnected: its handler failed.\n"
+    server.complaints.expect("TypeError: a prefix is str or bytes, not None")
+    server.finish(complaint=None)
