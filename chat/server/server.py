@@ -242,7 +242,8 @@ class Server:
         reset_unless_complete(member)
         if member.sending != OVER:
             member.become(OVER)
-        self.overdue.forget(member)
+        if self.overdue.ends:
+            self.overdue.forget(member)
         self.kernel.close_later(member.socket)
         self.journal.say(member.name, f"connection terminated: {harmless(member.reason)}")
         if self.stopping:
