@@ -14,6 +14,7 @@ from ..framing import Framer
 
 MOST = 16 << 20  # bytes of messages to remember until they come back: some servers send none of them back
 OVERHEAD = 200  # bytes that a remembered message takes besides its own
+KICK = b"* You are disconnected: "  # how the last line begins that the server sends to a client which it kicks
 
 
 class Outgoing:
@@ -35,6 +36,7 @@ class Outgoing:
         self.echoed = False  # whether some messages have come back
         self.finished = False  # whether our stream has ended
         self.quitting = False  # whether the latest message asked the server to close the connection
+        self.kicked = False  # whether the latest line from the server said that it kicks us
 
     def sent(self, size: int) -> None:
         """The system has taken `size` bytes of what is waiting."""
@@ -67,8 +69,12 @@ class Outgoing:
         If somebody else says the same while ours is on its way, theirs counts as ours.
         """
         _, colon, message = line.partition(b": ")
+        self.kicked = False
         if line in self.counts:  # the server puts no name before messages
             message = line
+        elif line.startswith(KICK):
+            self.kicked = True
+            return False
         elif not colon or message not in self.counts:  # not ours; any line shows that the oldest commands have arrived
             while self.messages and self.messages[0].startswith(b"/"):
                 self.confirm()
@@ -88,8 +94,8 @@ class Outgoing:
         return message
 
     def end_expected(self) -> bool:
-        """Whether the server was asked to close the connection."""
-        return self.finished or self.quitting
+        """Whether the server was asked to close the connection, and has not kicked us instead."""
+        return (self.finished or self.quitting) and not self.kicked
 
     def disconnected(self, clean: bool) -> bool:
         """The connection has ended, `clean` if the server ended it without failure. Return whether data may be lost.

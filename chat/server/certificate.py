@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from loop.traps import Coroutine
 
-TOLD = b"* This port speaks TLS, and nothing else.\n"  # sent to a peer that does not speak TLS
+TOLD = b"* You are disconnected: this port speaks TLS, and nothing else.\n"  # sent to a peer that does not speak TLS
 
 
 class Secured(TLS):

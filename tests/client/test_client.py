@@ -437,6 +437,14 @@ def test_a_server_that_ends_before_it_has_read_all_is_no_success(chatsrv: Callab
         assert client.wait(PATIENCE) == 1
 
 
+def test_a_full_server_has_received_nothing(chatsrv: Callable[..., Chatsrv]) -> None:
+    server = chatsrv("--max-clients", "1")
+    server.client()
+    status, out, complaints = run(HERE, server.port, stdin="hi\n")
+    assert (status, out) == (1, "* You are disconnected: the server is full.\n")
+    assert complaints == "chatclient: the server has closed the connection; what was said last may be lost\n"
+
+
 def test_a_message_cut_off_by_a_failure_is_sent_again_from_its_beginning() -> None:
     with listener() as (sock, port), start(HERE, port, "--reconnect") as client:
         assert client.stdin and client.stderr

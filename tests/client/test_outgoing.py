@@ -69,6 +69,24 @@ def test_what_has_not_come_back_may_be_lost(clean: bool) -> None:
     assert outgoing.lost, "and that stays so"
 
 
+def test_a_server_that_kicks_us_may_not_have_read_our_end() -> None:
+    outgoing = said(b"/command", b"one")
+    outgoing.finish()
+    outgoing.heard(b"* You are disconnected: one")
+    assert not outgoing.end_expected()
+    assert outgoing.disconnected(clean=True)
+
+
+def test_a_member_that_says_so_kicks_nobody() -> None:
+    outgoing = said(b"* You are disconnected: by me.", b"one")
+    outgoing.finish()
+    outgoing.heard(b"127.0.0.1: * You are disconnected: by another.")
+    outgoing.heard(b"* You are disconnected: by me.")
+    outgoing.heard(b"* You are disconnected: by another, in a chat without prefixes.")
+    outgoing.heard(b"one")
+    assert outgoing.end_expected()
+
+
 def test_a_server_that_closes_after_our_end_has_read_it() -> None:
     outgoing = said(b"one")
     outgoing.finish()

@@ -69,7 +69,11 @@ def test_a_server_without_tls_is_told_nothing(chatsrv: Start) -> None:
 
 def test_a_client_without_tls_is_told_where_it_is(chatsrv: Start, authority: Authority) -> None:
     server = chatsrv("--tls", authority.issue())
-    assert run("localhost", server.port, stdin="hello\n")[1] == "* This port speaks TLS, and nothing else.\n"
+    assert run("localhost", server.port, stdin="hello\n") == (
+        1,
+        "* You are disconnected: this port speaks TLS, and nothing else.\n",
+        "chatclient: the server has closed the connection; what was said last may be lost\n",
+    )
 
 
 def test_it_connects_again(chatsrv: Start, authority: Authority) -> None:
