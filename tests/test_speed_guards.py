@@ -400,7 +400,7 @@ class Path(NamedTuple):
 PATHS = {
     "fan-out": Path("deliveries", Exchange("", 100, 1, 1), 2.03, 1.1),
     "everybody talks": Path("lines", Exchange("", 100, 100, 1), 50, 3.1),
-    "journal": Path("lines", Exchange("", 100, 1, 100, {"journal": True}), 2.7, 1.15),
+    "journal": Path("lines", Exchange("", 100, 1, 100, {"journal": True}), 2.4, 1.1),
     "tell": Path("lines told", Exchange("", 100, 1, 1, {"handler": "tell"}), 6.9, 1.1),
     "come and go": Path("connections", Exchange("", 100, 0, 0), 92, 7.3),
 }

@@ -99,14 +99,15 @@ class Journal:
             while not self.size:
                 self.written.wake_all()
                 yield from self.news.wait()
+            self.put()  # without waiting: there is nearly always space
+            if not self.size or self.closed:
+                continue
             try:
                 yield from writable(self.output)
             except OSError as error:
                 if error.errno == errno.EBADF:
                     self.fail(error)
                 yield from sleep(PAUSE)  # perhaps out of memory: no reason to lose anything
-            else:
-                self.put()
         self.waiting.clear()
         self.size = 0
         self.written.wake_all()

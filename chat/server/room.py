@@ -174,11 +174,11 @@ class Room:
             return
         if member:
             self.hub.pace.talking.add(id(member))
-        self.hub.journal.messages(who, lines)
         if self.hub.cluster:
             self.hub.cluster.publish(self, text, member, but)
         else:
             self.append(text, but)
+        self.hub.journal.messages(who, lines)  # after append(): first all members are sent it, then it is written
 
     def quiet(self) -> bool:
         """Whether the TOGETHER members have been sent all that was said here."""

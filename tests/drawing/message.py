@@ -10,7 +10,7 @@ from .inside import Inside
 from .svg import Picture
 
 Event = dict[str, Any]
-TRACKS = {"kernel": "ink", "ann": "blue", "journal": "violet", "spread": "green", "ben": "orange"}
+TRACKS = {"kernel": "ink", "ann": "blue", "spread": "green", "journal": "violet", "ben": "orange"}
 LEFT, TOP, HEIGHT, WIDTH = 110, 62, 62, 920
 
 
@@ -44,9 +44,8 @@ def run() -> dict[str, list[Event]]:
 
 WORDS = {
     ("ann", "readable"): "Ann's handler goes on: it reads “hi”, appends it to the feed, and wakes two tasks.",
-    ("journal", "WaitQueue.wait"): "The journal asks whether stdout can take something.",
     ("spread", "WaitQueue.wait"): "spread sends the line to Ann and to Ben, a call each.",
-    ("journal", "writable"): "The journal writes its line.",
+    ("journal", "WaitQueue.wait"): "The journal writes its line.",
 }
 
 
@@ -71,7 +70,7 @@ def draw() -> str:
     picture = Picture(
         WIDTH,
         bottom + 24 + 21 * len(told),
-        "One message: three turns, four steps, and none of them is Ben's",
+        "One message: two turns, three steps, and none of them is Ben's",
         " ".join(told),
     )
     turns = [event["ts"] for event in tracks["kernel"] if event["ph"] == "X" and event["name"] == "poll"]

@@ -106,6 +106,7 @@ def test_a_system_that_cannot_tell_when_there_is_room_costs_no_line(
         arm(fd, want)
 
     monkeypatch.setattr(world, "arm", failing)
+    output.takes = [0, 0, 0]
     journal = Journal(output)
     task = writing(kernel, journal)
     journal.say("chatsrv", "is heard")
