@@ -22,7 +22,7 @@ def complain(text: str) -> None:
 
     Where stderr and stdout share a pipe whose reader has paused, a blocking write here would stop everything.
     """
-    data = text.encode("utf-8", "backslashreplace") + b"\n"
+    data = printable(text).encode() + b"\n"
     try:
         while data and (taken := write_some(2, data)):
             data = data[taken:]
@@ -42,6 +42,11 @@ def report(what: str) -> None:
     complain(f"{what}\n{text}")
 
 
+def printable(text: str) -> str:
+    """The text with escapes for what could change a terminal: in an exception or a task's name, it may be a peer's."""
+    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+
+
 def explain(task: Task) -> str:
     """What a task waits for, and where each coroutine of its `yield from` chain has stopped, outermost first."""
     trap = task.waits_for
@@ -51,7 +56,7 @@ def explain(task: Task) -> str:
     while frame := getattr(coroutine, "gi_frame", None):
         lines.append(line_of(frame))
         coroutine = getattr(coroutine, "gi_yieldfrom", None)
-    return "\n".join(lines).encode("utf-8", "backslashreplace").decode()  # a file's name may be any bytes
+    return printable("\n".join(lines))
 
 
 def line_of(frame: FrameType) -> str:

@@ -86,7 +86,7 @@ class Task:
         Only a suspended task is woken: a ready one is in the ready queue already, and step() puts a running one there.
         A task that has ended stays ended.
         """
-        if self.outcome is not None or isinstance(self.error, Cancelled):
+        if self.outcome is not None or self.cancelling:
             return
         if self.undo is not None:
             self.wake(error=Cancelled())
@@ -112,6 +112,11 @@ class Task:
             del self.coroutine
         finally:
             sys.unraisablehook = hook
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether cancel() was called, and the task has had no step since."""
+        return isinstance(self.error, Cancelled)
 
     @property
     def waits_for(self) -> Any:

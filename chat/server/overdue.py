@@ -50,7 +50,7 @@ class Overdue:
                 self.forget(member)
                 if member.handled:
                     continue
-                if member.task.error:  # no step since cancel(): the process stood still
+                if member.task.cancelling:  # the process stood still
                     self.insist(member, 0.0)
                 elif member.kicked or member.asked_after_end:
                     self.drop(member)
@@ -70,7 +70,7 @@ def end_tasks(hub: Hub) -> Coroutine[None]:
         try:
             yield from join(task, end - clock())
         except TimedOut:
-            hangs, where = not task.error, explain(task)  # with task.error set, the task has had no step since cancel()
+            hangs, where = not task.cancelling, explain(task)
             hub.kernel.drop(task)
             if hangs:
                 complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{where}")

@@ -154,6 +154,30 @@ def test_a_bare_except_ends_by_force_and_is_reported(serve: Serve, end: str) -> 
     server.finish(complaint=None)
 
 
+def test_a_handler_that_spins_and_ignores_all_errors_ends_by_force(serve: Serve) -> None:
+    """Each of its traps is refused, so it always has an error to be raised next: this need not be Cancelled."""
+    server = serve("""
+        def handle(member, room):
+            member.tell("Welcome")
+            if len(room.members) == 1:
+                while messages := (yield from member.receive()):
+                    for one in room.members:
+                        if one is not member:
+                            one.kick("go")
+            while True:
+                try:
+                    yield
+                except BaseException:
+                    pass
+    """)
+    client, spinner = server.client(), server.client()
+    client.say("kick")
+    assert spinner.everything() == b"* You are disconnected: go.\n"
+    server.terminated("go")
+    server.complaints.expect(f"the handler of {spinner.name} does not end; it was dropped")
+    server.finish(complaint=None)
+
+
 def test_a_member_that_is_kicked_says_nothing_more(serve: Serve) -> None:
     server = serve("""
         def handle(member, room):

@@ -1694,6 +1694,21 @@ def test_vital_can_be_cancelled(kernel: Kernel) -> None:
     assert task.outcome == "cancelled"
 
 
+def test_what_would_change_a_terminal_is_an_escape_on_stderr(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
+    """What a peer has said may be in an exception or in the name of a task."""
+
+    def failing() -> Coroutine[None]:
+        yield from sleep(0)
+        raise ValueError("\x1b[2J \x9b3m \r \u202e \ud800 \u00e9")
+
+    task = kernel.spawn(failing(), "of \x1b]0;title\x07")
+    assert explain(task).startswith("of \\x1b]0;title\\x07: ")
+    kernel.run()
+    said = capfd.readouterr().err
+    assert said.startswith("task of \\x1b]0;title\\x07 failed\nTraceback")
+    assert said.endswith("\nValueError: \\x1b[2J \\x9b3m \\r \\u202e \\ud800 \u00e9\n")
+
+
 @pytest.mark.timeout(30)
 def test_complaining_to_a_terminal_that_nobody_reads_never_waits() -> None:
     """A terminal counts as writable while there is room for one byte, and makes two of each newline."""
