@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
 PASTE_ON, PASTE_OFF = b"\x1b[?2004h", b"\x1b[?2004l"  # bracketed paste: the terminal marks what is pasted
+RESET = b"\x1b[m\x1b[?7h" + PASTE_OFF  # ends also a style, and what Screen.refresh() has switched off
 PATIENCE = 0.5  # seconds for a terminal to take what write_at_once() writes
 
 
@@ -58,6 +59,7 @@ class Terminal:
         """Write `last`, and make the terminal what it was before take(). Never raises: the terminal may be gone."""
         if self.before is not None:
             written = self.write_at_once(last.encode("utf-8", "backslashreplace") + PASTE_OFF)
+            written = written or self.write_at_once(RESET)  # a slow terminal may have space for that
             set_mode(self.before, termios.TCSADRAIN if written else termios.TCSANOW)  # TCSADRAIN waits for the output
             self.before = None
 

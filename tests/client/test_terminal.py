@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import select
 import shlex
 import signal
 import socket
@@ -485,6 +486,27 @@ def test_control_c_does_not_wait_until_all_is_shown(server: Chatsrv, other: Clie
         assert pty.exit_status() == 130
         assert len(pty.output) - place < 100_000  # what had been written, and what was being written
         assert pty.restored()
+
+
+def test_a_slow_terminal_is_given_back_in_its_mode() -> None:
+    """It has not taken all of the conversation when the client ends. But it does take something."""
+    with socket.create_server((HERE, 0)) as listener, Pty([*CLIENT, HERE, str(listener.getsockname()[1])]) as pty:
+        listener.settimeout(PATIENCE)
+        peer, _ = listener.accept()
+        with peer:
+            pty.wait_for(">")
+            peer.sendall("ann: é".encode() * 2000 * 20 + b"\n")
+            peer.sendall(b"\xc3\xa9\n" * 20000)
+            time.sleep(0.3)
+            pty.process.send_signal(signal.SIGTERM)
+            while pty.process.poll() is None:
+                if select.select([pty.master], [], [], 0)[0]:
+                    pty.output += os.read(pty.master, 4000)
+                time.sleep(0.02)
+            pty.read()
+        assert pty.process.returncode == 128 + signal.SIGTERM
+        assert pty.restored()
+        assert pty.output.count(b"\x1b[?7l") <= pty.output.count(b"\x1b[?7h")
 
 
 @pytest.mark.parametrize("unit", every(4, ["line\r", "x", "👍", "你"]))
