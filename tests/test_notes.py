@@ -136,7 +136,7 @@ def test_one_messages_way_is_the_order_of_the_calls() -> None:
         for client in (ann, ben):
             client.expect(b"127.0.0.1: hi")
 
-    way = re.findall(r"`((?:loop|chat)/[\w/.]*):(?:\w+\.)?(\w+)`", section("NOTES.md", "### One message's way"))
+    way = re.findall(r"`((?:loop|chat)/[\w/.]*):(?:\w+\.)?(\w+)`", section("NOTES.md", "### The path of one message"))
     assert len(way) > 15
     at = 0
     for path, name in way:
