@@ -66,7 +66,10 @@ class Client:
             self.kernel.run()
         finally:
             if self.window:
-                self.terminal.give_back(self.window.finish())
+                try:
+                    self.terminal.give_back(self.window.finish())
+                finally:
+                    self.terminal.give_back("\r\n")  # does nothing, unless finish() has failed
             for task in list(self.kernel.tasks):
                 task.cancel()
             if self.kernel.ready:

@@ -578,10 +578,11 @@ def test_hazard_41_the_end_of_the_server(chatsrv: Callable[..., Chatsrv]) -> Non
         assert pty.output.endswith(b"\r\x1b[K\x1b[?2004lchatclient: the server has closed the connection\r\n")
 
 
-def test_hazard_41_an_exception(server: Chatsrv) -> None:
-    program = "from chat.client import conversation, main; conversation.Conversation.say = 1; main.main()"
+@pytest.mark.parametrize("broken", ["editor.Editor.press", "screen.Screen.bottom", "conversation.Conversation.say"])
+def test_hazard_41_an_exception(server: Chatsrv, broken: str) -> None:
+    program = f"from chat.client import {broken.split('.')[0]}, main; {broken} = 1; main.main()"
     with Pty([sys.executable, "-c", program, HERE, str(server.port)], PYTHONPATH=str(ROOT)) as pty:
-        pty.wait_for("here.")
+        pty.wait_for("\x1b[?2004h")
         pty.press("hi\r")
         assert pty.exit_status() == 1
         assert pty.restored()
