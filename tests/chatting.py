@@ -148,7 +148,7 @@ class Chatsrv:
         self,
         *flags: str,
         through: Iterable[str] = (),
-        program: Iterable[str] = forked.PROGRAM,
+        program: Iterable[str] = forked.SERVER,
         port: int = 0,
         stdout: Any = None,
         **more: Any,
@@ -156,11 +156,8 @@ class Chatsrv:
         self.clients: list[Client] = []
         self.finished = False
         self.process = forked.start(
-            "--port",
-            str(port),
-            *flags,
-            through=through,
-            program=program,
+            [*through, *program, "--port", str(port), *flags],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.PIPE,
             **more,

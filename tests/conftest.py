@@ -177,20 +177,19 @@ def living(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def forker() -> Iterator[None]:
-    """Lets servers be forked, where there are pidfds; unless coverage is measured, which has to start with each."""
-    if not hasattr(os, "pidfd_open") or "coverage" in sys.modules:
-        yield
-        return
-    forked.forker = forked.Forker()
+def forkers() -> Iterator[None]:
+    """Let servers and clients be forked, where there are pidfds; not while coverage is measured: each must start it."""
+    if hasattr(os, "pidfd_open") and "coverage" not in sys.modules:
+        forked.forkers += [forked.Forker(forked.SERVER, os.environ), forked.Forker(forked.CLIENT, forked.ENVIRONMENT)]
     yield
-    forked.forker.close()
+    while forked.forkers:
+        forked.forkers.pop().close()
 
 
 @pytest.fixture
 def started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No server is forked."""
-    monkeypatch.setattr(forked, "forker", None)
+    """Nothing is forked."""
+    monkeypatch.setattr(forked, "forkers", [])
 
 
 @pytest.fixture

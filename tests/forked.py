@@ -1,11 +1,12 @@
-"""Starts ./chatsrv: forked from a process that has loaded it already, where there is one.
+"""Starts ./chatsrv and ./chatclient: forked from a process that has loaded the program, where there is one.
 
-The tests start hundreds of servers, and most of what one costs is that Python starts, and imports. Tests of that, and
-those that run the server through another program, start it anew: with the fixture `started_anew`, or with Popen.
+The tests start them by the hundred, and most of what one costs is that Python starts, and imports. Tests of that, and
+those that run a program through another one, start it anew: with the fixture `started_anew`, or with Popen.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -13,36 +14,63 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+import termios
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Union
+from typing import IO, Any, Union, cast
 
-PROGRAM = sys.executable, str(Path(__file__).resolve().parent.parent / "chatsrv")
+ROOT = Path(__file__).resolve().parent.parent
+SERVER = [sys.executable, str(ROOT / "chatsrv")]
+CLIENT = [sys.executable, str(ROOT / "chatclient")]
+ENVIRONMENT = {  # of the client
+    **{name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TMUX", "TMUX_PANE")},
+    "TERM": "xterm-256color",
+    "LC_ALL": "C.UTF-8",
+}
 
-forker: Forker | None = None  # what start() asks for servers
+forkers: list[Forker] = []  # what start() asks
 
 
-def start(
-    *flags: str, through: Iterable[str] = (), program: Iterable[str] = PROGRAM, stdout: Any, stderr: Any, **more: Any
-) -> Process:
-    """A server without stdin, in a session of its own. `through` stands before the command, `more` is for Popen."""
-    if forker and not through and program == PROGRAM and not more:
-        return Forked(forker, flags, stdout, stderr)
-    command = [*through, *program, *flags]
-    null = subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=null, stdout=stdout, stderr=stderr, start_new_session=True, **more)
+def start(command: list[str], env: Mapping[str, str] | None = None, **more: Any) -> Process:
+    """A process in a session of its own. If its stdin is a terminal, that is the session's. `more` is for Popen."""
+    env = dict(os.environ if env is None else env)
+    for forker in forkers:
+        if forker.command == command[:2] and at_the_start(forker.env) == at_the_start(env) and more.keys() <= STREAMS:
+            return Forked(forker, command[2:], env, **more)
+    if is_terminal(more["stdin"]):
+        more["preexec_fn"] = take_terminal
+    return subprocess.Popen(command, env=env, start_new_session=True, **more)
+
+
+STREAMS = {"stdin", "stdout", "stderr"}
+
+
+def at_the_start(env: Mapping[str, str]) -> dict[str, str]:
+    """What Python looks at when it starts."""
+    return {name: env[name] for name in env if name.startswith(("LANG", "LC_", "PYTHON"))}
+
+
+def is_terminal(stdin: int) -> bool:
+    return stdin >= 0 and os.isatty(stdin)
+
+
+def take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 class Forker:
-    """The process from which servers are forked; see forker.py."""
+    """The process from which all that run `command` are forked; see forker.py."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: list[str], env: Mapping[str, str]) -> None:
+        self.command = command
+        self.env = env
         self.control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        python, chatsrv = PROGRAM
-        command = [python, str(Path(__file__).with_name("forker.py")), chatsrv, str(far.fileno())]
+        python, program = command
+        words = [python, str(ROOT / "tests" / "forker.py"), program, str(far.fileno())]
+        null = subprocess.DEVNULL
         with far:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[far.fileno()], start_new_session=True
+                words, stdin=null, stdout=null, env=env, pass_fds=[far.fileno()], start_new_session=True
             )
 
     def close(self) -> None:
@@ -51,20 +79,22 @@ class Forker:
 
 
 class Forked:
-    """A server that was forked. All that it has is as in Popen."""
+    """A process that was forked. All that it has is as in Popen."""
 
-    def __init__(self, forker: Forker, flags: tuple[str, ...], stdout: Any, stderr: Any) -> None:
+    def __init__(
+        self, forker: Forker, arguments: list[str], env: Mapping[str, str], stdin: Any, stdout: Any, stderr: Any
+    ) -> None:
         self.returncode: int | None = None
-        self.stdout, out = opened(stdout)
-        self.stderr, err = (None, out) if stderr == subprocess.STDOUT else opened(stderr)
-        self.line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # on which we hear of it
-        request = json.dumps([os.getcwd(), dict(os.environ), flags]).encode()
-        socket.send_fds(forker.control, [request], [out, err, far.fileno()])
-        far.close()
-        if self.stdout:
-            os.close(out)
-        if self.stderr:
-            os.close(err)
+        self.stdin, first = piped(stdin, "wb")
+        self.stdout, second = piped(stdout, "rb")
+        self.stderr, third = (None, second) if stderr == subprocess.STDOUT else piped(stderr, "rb")
+        self.line, line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # on which we hear of it
+        with line:
+            request = json.dumps([os.getcwd(), dict(env), arguments]).encode()
+            socket.send_fds(forker.control, [request], [first, second, third, line.fileno()])
+        for fd, what in (first, stdin), (second, stdout), (third, stderr):
+            if what in (subprocess.PIPE, subprocess.DEVNULL):
+                os.close(fd)
         self.pid = int(self.line.recv(32))
 
     def poll(self) -> int | None:
@@ -78,7 +108,7 @@ class Forked:
             try:
                 self.returncode = int(self.line.recv(32))
             except socket.timeout:
-                raise subprocess.TimeoutExpired("chatsrv", timeout or 0) from None
+                raise subprocess.TimeoutExpired("what was forked", timeout or 0) from None
             self.line.close()
         return self.returncode
 
@@ -92,13 +122,29 @@ class Forked:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
+    def __enter__(self) -> Forked:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for stream in self.stdout, self.stderr:
+            if stream:
+                stream.close()
+        try:
+            if self.stdin:
+                self.stdin.close()
+        finally:
+            self.wait()
+
+
+def piped(stream: Any, mode: str) -> tuple[IO[bytes] | None, int]:
+    """What we have of such a stream of a process, if it is PIPE; and the descriptor that the process has."""
+    if stream == subprocess.PIPE:
+        reader, writer = os.pipe()
+        ours, its = (reader, writer) if mode == "rb" else (writer, reader)
+        return cast("IO[bytes]", open(ours, mode)), its
+    if stream == subprocess.DEVNULL:
+        return None, os.open(os.devnull, os.O_RDWR)
+    return None, stream if isinstance(stream, int) else stream.fileno()
+
 
 Process = Union["subprocess.Popen[bytes]", Forked]
-
-
-def opened(output: Any) -> tuple[IO[bytes] | None, int]:
-    """Where to read what is written there, if it is PIPE; and the descriptor to write to."""
-    if output == subprocess.PIPE:
-        reader, writer = os.pipe()
-        return open(reader, "rb"), writer
-    return None, output if isinstance(output, int) else output.fileno()

@@ -8,24 +8,17 @@ import select
 import shutil
 import struct
 import subprocess
-import sys
 import termios
 import uuid
 
 import pytest
-from chatting import PATIENCE, ROOT, eventually
+from chatting import PATIENCE, eventually
+from forked import ENVIRONMENT, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
-
-CLIENT = [sys.executable, str(ROOT / "chatclient")]
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TMUX", "TMUX_PANE")},
-    "TERM": "xterm-256color",
-    "LC_ALL": "C.UTF-8",
-}
 
 
 class Pty:
@@ -36,15 +29,8 @@ class Pty:
         self.resize(columns, rows)
         self.before = termios.tcgetattr(self.slave)
         self.output = b""
-        self.process = subprocess.Popen(
-            command,
-            stdin=self.slave,
-            stdout=self.slave,
-            stderr=self.slave,
-            env={**ENVIRONMENT, **environment},
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
+        environment = {**ENVIRONMENT, **environment}
+        self.process = start(command, environment, stdin=self.slave, stdout=self.slave, stderr=self.slave)
 
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -92,7 +78,7 @@ class Pty:
 
         eventually(ended, "the end of the program")
         self.read()
-        return self.process.returncode
+        return self.process.wait()
 
     def restored(self) -> bool:
         """Whether the terminal is what it was."""

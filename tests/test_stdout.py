@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 from chatting import HERE, PATIENCE, ROOT, Start, eventually, free_port
-from terminals import CLIENT, Pty
+from forked import CLIENT
+from terminals import Pty
 
 # Without this, root may open everything.
 UNPRIVILEGED = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []

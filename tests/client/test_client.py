@@ -17,20 +17,24 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import IO
 
+import forked
 import pytest
-from chatting import HERE, PATIENCE, ROOT, Chatsrv, free_port, linux
+from chatting import HERE, PATIENCE, ROOT, Chatsrv, Printed, free_port, linux
+from forked import CLIENT, ENVIRONMENT, Process
 from more import every, only_with_more
-from terminals import CLIENT, ENVIRONMENT
 
 WELCOME = "Welcome to the chat: each line you send goes to everybody here.\n"
 
 
 def run(*arguments: object, stdin: str | bytes = b"", prefix: str = "", suffix: str = "") -> tuple[int, str, str]:
-    """The client in a shell pipeline; its status, what came out at the end, and its complaints."""
+    """The client, perhaps in a shell's pipeline; its status, what came out at the end, and its complaints."""
+    data = stdin if isinstance(stdin, bytes) else stdin.encode()
+    if not prefix and not suffix:
+        return run_alone(*arguments, stdin=data)
     command = f"{prefix} {' '.join([*CLIENT, *map(str, arguments)])} {suffix}"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"],
-        input=stdin if isinstance(stdin, bytes) else stdin.encode(),
+        input=data,
         capture_output=True,
         timeout=PATIENCE,
         env=ENVIRONMENT,
@@ -38,12 +42,26 @@ def run(*arguments: object, stdin: str | bytes = b"", prefix: str = "", suffix: 
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
+def run_alone(*arguments: object, stdin: bytes) -> tuple[int, str, str]:
+    with start(*arguments) as client:
+        assert client.stdin and client.stdout and client.stderr
+        out, err = Printed(client.stdout), Printed(client.stderr)
+        try:
+            client.stdin.write(stdin)
+            client.stdin.close()
+        except BrokenPipeError:
+            pass  # it has ended, or has closed its stdin
+        status = client.wait(PATIENCE)
+        out.close()
+        err.close()
+    return status, out.text(), err.text()
+
+
 @contextmanager
-def start(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+def start(*arguments: object) -> Iterator[Process]:
     """The client with a pipe on each end; it is gone afterwards."""
-    pipe = subprocess.PIPE
     command = [*CLIENT, *map(str, arguments)]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=ENVIRONMENT) as client:
+    with forked.start(command, ENVIRONMENT, stdin=PIPE, stdout=PIPE, stderr=PIPE) as client:
         try:
             yield client
         finally:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from chatting import HERE, PATIENCE, Start, linux, needs_strace
+from forked import CLIENT
 from more import every
-from terminals import CLIENT
 
 pytestmark = [linux, needs_strace]
 

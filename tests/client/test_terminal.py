@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 from chatting import HERE, PATIENCE, ROOT, Chatsrv, Client, eventually, free_port, memory
+from forked import CLIENT
 from more import every
-from terminals import CLIENT, Pty, Tmux
+from terminals import Pty, Tmux
 
 WELCOME = ["Welcome to the chat: each line you send goes to everybody", "  here."]  # 60 columns
 

@@ -135,11 +135,11 @@ class RunningNode:
     def __init__(self, directory: Path, *flags: str, **environment: str) -> None:
         self.journal_file = directory / f"node{len(list(directory.iterdir()))}"
         self.port = 0
-        more = {"env": {**os.environ, **environment}} if environment else {}
         with open(self.journal_file, "wb") as file:
             self.process = forked.start(
-                "--host", HERE, "--port", "0", *flags, stdout=file, stderr=subprocess.STDOUT, **more
-            )
+                [*forked.SERVER, "--host", HERE, "--port", "0", *flags],
+                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **environment},
+            )  # fmt: skip
 
     def listens(self) -> bool:
         """Whether it does, and on which port."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from chatting import HERE, Chatsrv, Client, eventually
-from terminals import CLIENT, Tmux
+from forked import CLIENT
+from terminals import Tmux
 
 from . import film
 from .film import Frame
