@@ -39,6 +39,8 @@ class Messages(list[bytes]):
 
     def joined(self, prefix: bytes) -> bytes:
         """The text with a prefix before each message. Only for a list that is not filled yet."""
+        if not prefix:
+            return self.text
         if prefix != self.prefix:
             self.prefix = prefix
             more = (prefix + self.text).replace(b"\n", b"\n" + prefix)  # one prefix too many, at the end

@@ -69,11 +69,9 @@ class Journal:
         """Write the text of each message, on a line of its own."""
         if self.quiet:
             return
-        head = f"{self.stamp()}{who} > ".encode()
-        text = join(head, messages)
-        if not plain(text):
-            text = join(head, [visible(message).encode() for message in messages])
-        self.queue(text)
+        if not plain(join(b"", messages)):
+            messages = [visible(message).encode() for message in messages]
+        self.queue(join(f"{self.stamp()}{who} > ".encode(), messages))
 
     def stamp(self) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S ") if self.timestamps else ""
