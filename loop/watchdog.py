@@ -22,6 +22,7 @@ from .task import Task
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import Callable
 
 TICK = 0.5  # seconds
 
@@ -45,6 +46,7 @@ class Watchdog:
         # The last turn in which an ending signal came, and the time of the first one in it. Both change in one
         # assignment, because another signal can come between two assignments.
         self.end_turn = 0, 0.0
+        self.before_exit: Callable[[], object] | None = None  # called before end() ends the process
         self.polling = False
         self.to_start = False  # whether poll() has to start the ticks
         if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
@@ -94,7 +96,11 @@ class Watchdog:
         hangs = self.step_reported[0] == self.turn or now > since + 1
         if is_another and hangs and not self.polling:
             complain(f"ended by signal {number}, in the middle of this:\n{running(frame)[1]}")
-            os._exit(1)
+            try:
+                if self.before_exit:
+                    self.before_exit()
+            finally:
+                os._exit(1)
 
 
 def set_ticking(seconds: float) -> None:

@@ -10,6 +10,7 @@ from ..escape import harmless
 from ..handlers.chat import chat
 from ..options import occupy_standard_descriptors
 from ..stdout import standard_output
+from .connection import reset_unless_complete
 from .flags import Options, parse
 from .journal import Journal
 from .listen import CannotListen, prepare, why
@@ -110,6 +111,7 @@ def serve(options: Options, ports: Ports, handler: Handler, start: Start | None)
             watchdog = Watchdog(poller, signals, *ending(ports))
             kernel = traced(watchdog, lambda: server, *options.trace) if options.trace else Kernel(watchdog)
             server = Server(kernel, ports.listeners, journal, options, handler, start, ports.wires)
+            watchdog.before_exit = lambda: cut_off(server)
             return run(server, signals, ports)
         finally:
             ignore_from_now_on(signals)
@@ -201,6 +203,15 @@ def abandon(server: Server) -> None:
     if server.hub.cluster:
         server.hub.cluster.count_unsettled()
     server.journal.finish()
+
+
+def cut_off(server: Server) -> None:
+    """Let the system end connections by a reset, when it closes them, where something was not delivered.
+
+    This is for the end in the middle of a step, so it comes between any two instructions.
+    """
+    for member in list(server.connections):
+        reset_unless_complete(member)
 
 
 def raise_descriptor_limit() -> int:

@@ -232,10 +232,12 @@ def test_the_journal_is_whole_when_the_end_is_at_once(stuck: Callable[..., Chats
 
 
 def test_a_handler_that_hangs_is_told_and_a_second_signal_ends_it(chatsrv: Start, tmp_path: Path) -> None:
-    server = chatsrv("--handler", handler(tmp_path, "import time", "time.sleep(60)"))
-    server.client().say("hang")
+    lines = "import time", "room.publish(member, messages)", "time.sleep(60)"
+    server = chatsrv("--handler", handler(tmp_path, *lines))
+    client = server.client()
+    client.say("hang")
     server.complaints.expect("no other task can run")
-    server.complaints.expect("handler.py:6")
+    server.complaints.expect("handler.py:7")
     start = time.monotonic()
     server.process.send_signal(signal.SIGINT)
     while server.process.poll() is None:
@@ -244,6 +246,8 @@ def test_a_handler_that_hangs_is_told_and_a_second_signal_ends_it(chatsrv: Start
         server.process.send_signal(signal.SIGINT)
     assert server.process.returncode == 1
     server.complaints.expect("ended by signal 2, in the middle of this")
+    with pytest.raises(ConnectionResetError):  # it has not got what was published
+        client.everything()
     server.finish(status=1, complaint=None)
 
 
