@@ -43,7 +43,7 @@ def report(what: str) -> None:
 
 
 def printable(text: str) -> str:
-    """The text with escapes for what could change a terminal: in an exception or a task's name, it may be a peer's."""
+    """The text, with escapes for what could change a terminal: a peer may have written some of it."""
     return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
 
 

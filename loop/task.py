@@ -115,7 +115,7 @@ class Task:
 
     @property
     def cancelling(self) -> bool:
-        """Whether cancel() was called, and the task has had no step since."""
+        """Whether Cancelled is still to be raised in the task."""
         return isinstance(self.error, Cancelled)
 
     @property

@@ -70,7 +70,7 @@ class Outgoing:
         """
         _, colon, message = line.partition(b": ")
         self.kicked = False
-        if line in self.counts:  # the server puts no name before messages
+        if line in self.counts:  # this server puts no name before messages
             message = line
         elif line.startswith(KICK):
             self.kicked = True

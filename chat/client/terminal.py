@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from loop.traps import Coroutine
 
 PASTE_ON, PASTE_OFF = b"\x1b[?2004h", b"\x1b[?2004l"  # bracketed paste: the terminal marks what is pasted
-RESET = b"\x1b[m\x1b[?7h" + PASTE_OFF  # ends also a style, and what Screen.refresh() has switched off
+RESET = b"\x1b[m\x1b[?7h" + PASTE_OFF  # also ends a style, and turns wrapping on again
 PATIENCE = 0.5  # seconds for a terminal to take what write_at_once() writes
 
 

@@ -56,8 +56,8 @@ class Admission:
     """The connections that were let in. One with a wire counts as a member only after its handshake.
 
     A browser gets the page over one connection, chats over another, and opens some in advance. So a connection in its
-    handshake takes no member's place. There may be as many handshakes as free places for members, but at least SPARE
-    and at most MOST. One network may have half as many.
+    handshake takes no member's place. There may be as many handshakes as free places for members, at most MOST, and
+    half as many from one network; but always SPARE.
     """
 
     def __init__(self, options: Options) -> None:

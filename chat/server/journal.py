@@ -54,7 +54,7 @@ class Journal:
         self.torn = False  # whether what has been written ends within a line
         self.failed = False  # whether a failure was told on stderr
         self.closed = False  # whether nothing can be written any more
-        self.before_writing: Callable[[], None] = nothing  # makes true what the lines say
+        self.before_writing: Callable[[], None] = nothing  # called before each write
         self.news = WaitQueue()
         self.written = WaitQueue()
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns at most, so that no step of a handler takes long
 MUCH = 64 << 10  # bytes that the prefixes of one receive()'s messages may take, about
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# The system reports an error once. If a send has got it, recv() returns b"", as at the end of the stream. This b"" is
-# the real end only if `failure`, the send's error, is one of these ("": there was none).
-STILL_HEARD = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
+# The system reports an error once. If a send has got it, recv() returns b"", as at the end of the stream. Only if
+# `failure`, the send's error, is one of these ("": there was none), b"" is the real end.
+REAL_END_AFTER = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
 
@@ -207,7 +207,7 @@ class Receiver:
         except OSError as error:
             self.failure = error.strerror or str(error)
         else:
-            if data or self.failure in STILL_HEARD:
+            if data or self.failure in REAL_END_AFTER:
                 return data
         finally:
             if self.wire and self.wire.unsent:

@@ -178,7 +178,7 @@ class Room:
             self.hub.cluster.publish(self, text, member, but)
         else:
             self.append(text, but)
-        self.hub.journal.messages(who, lines)  # after append(): first all members are sent it, then it is written
+        self.hub.journal.messages(who, lines)  # after append(), so spread() sends before the journal writes
 
     def quiet(self) -> bool:
         """Whether the TOGETHER members have been sent all that was said here."""
@@ -186,7 +186,7 @@ class Room:
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
         """Put a short line into `told` for a TOGETHER member to which nothing else is due. Else return False."""
-        told = self.told  # quiet() is true while it has a line, because append() first takes all lines out
+        told = self.told  # if it has a line, quiet() is true: append() first takes all lines out
         if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False
         if not told:
