@@ -123,7 +123,10 @@ class Kernel:
             self.running = self.stopping = False
 
     def stop(self) -> None:
-        """Make run() return after this turn, even if tasks still wait. If no run() is going on, the next one returns at once."""
+        """Make run() return after this turn, even if tasks still wait.
+
+        If no run() is going on, the next one returns at once.
+        """
         self.stopping = True
 
     # The turn.
