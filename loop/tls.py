@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Data = Union[bytes, bytearray, memoryview]
 
 RECORD = 16 << 10  # bytes in a record, at most
+SHORT = 2 << 10  # bytes that are read if little of them may be data: 75 changes of keys, of 30 us each, or 90 letters
 # OpenSSL 3 sets this by default; PyPy 3.9 has no name for it
 NO_RENEGOTIATION = getattr(ssl, "OP_NO_RENEGOTIATION", 1 << 30)
 BEGINNINGS = 21, 22  # the first byte of an alert, and of a handshake
@@ -50,8 +51,8 @@ class TLS:
     """
 
     __slots__ = (
-        "address", "cut_off", "ended", "failure", "gate", "heard", "incoming", "kept", "lost", "outgoing", "socket",
-        "ssl",
+        "address", "cut_off", "ended", "failure", "gate", "heard", "hollow", "incoming", "kept", "lost", "outgoing",
+        "socket", "ssl",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +71,7 @@ class TLS:
         self.ssl = context.wrap_bio(self.incoming, self.outgoing, server_side=host is None, server_hostname=host)
         self.kept: Data = b""  # came out of `outgoing`, and waits for the socket to take it
         self.heard = False  # whether something has come
+        self.hollow = True  # whether less than half of what was received last was data
         self.ended = False  # whether the peer's stream has ended
         self.cut_off = False  # whether it has ended without close_notify: then an attacker may have ended it
         self.failure = ""  # why received bytes were refused; a text, since an exception keeps frames alive
@@ -172,8 +174,9 @@ class TLS:
 
         Raises BlockingIOError if nothing is complete, Broken if what came makes no sense, or what the socket raises.
         """
+        data = b""
         if not self.pending:
-            data = self.socket.recv(most)
+            data = self.socket.recv(min(most, SHORT) if self.hollow else most)
             if not data and self.lost:  # not the end: the connection has failed, and try_to_flush() got that error
                 raise OSError(*self.lost)
             self.incoming.write(data)
@@ -193,6 +196,7 @@ class TLS:
             self.ended = True
         except ssl.SSLError as error:
             self.failure = why(error)
+        self.hollow = 2 * sum(map(len, pieces)) < len(data)
         if self.kept and self.outgoing.pending > RECORD and not self.failure:  # our answers pile up
             self.failure = "it asks for new keys, and does not read"
         elif self.outgoing.pending:  # reading has made something to be written: an answer to a new key, or an alert

@@ -13,7 +13,7 @@ import pytest
 
 from loop import sleep
 from loop.gate import Gate
-from loop.tls import TLS, Broken
+from loop.tls import SHORT, TLS, Broken
 
 if TYPE_CHECKING:
     from certificates import Authority
@@ -133,6 +133,30 @@ def test_any_cuts_in_both_directions_at_once(authority: Authority, version: ssl.
             except BlockingIOError:
                 assert not end.pending
     assert heard[ends.server] == sent[ends.client] and heard[ends.client] == sent[ends.server]
+
+
+def read_all(end: TLS, pipe: Pipe) -> list[int]:
+    """Receive all that has arrived; return how many bytes each call has taken from the pipe."""
+    sizes = []
+    while before := len(pipe.inbox):
+        try:
+            end.recv(1 << 15)
+        except BlockingIOError:
+            pass
+        sizes.append(before - len(pipe.inbox))
+    return sizes
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_records_that_bring_little_are_read_a_few_at_a_time(authority: Authority, version: ssl.TLSVersion) -> None:
+    """Each record takes time, as much as thousands of bytes, and others wait meanwhile."""
+    ends = Ends(authority, version)
+    for _ in range(3):
+        for _ in range(3000):
+            ends.client.send(b"a")
+        assert max(read_all(ends.server, ends.near)[1:]) <= SHORT
+        ends.client.send(bytes(1 << 20))
+        assert len(read_all(ends.server, ends.near)) < 50, "but long records are read fast"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
