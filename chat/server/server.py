@@ -86,7 +86,7 @@ class Server:
         overdue = self.spawn("overdue", self.overdue.see_handlers_end)
         cluster_task = self.spawn("cluster", hub.cluster.run) if hub.cluster else None
         if self.start:
-            hub.first.spawn(self.start(hub.first), "start")
+            hub.first.spawn(self.run_start(self.start), "start")
         while not self.stopping:
             yield from self.change.wait()
         for helper in helpers:
@@ -116,6 +116,10 @@ class Server:
             pass
         for task in [overdue, *writers]:
             task.cancel()
+
+    def run_start(self, start: Start) -> Coroutine[None]:
+        """COROUTINE. Runs `start`, in a task of its own, so that its mistakes are reported like those of any task."""
+        yield from start(self.hub.first)
 
     def spawn(self, name: str, begin: Callable[..., Coroutine[None]], *arguments: object) -> Task:
         """Run a coroutine that the server cannot do without."""

@@ -732,6 +732,31 @@ def test_start_runs_once_when_the_server_starts(serve: Serve) -> None:
 # What else there is on a member and a room
 
 
+def test_a_start_that_is_none_after_all_costs_nobody_anything(serve: Serve) -> None:
+    """A decorator can hide what is wrong with it from all who look before it is called."""
+    server = serve(
+        commands("room.publish(member, text)")
+        + """
+from functools import wraps
+
+def decorated(function):
+    @wraps(function)
+    def forgetful(room):
+        function(room)
+    return forgetful
+
+@decorated
+def start(room):
+    yield from sleep(1)
+"""
+    )
+    client = server.client()
+    server.complaints.expect("task start failed")
+    client.say("hi")
+    client.expect(PREFIX + b"hi")
+    server.finish(complaint=None)
+
+
 def test_members_and_rooms_have_attributes_of_the_handlers_own(serve: Serve) -> None:
     server = serve(
         commands(
