@@ -28,6 +28,7 @@ CODES = {"left": 1000, "end of stream": 1000, "the server is ending": 1001, "its
 SENT_AWAY = 1008  # the code for all other ends: "policy violation"
 PAUSE = 20.0  # seconds between two pings: proxies end a connection that is silent for a minute
 READ = 4096  # bytes read at once, not more: they may be 680 frames, each of which takes some 15 us to parse
+SHORT = 512  # the same, if the last frames brought little text
 UNANSWERED = 3  # after so many pings without an answer, a browser is gone
 AT_ONCE = 100  # how many members one step looks at
 
@@ -45,7 +46,7 @@ class BrowserWire:
 
     __slots__ = (
         "door", "outgoing", "socket", "tls", "below",
-        "incoming", "inside", "rest", "lost", "pings", "ended", "closed",
+        "incoming", "inside", "hollow", "rest", "lost", "pings", "ended", "closed",
     )  # fmt: skip
 
     def __init__(self, door: Door, sock: socket.socket, tls: Wire | None = None) -> None:
@@ -56,6 +57,7 @@ class BrowserWire:
         self.below: socket.socket | Wire = tls or sock
         self.incoming: Incoming | None = None  # from the handshake on
         self.inside = b""  # lines that have come, and that recv() has not returned yet
+        self.hollow = True  # whether less than half of what was received last was text, though it brought some
         self.rest: bytes | memoryview = b""  # frames, or the rest of one, that are to be sent before anything else
         self.lost: tuple[object, ...] = ()  # the `args` of the OSError that try_to_flush() got; (): it got none
         self.pings = 0  # how many were sent since the browser last sent anything
@@ -140,13 +142,14 @@ class BrowserWire:
         incoming = self.incoming
         assert incoming
         if not (self.inside or incoming.ended):
-            data = self.below.recv(min(most, READ))
+            data = self.below.recv(min(most, SHORT if self.hollow else READ))
             if not data:
                 if self.lost:  # try_to_flush() has got this error, and the system reports it only once
                     raise OSError(*self.lost)
                 return b""
             self.pings = 0
             self.inside = incoming.receive_data(data)
+            self.hollow = 0 < 2 * len(self.inside) < len(data)
         if incoming.pong:
             self.try_to_flush()
         if self.inside:

@@ -17,8 +17,8 @@ pytest.importorskip("websockets", reason="websockets is not installed")
 
 from chat.handlers.chat import chat
 from chat.server.flags import Options
-from chat.server.web.frames import PING
-from chat.server.web.wire import PAUSE, UNANSWERED, BrowserWire, Door, keep_alive
+from chat.server.web.frames import PING, Incoming
+from chat.server.web.wire import PAUSE, SHORT, UNANSWERED, BrowserWire, Door, keep_alive
 from loop import Coroutine, Kernel, sleep
 
 OPENING = (
@@ -188,6 +188,38 @@ def test_what_the_wire_below_keeps_is_sent_too(ends: bool) -> None:
         wire.try_to_flush()
         calls += 1
     assert keeper.gone == (b"an answer\x88\x06\x03\xe8left the end" if ends else b"an answer")
+
+
+class Sender:
+    """A socket at which these bytes have arrived. `sizes`: how many each call has taken."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.sizes = data, [0]
+
+    def recv(self, most: int) -> bytes:
+        data, self.data = self.data[:most], self.data[most:]
+        self.sizes.append(len(data))
+        return data
+
+
+def test_frames_that_bring_little_are_read_a_few_at_a_time() -> None:
+    """Each frame takes time, as much as thousands of bytes, and others wait meanwhile."""
+    letters = b"\x81\x81\0\0\0\0a" * 1000
+    text = (b"\x81\xfe\x20\x00\0\0\0\0" + b"b" * 8192) * 5
+    sender = Sender(letters + text + letters)
+    answer = Door([]).site.answer(OPENING)
+    assert answer and answer.protocol
+    wire = BrowserWire(Door([]), sender)  # type: ignore[arg-type]
+    wire.incoming = Incoming(answer.protocol)
+    heard = b""
+    while sender.data:
+        try:
+            heard += wire.recv(1 << 15)
+        except BlockingIOError:
+            pass  # no frame is complete
+    assert heard == b"a\n" * 1000 + (b"b" * 8192 + b"\n") * 5 + b"a\n" * 1000
+    assert max(sender.sizes[: len(letters) // SHORT] + sender.sizes[-5:]) <= SHORT
+    assert len(sender.sizes) < 50, "but long messages are read fast"
 
 
 def test_why_a_ping_could_not_be_sent_is_not_forgotten() -> None:
