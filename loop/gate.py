@@ -20,7 +20,7 @@ class Gate:
         self.inside: WaitQueue | None = None  # the ticket of the task that may go through now
 
     def enter(self, address: str) -> Coroutine[None]:
-        """COROUTINE. Returns when the task may take its step, after which the task must sleep(0) and call leave()."""
+        """COROUTINE. Returns when the task may take its step. After the step, it must sleep(0) and call leave()."""
         ticket = WaitQueue()
         if not self.inside:
             self.inside = ticket

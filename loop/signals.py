@@ -24,7 +24,7 @@ class Signals:
 
     def __init__(self, *numbers: int) -> None:
         self.caught: dict[int, None] = {}  # signals that wait() has not returned yet
-        self.replaced = {}  # each caught signal, with the handler to restore
+        self.replaced = {}  # the handlers to restore, by signal
         self.reader, self.writer = socket.socketpair()
         self.reader.setblocking(False)
         self.writer.setblocking(False)

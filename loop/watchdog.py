@@ -2,7 +2,7 @@
 
 A task that computes, or blocks in a system call, stops all tasks and the kernel, too. Signal handlers still run. So
 while the program is busy, a timer of the system sends SIGALRM twice a second. If two of these signals come in the same
-step, the step is too long. The watchdog is a poller around another one, to count the turns: each has one poll. If
+step, the step is too long. The watchdog is a poller around another one, to count the turns: a turn has one poll. If
 a signal finds the program waiting in a poll, the timer stops until that poll has returned.
 """
 
@@ -45,7 +45,7 @@ class Watchdog:
         self.first_end = 0.0  # when the first ending signal came
         # The last turn with an ending signal, and when its first such signal came. Both change in one assignment,
         # because another signal can come between two assignments.
-        self.end_turn = 0, 0.0
+        self.end_seen = 0, 0.0
         self.before_exit: Callable[[], object] | None = None  # called before end() ends the process
         self.polling = False
         self.to_start = False  # whether poll() has to start the ticks
@@ -88,10 +88,10 @@ class Watchdog:
         self.signals.catch(number, frame)
         now = time.monotonic()
         self.first_end = self.first_end or now
-        turn, since = self.end_turn
+        turn, since = self.end_seen
         if turn != self.turn:
             since = now
-            self.end_turn = self.turn, now
+            self.end_seen = self.turn, now
         is_another = now > self.first_end + 1
         hangs = self.step_reported[0] == self.turn or now > since + 1
         if is_another and hangs and not self.polling:

@@ -1,4 +1,4 @@
-"""Lays text out in rows: the conversation is broken between words, the line being typed at the edge of the screen.
+"""Lays text out in rows: the conversation is broken between words, the draft at the edge of the screen.
 
 A row is a text to be written. After each character about whose width terminals disagree, this text sets the column,
 so that what follows stands where it belongs in all terminals.

@@ -56,8 +56,8 @@ class Admission:
     """The connections that were let in. One with a wire counts as a member only after its handshake.
 
     A browser gets the page over one connection, chats over another, and opens some in advance. So a connection in its
-    handshake takes no member's place. There may be as many handshakes as free places for members, at most MOST, and
-    half as many from one network; but always SPARE.
+    handshake takes no member's place. There may be as many handshakes as free places for members, but at most MOST,
+    and half as many from one network. Both limits are at least SPARE.
     """
 
     def __init__(self, options: Options) -> None:

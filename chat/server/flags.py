@@ -73,7 +73,7 @@ def declare(flag: Callable[..., Any]) -> None:
     flag("--web", metavar="[ADDRESS:]PORT", type=address_and_port,
          help="let people chat with a browser, at a page that is served here (needs websockets)")  # fmt: skip
     flag("--web-origin", metavar="ORIGIN", type=origins,
-         help="which pages may connect: https://HOST[:PORT], several with commas between, or * for any; without "
+         help="which pages may connect: http[s]://HOST[:PORT], several with commas between, or * for any; without "
          "this flag, only the page that is served here")  # fmt: skip
     flag("--tls", metavar="CERT[,KEY]", type=one_or_two_files,
          help="speak TLS, and nothing else, with this certificate (PEM files); HUP then reads the files "

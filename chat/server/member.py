@@ -153,7 +153,7 @@ class Member(Receiver):
         self.sending = state
         if state == TOGETHER:
             # The member can share the room's outbox only if nothing is due to it, nor to those that share the outbox
-            # already. enter() checks this for a NEW member. send_news() comes to APART members after all rooms.
+            # already. enter() checks this for a NEW member. For APART members, send_news() does all rooms first.
             assert not self.outbox.own and not self.writer and room.outbox.place is room.feed.last
             self.outbox = room.outbox
             room.together[self] = self.wire or self.socket.fileno()
@@ -217,7 +217,7 @@ class Member(Receiver):
             self.outbox.close(None if keep else last)
 
     def leave(self) -> None:
-        """Send what is due, and nothing after it."""
+        """Let nothing more become due; what is due is still sent."""
         self.depart()
         if self.outbox.feed and not self.lag() and not (self.wire and self.wire.unsent):
             self.become(OVER)

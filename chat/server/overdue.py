@@ -50,7 +50,7 @@ class Overdue:
                 self.forget(member)
                 if member.handled:
                     continue
-                if member.task.cancelling:  # the process stood still
+                if member.task.cancelling:  # there was no turn since cancel()
                     self.insist(member, 0.0)
                 elif member.kicked or member.asked_after_end:
                     self.drop(member)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         def kick(self, reason: str) -> None: ...
 
 
-RECEIVE = 32 << 10  # bytes that are read from one member at once, at most; with 64 KiB, fan-out was slower
+RECEIVE = 32 << 10  # bytes that are read from one member at once, at most; with 64 KiB, sending was slower
 TURN = 1 << 20  # about how many bytes are read from all members together before they are sent on
 LEAST = 1024  # bytes that may always be read from a member
 GRACE = 0.2  # seconds in which a peer that is too far behind has to show that it takes data
