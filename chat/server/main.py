@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from loop import Kernel, Signals, Watchdog, complain, vital
 from loop.bare import signal
 from loop.poller import default_poller
@@ -166,7 +168,10 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
         complain(f"chatsrv: cannot go on: a task has ended with {error!r}")
     if life.outcome == "returned":
         return 1 if server.unsettled else 0
-    abandon(server)
+    try:
+        abandon(server)
+    except MemoryError:
+        os._exit(1)  # otherwise Python would end thousands of tasks, and complain for each that it has no memory
     return 1
 
 

@@ -251,6 +251,17 @@ def test_a_handler_that_hangs_is_told_and_a_second_signal_ends_it(chatsrv: Start
     server.finish(status=1, complaint=None)
 
 
+def test_without_memory_for_its_last_lines_it_ends_without_a_word(chatsrv: Start, tmp_path: Path) -> None:
+    """Python would end each member's task itself, which needs memory, and print a traceback for each that fails."""
+    where = handler(tmp_path, "member.hub.journal.finish = fail", "member.hub.kernel.stop()")
+    with (tmp_path / "handler.py").open("a") as file:
+        file.write("\n\ndef fail():\n    raise MemoryError\n")
+    server = chatsrv("--handler", where)
+    server.client().say("end")
+    assert server.wait() == 1
+    server.finish(status=1)
+
+
 @pytest.mark.parametrize("error", ["SystemExit(0)", "KeyboardInterrupt()", "GeneratorExit()", "BaseException()"])
 def test_a_task_cannot_end_the_program(chatsrv: Start, tmp_path: Path, error: str) -> None:
     lines = "if messages == [b'go']: room.spawn(leave(), 'leave')", "room.publish(member, messages)"
