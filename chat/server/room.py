@@ -197,15 +197,19 @@ class Room:
 
     def append(self, text: bytes, but: Collection[Hearer] = ()) -> None:
         """Append whole messages, with their newlines, to the feed, for all members except `but`."""
-        for member in list(self.told) if self.told else ():
-            member.stand_apart()  # moves its line from `told` to an outbox of its own: the line comes before `text`
-        spared = [member for member in but if member in self.present] if but else ()
-        for member in spared:
-            member.stand_apart()
-            member.outbox.pull()  # so that skip() leaves out only `text`, and not what was due before
-        self.feed.append(text)
-        for member in spared:
-            member.outbox.skip()
+        if self.told:
+            for member in list(self.told):
+                member.stand_apart()  # moves its line from `told` to an outbox of its own: the line comes before `text`
+        if but:
+            spared = list(filter(self.present.__contains__, but))
+            for member in spared:
+                member.stand_apart()
+                member.outbox.pull()  # so that skip() leaves out only `text`, and not what was due before
+            self.feed.append(text)
+            for member in spared:
+                member.outbox.skip()
+        else:
+            self.feed.append(text)
         if self not in self.hub.changed:  # if the room is there, spread() was woken
             self.hub.changed[self] = None
             self.hub.news.wake()
