@@ -86,7 +86,7 @@ class Task:
         Only a suspended task is woken: a ready one is in the ready queue already, and step() puts a running one there.
         A task that has ended stays ended.
         """
-        if self.outcome is not None or self.cancelling:
+        if self.outcome is not None or self.cancel_due:
             return
         if self.undo is not None:
             self.wake(error=Cancelled())
@@ -114,7 +114,7 @@ class Task:
             sys.unraisablehook = hook
 
     @property
-    def cancelling(self) -> bool:
+    def cancel_due(self) -> bool:
         """Whether Cancelled is still to be raised in the task."""
         return isinstance(self.error, Cancelled)
 

@@ -14,7 +14,7 @@ from ..framing import Framer
 
 MOST = 16 << 20  # bytes of messages to remember until they come back: some servers send none of them back
 OVERHEAD = 200  # bytes that a remembered message takes besides its own
-KICK = b"* You are disconnected: "  # how the last line begins that the server sends to a client which it kicks
+KICK = b"* You are disconnected: "  # the beginning of the server's last line to a client that it kicks
 
 
 class Outgoing:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HANDSHAKE = 10.0  # seconds until a wire has to be ready
 FAREWELL = 5.0  # seconds for what is still due to a member that ends
 BY_RESET = (1).to_bytes(4, sys.byteorder) + bytes(4)  # for SO_LINGER, a struct of two ints: on, 0 seconds
-LINGER = 1.0  # seconds for a peer to take our FIN and send its own
+LINGER = 1.0  # seconds for the last step of an end, such as the peer's FIN
 
 
 def shake_hands(member: Member, wire: Wire) -> Coroutine[bool]:

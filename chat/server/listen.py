@@ -124,7 +124,7 @@ def prepare(listener: socket.socket, patience: float | None) -> None:
 
     A peer that acknowledges nothing for `patience` seconds (None: as long as TCP tries) loses its connection, and so
     does a peer that answers no probe. With TCP_USER_TIMEOUT, Linux does not count unanswered probes, but gives up at
-    the first probe after `patience` seconds of silence. So the probes begin early enough for PROBES of them.
+    the first probe after `patience` seconds of silence. So the probes begin earlier: there is time for PROBES of them.
     """
     listener.setblocking(False)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -33,7 +33,7 @@ class Overdue:
         self.news.wake()
 
     def forget(self, member: Member) -> None:
-        """The member has gone."""
+        """Wait for the end of the member's handler no longer."""
         self.ends.pop(member, None)
 
     def see_handlers_end(self) -> Coroutine[None]:
@@ -50,7 +50,7 @@ class Overdue:
                 self.forget(member)
                 if member.handled:
                     continue
-                if member.task.cancelling:  # there was no turn since cancel()
+                if member.task.cancel_due:  # there was no turn since cancel()
                     self.insist(member, 0.0)
                 elif member.kicked or member.asked_after_end:
                     self.drop(member)
@@ -70,7 +70,7 @@ def end_tasks(hub: Hub) -> Coroutine[None]:
         try:
             yield from join(task, end - clock())
         except TimedOut:
-            hangs, where = not task.cancelling, explain(task)
+            hangs, where = not task.cancel_due, explain(task)
             hub.kernel.drop(task)
             if hangs:
                 complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{where}")

@@ -110,9 +110,9 @@ class Pace:
                 self.overrun = True
         if self.overrun:
             self.news.wake()
-        self.hold()
+        self.set_held()
 
-    def hold(self) -> None:
+    def set_held(self) -> None:
         """Stop reading from members, or go on, as `overrun` and `full` say."""
         self.held = self.overrun or self.full
         if not self.held:

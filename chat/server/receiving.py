@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns at most, so that no step of a handler takes long
 MUCH = 64 << 10  # bytes that the prefixes of one receive()'s messages may take, about
 HELD = 1.0  # seconds between two looks at a member that is not read from
-# The system reports an error once. If a send has got it, recv() returns b"", as at the end of the stream. It is
-# the real end only if the send's error (`failure`; "" if no send has failed) is one of these.
+# The system reports an error once. If a send has got it, recv() returns b"", as at the end of the stream.
+# This is the real end only after these errors ("": no send has failed).
 REAL_END_AFTER = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []

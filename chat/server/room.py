@@ -186,7 +186,8 @@ class Room:
 
     def pass_on(self, member: Hearer, line: bytes) -> bool:
         """Put a short line into `told` for a TOGETHER member to which nothing else is due. Else return False."""
-        told = self.told  # while it has a line, quiet() is true: append() empties it first
+        told = self.told
+        # If a line is in `told`, quiet() is true, because append() empties `told` before it adds to the feed.
         if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False
         if not told:

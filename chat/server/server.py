@@ -255,7 +255,7 @@ class Server:
 
     def drop(self, member: Member) -> None:
         """End a member whose handler did not end when it was cancelled."""
-        hangs = not (member.handled or member.task.cancelling)
+        hangs = not (member.handled or member.task.cancel_due)
         where = explain(member.task)
         member.depart()  # before the handler's `finally` can set member.room
         member.handled = True

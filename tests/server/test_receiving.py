@@ -43,7 +43,7 @@ def impatient(member: Member, room: Room) -> Coroutine[None]:
 def hold(here: House, held: bool) -> None:
     """Read from nobody, as while Redis is away; or go on."""
     here.server.hub.pace.full = held
-    here.server.hub.pace.hold()
+    here.server.hub.pace.set_held()
 
 
 @pytest.mark.parametrize("count", [1, MOST + 1])

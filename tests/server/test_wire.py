@@ -309,13 +309,13 @@ def test_what_was_said_is_heard_though_sending_has_failed_and_nobody_is_read_fro
     peer.sock.send(b"x\n" * (MOST + 1))
     here.until(lambda: bool(member.unread))
     pace.full = True  # as while Redis is away
-    pace.hold()
+    pace.set_held()
     member.lose(BrokenPipeError(errno.EPIPE, "Broken pipe"))
     for _ in range(20):
         here.kernel.turn()
         here.world.now += LOST / 10
     pace.full = False
-    pace.hold()
+    pace.set_held()
     other.until(lambda: other.heard == b"x\n" * (MOST + 1))
 
 

@@ -105,7 +105,7 @@ class Links:
     def hold(self) -> None:
         """Stop reading from members, or go on, depending on how much has not come back."""
         self.hub.pace.full = self.size > self.bound
-        self.hub.pace.hold()
+        self.hub.pace.set_held()
 
     def new_epoch_name(self) -> str:
         """A name that no epoch has yet, in case Redis has to begin an epoch."""

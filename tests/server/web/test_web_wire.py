@@ -133,7 +133,7 @@ def test_it_counts_against_nobody_that_nobody_is_read_from(here: House) -> None:
     here.server.hub.pace.held = True
     after = here.world.now + 10 * UNANSWERED * PAUSE
     peer.until(lambda: here.world.now > after)
-    here.server.hub.pace.hold()
+    here.server.hub.pace.set_held()
     peer.sock.send(b"\x81\x82\0\0\0\0hi")
     peer.until(lambda: peer.raw.endswith(b"\x81\x03hi\n"))
     assert here.of(peer)
