@@ -12,6 +12,7 @@ hears of each connection and of each message in the order in which they went int
 from __future__ import annotations
 
 import gc
+import inspect
 import re
 from collections import Counter
 from errno import ECONNRESET, EHOSTUNREACH, ENOBUFS, ENOMEM, ENOSPC, EPIPE, ETIMEDOUT
@@ -271,6 +272,9 @@ class Oracle:
             raise Failure(
                 f"idle, though {hub.pace.gathered} bytes are to be spread, or {list(hub.apart)} to be sent to"
             )
+        for coroutine, task in hub.tasks.items():
+            if task.outcome and inspect.getgeneratorstate(coroutine) != inspect.GEN_CREATED:
+                raise Failure(f"idle, though the room's task {task.name} is listed, and has ended")
         asked = not hub.pace.full and self.stopped_at is None  # at the end nobody is read from anyway
         if self.held_since is not None and asked and self.timely and world.now > self.held_since + self.catching_up:
             raise Failure(f"nobody is read from since {self.held_since}")
