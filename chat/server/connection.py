@@ -13,14 +13,39 @@ from .wire import finish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Callable
+
     from loop.traps import Coroutine
 
     from .wire import Wire
 
 HANDSHAKE = 10.0  # seconds until a wire has to be ready
 FAREWELL = 5.0  # seconds for what is still due to a member that ends
+LOOK = 1.0  # seconds after which a wait for a member's end is begun anew
 BY_RESET = (1).to_bytes(4, sys.byteorder) + bytes(4)  # for SO_LINGER, a struct of two ints: on, 0 seconds
 LINGER = 1.0  # seconds for the last step of an end, such as the peer's FIN
+
+
+class Patience:
+    """A number of seconds to wait in, of which those in which the process stood still do not count.
+
+    No wait is longer than LOOK. So if one has lasted longer, the process was stopped, or another step took long.
+    """
+
+    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
+        self.clock = clock
+        self.left = seconds
+
+    def spend(self, wait: Callable[[float], Coroutine[None]]) -> Coroutine[None]:
+        """COROUTINE. Runs `wait(seconds)` for a little while. Raises TimedOut if no time is left."""
+        if self.left <= 0:
+            raise TimedOut("no time is left")
+        began = self.clock()
+        try:
+            yield from wait(min(self.left, LOOK))
+        except TimedOut:
+            pass
+        self.left -= min(self.clock() - began, LOOK)
 
 
 def shake_hands(member: Member, wire: Wire) -> Coroutine[bool]:
@@ -61,15 +86,9 @@ def see_off(member: Member) -> Coroutine[None]:
             yield from linger(member)  # so that the peer gets what the wire has sent last
         return
     try:
-        if member.sending != OVER:
-            left = countdown(member.hub.kernel.clock, FAREWELL)
+        patience = Patience(member.hub.kernel.clock, FAREWELL)
         while member.sending != OVER:
-            try:
-                yield from member.wait_for_progress(left())
-            except TimedOut:
-                if member.sending != OVER:
-                    raise
-                # The last bytes were sent in the turn in which the time ran out: all is delivered.
+            yield from patience.spend(member.wait_for_progress)
         if member.failure:
             return
         if member.wire:

@@ -21,7 +21,7 @@ from loop import (
 from ..escape import harmless
 from ..handlers.chat import chat
 from .admission import Admission, Count
-from .connection import FAREWELL, LINGER, reset_unless_complete, see_off, shake_hands
+from .connection import FAREWELL, LINGER, Patience, reset_unless_complete, see_off, shake_hands
 from .flags import Options
 from .journal import Journal
 from .listen import GONE_BEFORE, MAPPED
@@ -96,12 +96,12 @@ class Server:
         yield from end_tasks(hub)
         if hub.cluster:
             yield from hub.cluster.finish(FAREWELL)
-        end = kernel.clock() + FAREWELL + 3 * LINGER
+        patience = Patience(kernel.clock, FAREWELL + 3 * LINGER)
         for member in self.connections:
             member.kick("the server is ending", keep=True)
         try:
             while self.connections:
-                yield from self.change.wait(end - kernel.clock())
+                yield from patience.spend(self.change.wait)
         except TimedOut:
             for member in list(self.connections):
                 self.drop(member)

@@ -33,6 +33,7 @@ from more import every
 from chat.server.connection import FAREWELL
 from chat.server.flags import parse
 from chat.server.listen import BACKLOG, listen, prepare
+from chat.server.member import BEHIND
 from loop import sleep
 
 if TYPE_CHECKING:
@@ -521,6 +522,27 @@ def test_goodbyes_have_their_time_however_long_the_cluster_takes(house: Build) -
     here.until(lambda: here.world.now > kicked + FAREWELL - 1)
     slow.until(lambda: slow.fin or slow.reset)
     assert slow.fin and slow.heard.endswith(b"y\n* You are disconnected: the server is ending.\n")
+
+
+@pytest.mark.parametrize("end", ["of the server", "of the stream"])
+def test_time_in_which_the_process_stands_still_is_no_time_for_goodbyes(house: Build, end: str) -> None:
+    """A server that is suspended while it ends goes on with what is due, as its clients have waited for that."""
+    here = house()
+    slow = here.member(boxed=False, buffer=4096)
+    member, first = here.of(slow), here.server.hub.first
+    for _ in range(1000):
+        first.append(b"y" * 1000 + b"\n")
+    here.until(lambda: member.sending == BEHIND)
+    if end == "of the server":
+        here.server.stop()
+    else:
+        slow.sock.shutdown(socket.SHUT_WR)
+    here.until(lambda: member.handled)
+    before = len(slow.heard)
+    slow.until(lambda: len(slow.heard) > before + 10_000)
+    here.world.now += 100
+    slow.until(lambda: slow.fin or slow.reset)
+    assert slow.fin and slow.heard.count(b"y\n") == 1000
 
 
 def test_a_server_whose_cluster_fails_by_a_mistake_ends(house: Build, capfd: pytest.CaptureFixture[str]) -> None:
