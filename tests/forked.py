@@ -63,7 +63,7 @@ class Forker:
 
     def __init__(self, command: list[str], env: Mapping[str, str]) -> None:
         self.command = command
-        self.env = env
+        self.env = dict(env)
         self.control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         python, program = command
         words = [python, str(ROOT / "tests" / "forker.py"), program, str(far.fileno())]
