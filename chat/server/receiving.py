@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MOST = 1000  # messages that one receive() returns at most, so that no step of a handler takes long
 MUCH = 64 << 10  # bytes that the prefixes of one receive()'s messages may take, about
 HELD = 1.0  # seconds between two looks at a member that is not read from
+VAIN = 100  # reads without a message from a wire, after which time is up though more can be read; a record takes fewer
 # The system reports an error once. If a send has got it, recv() returns b"", as at the end of the stream.
 # This is the real end only after these errors ("": no send has failed).
 REAL_END_AFTER = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
@@ -83,10 +84,11 @@ class Receiver:
             if self.peer_ended:
                 self.end_known = True
                 return []
+            in_vain = 0
             while True:
                 failed = False
                 if hub.timed or deadline is not None or self.failure or self.wire:
-                    failed = yield from self.wait(deadline)
+                    failed = yield from self.wait(deadline, in_vain)
                 else:
                     yield from readable(self.socket)  # not recv(): how much may be read is decided only after the wait
                 if hub.pace.held or self.writer:
@@ -96,6 +98,7 @@ class Receiver:
                 except BlockingIOError:
                     if failed:
                         raise ConnectionError(self.failure) from None
+                    in_vain += 1
                     continue
                 if not data:
                     self.peer_ended = True
@@ -123,8 +126,10 @@ class Receiver:
 
     # What receive() is made of.
 
-    def wait(self, deadline: float | None) -> Coroutine[bool]:
+    def wait(self, deadline: float | None, in_vain: int) -> Coroutine[bool]:
         """COROUTINE. Returns when there may be something to read, and --max-rate allows it. Raises TimedOut.
+
+        `in_vain`: how many reads have brought nothing. A browser that sends pings, for example, can always be read.
 
         Returns True if the connection has failed and there is nothing to read any more.
 
@@ -146,6 +151,8 @@ class Receiver:
         if self.failure:
             until = clock()  # only look: nothing more will come
         try:
+            if in_vain > VAIN and until is not None and until <= clock():
+                raise TimedOut("time is up")
             yield from readable(self.socket, None if until is None else until - clock())
         except TimedOut:
             if self.failure:

@@ -7,11 +7,25 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from browsers import Guest, with_web
-from chatting import HERE, ROOT, SMALL, Client, Start, descriptors, eventually, free_port, handler, linux, memory
+from chatting import (
+    HERE,
+    PATIENCE,
+    ROOT,
+    SMALL,
+    Client,
+    Start,
+    descriptors,
+    eventually,
+    free_port,
+    handler,
+    linux,
+    memory,
+)
 
 pytest.importorskip("websockets", reason="websockets is not installed")
 
@@ -68,6 +82,22 @@ def test_pings_without_end_cost_nothing(chatsrv: Start) -> None:
     except OSError:
         pass  # it was sent away
     assert sys.platform != "linux" or memory(server.pid) - before < 4 << 20
+    server.terminated("silent for 1 s")
+
+
+def test_pings_without_a_pause_are_silence(chatsrv: Start) -> None:
+    """There is always something to be read, but nothing is said."""
+    server, port = with_web(chatsrv, "--idle-timeout", "1")
+    guest = Guest(port).enter()
+    guest.sock.settimeout(PATIENCE)
+    pings = (b"\x89\xa4\0\0\0\0" + b"p" * 36) * 5000
+    end = time.monotonic() + 5
+    try:
+        while time.monotonic() < end and server.journal and not server.journal.lines("terminated"):
+            guest.sock.sendall(pings)
+    except OSError:
+        pass  # it was sent away
+    assert time.monotonic() < end
     server.terminated("silent for 1 s")
 
 
