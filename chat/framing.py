@@ -48,7 +48,7 @@ class Messages(list[bytes]):
         return self.prefixed
 
     def how_many(self, prefix: bytes) -> int:
-        """How many messages there are. The size of joined(prefix) tells this, and publish() needs that text anyway."""
+        """How many messages there are. This is told by the size of joined(prefix), which publish() needs anyway."""
         if self.text and prefix:
             return (len(self.joined(prefix)) - len(self.text)) // len(prefix)
         return self.text.count(b"\n") or len(self)

@@ -266,8 +266,8 @@ class Kernel:
     def expire(self, now: float) -> None:
         """Wake the tasks whose time had run out by `now`, the moment before the poll.
 
-        A task whose time ran out later waits for the next turn: its answer may have come meanwhile, and only the next
-        poll reports it. So a task whose answer came while this process was stopped does not time out.
+        A task whose time ran out during the poll waits for the next turn: its answer may have come meanwhile, and only
+        the next poll reports it. So a task whose answer came while this process was stopped does not time out.
         """
         if len(self.timers) > 2 * len(self.tasks) + 100:
             self.timers = [timer for timer in self.timers if timer[2].timer is timer]

@@ -43,7 +43,7 @@ class Watchdog:
         self.step_seen = 0, 0  # the step that the last tick found
         self.step_reported = 0, 0  # the step that was reported last
         self.first_end = 0.0  # when the first ending signal came
-        # The last turn with an ending signal, and when its first such signal came. Both change in one assignment,
+        # The last turn with an ending signal, and when the first one in it came. Both change in one assignment,
         # because another signal can come between two assignments.
         self.end_seen = 0, 0.0
         self.before_exit: Callable[[], object] | None = None  # called before end() ends the process

@@ -74,7 +74,7 @@ class Conversation:
                     self.display.tell("connected again" if connected else "connected")
                 connected, absent, since = True, False, self.kernel.clock()
                 trouble = yield from self.hear(sock)
-                if self.outgoing.ended and not self.outgoing.waiting:
+                if self.outgoing.complete and not self.outgoing.waiting:
                     sys.exit(f"chatclient: {trouble}")
                 if self.kernel.clock() - since > LONGEST_PAUSE:
                     pause = 1  # the connection has lasted
@@ -164,7 +164,7 @@ class Conversation:
     def keep_sending(self, sock: socket.socket | TLS) -> Coroutine[None]:
         """COROUTINE. The socket's only writer. If the connection fails, what is left is for the next one."""
         try:
-            while self.outgoing.waiting or not self.outgoing.ended:
+            while self.outgoing.waiting or not self.outgoing.complete:
                 if not (self.outgoing.waiting or getattr(sock, "unsent", False)):
                     yield from self.news.wait()
                     continue
@@ -209,7 +209,7 @@ class Conversation:
 
     def end(self) -> None:
         """All has been entered: end our stream when everything is sent. The server then closes the connection."""
-        self.outgoing.ended = True
+        self.outgoing.complete = True
         self.news.wake_all()
 
     def farewell(self, patience: float) -> Coroutine[None]:

@@ -153,8 +153,8 @@ class Draft:
         if (columns, begin) != (self.columns, self.begin) or not self.starts:
             self.starts, self.rows = [(0, 0)], []
         elif text != self.text:
-            # New text after the last common character can make that character narrower. Then it may fit into the row
-            # of the character before it. So forget that row, and all rows below.
+            # New text can make the last common character narrower, so that it fits into the row above. So forget the
+            # row of the character before it, and all rows below.
             last = anchor(self.text, max(common(text, self.text) - 1, 0))
             before_last = anchor(self.text, max(last - 1, 0))
             kept = max(bisect_right(self.starts, (before_last, 0)), 1)

@@ -22,7 +22,7 @@ class Outgoing:
 
     def __init__(self) -> None:
         self.waiting = bytearray()  # not sent yet
-        self.ended = False  # whether nothing will be added to `waiting`
+        self.complete = False  # whether nothing will be added to `waiting`
         self.lost = False  # whether something was on its way when a connection failed
         self.start_anew()
 

@@ -1,6 +1,6 @@
 """How many columns characters take, from Unicode 18.0.0. Made by tests/client/widths.py; not to be edited.
 
-Each table has the borders of ranges: where a range begins, where the code points after it begin, and so on.
+Each table has the borders of ranges: the first code point of a range, the first one after it, and so on.
 """
 
 ZERO = (  # no column: what is drawn into the character before it

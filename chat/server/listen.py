@@ -122,9 +122,9 @@ def resolve(host: str, port: int) -> tuple[int, Any]:
 def prepare(listener: socket.socket, patience: float | None) -> None:
     """Set up a listening socket. Accepted sockets inherit these options, which saves the calls for each of them.
 
-    A peer that acknowledges nothing for `patience` seconds (None: as long as TCP tries) loses its connection, and so
+    A peer that acknowledges nothing for `patience` seconds (None: TCP's own limit) loses its connection, and so
     does a peer that answers no probe. With TCP_USER_TIMEOUT, Linux does not count unanswered probes, but gives up at
-    the first probe after `patience` seconds of silence. So the probes begin earlier: there is time for PROBES of them.
+    the first probe after `patience` seconds of silence. So PROBES probes have to fit into `patience` seconds.
     """
     listener.setblocking(False)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -83,7 +83,7 @@ class Member(Receiver):
         self.outbox.tell(line)
         most = self.hub.options.max_lag
         if self.sending == BEHIND:
-            # From --max-lag to twice as much, Pace decides: it kicks this member if its peer takes too little, or
+            # Up to twice --max-lag, Pace decides: it kicks this member if its peer takes too little, or
             # stops all reading.
             self.hub.pace.count(len(line))
             most *= 2

@@ -26,8 +26,8 @@ MOST = 1000  # messages that one receive() returns at most, so that no step of a
 MUCH = 64 << 10  # bytes that the prefixes of one receive()'s messages may take, about
 HELD = 1.0  # seconds between two looks at a member that is not read from
 VAIN = 100  # reads without a message from a wire, after which time is up though more can be read; a record takes fewer
-# The system reports an error once. If a send has got it, recv() returns b"", as at the end of the stream.
-# This is the real end only after these errors ("": no send has failed).
+# The system reports an error once. If a send has got it, recv() returns b"", as at the end of the stream. But b"" is
+# the real end only if `failure` is one of these ("": no send has failed).
 REAL_END_AFTER = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []

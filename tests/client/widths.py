@@ -12,7 +12,7 @@ from wcwidth.table_zero import ZERO_WIDTH
 TARGET = Path(__file__).resolve().parents[2] / "chat" / "client" / "widths.py"
 HEAD = '''"""How many columns characters take, from Unicode {version}. Made by tests/client/widths.py; not to be edited.
 
-Each table has the borders of ranges: where a range begins, where the code points after it begin, and so on.
+Each table has the borders of ranges: the first code point of a range, the first one after it, and so on.
 """
 '''
 
