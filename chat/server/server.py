@@ -96,7 +96,7 @@ class Server:
         yield from end_tasks(hub)
         if hub.cluster:
             yield from hub.cluster.finish(FAREWELL)
-        patience = Patience(kernel.clock, FAREWELL + 3 * LINGER)
+        patience = Patience(kernel.clock, FAREWELL + 3 * LINGER, FAREWELL)
         for member in self.connections:
             member.kick("the server is ending", keep=True)
         try:

@@ -212,7 +212,7 @@ ROOM = [
     mutation("--max-lag is not kept", "chat.server.pace:Pace.look", drop("member.kick")),
     mutation("--max-lag is kept at once", "chat.server.pace:Pace.look", replace("now - since >= GRACE", "True"), take("self.enough", True)),
     mutation("nobody looks again at one that is too far behind", "chat.server.pace:Pace.look", drop("self.news.wake")),
-    mutation("those held back are not released", "chat.server.pace:Pace.hold", drop("self.released.wake_all")),
+    mutation("those held back are not released", "chat.server.pace:Pace.set_held", drop("self.released.wake_all")),
 ]  # fmt: skip
 
 SENDING = [
@@ -274,7 +274,7 @@ SERVER = [
     mutation("what is told at the end is more than what is due", "chat.server.server:Server.serve",
              drop("member.leave")),
     mutation("what is due is not waited for", "chat.server.connection:see_off",
-             take("member.sending != OVER", False, 2)),
+             take("member.sending != OVER", False)),
     mutation("a member that is read to its end is waited for", "chat.server.connection:see_off",
              take("member.peer_ended", True, 1)),
     mutation("closed before the peer's end", "chat.server.connection:linger", take("left()", False)),
