@@ -144,6 +144,7 @@ class Conversation:
             trouble = "the connection was cut off"  # TLS was not ended, so perhaps it was not the server that closed
         wanted = not trouble and self.outgoing.end_expected()
         lost = self.outgoing.disconnected(clean=not trouble)
+        lost = lost or bool(self.outgoing.waiting and not self.options.reconnect)
         if wanted:
             self.exit()
         trouble = trouble or "the server has closed the connection"

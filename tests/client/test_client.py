@@ -460,7 +460,7 @@ def test_a_full_server_has_received_nothing(chatsrv: Callable[..., Chatsrv]) -> 
     server.client()
     status, out, complaints = run(HERE, server.port, stdin="hi\n")
     assert (status, out) == (1, "* You are disconnected: the server is full.\n")
-    assert complaints == "chatclient: the server has closed the connection; what was said last may be lost\n"
+    assert complaints.startswith("chatclient: the server has closed the connection")
 
 
 def test_a_message_cut_off_by_a_failure_is_sent_again_from_its_beginning() -> None:
