@@ -177,7 +177,7 @@ class Kernel:
             task.trap = trap
             kind = type(trap)
             if task.error is not None or (kind is Sleep and trap.timeout == 0):
-                self.ready.append(task)  # the `yield` is to raise an error, or only asks for the next turn
+                self.ready.append(task)  # cancelled before or in this step; or it only asks for the next turn
                 return
             try:
                 if kind not in self.traps:

@@ -1,9 +1,9 @@
 """Which descriptors are ready: three systems, one interface.
 
 Arming is one-shot: an event is reported once. A lasting registration would report it at every poll until a task acts on
-it. In two cases, none does. One is a peer that resets while no task reads from it: the system reports errors unasked.
-The other is a descriptor that was closed while a duplicate of it is still open: the registration stays. The price of
-arming is one system call for each wait.
+it. In two cases, no task does. One is a peer that resets while no task reads from it: the system reports errors
+unasked. The other is a descriptor that was closed while a duplicate of it is still open: the registration stays. The
+price of arming is one system call for each wait.
 
 Ready means that a call will not wait. After an error or a hang-up, that is true of both directions: the next recv or
 send tells what has happened. Files and devices like /dev/null are always ready. But epoll refuses them, and kqueue does

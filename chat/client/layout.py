@@ -153,7 +153,7 @@ class Draft:
         if (columns, begin) != (self.columns, self.begin) or not self.starts:
             self.starts, self.rows = [(0, 0)], []
         elif text != self.text:
-            # New text can make the last common character narrower, so that it fits into the row above. So forget the
+            # New text can make the last unchanged character narrower, so that it fits into the row above. Forget the
             # row of the character before it, and all rows below.
             last = anchor(self.text, max(common(text, self.text) - 1, 0))
             before_last = anchor(self.text, max(last - 1, 0))

@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 HANDSHAKE = 10.0  # seconds until a wire has to be ready
 FAREWELL = 5.0  # seconds for what is still due to a member that ends
-LOOK = 1.0  # seconds for one of several waits for the same
+LONGEST = 1.0  # seconds that one wait of a Patience asks for, at most
 BY_RESET = (1).to_bytes(4, sys.byteorder) + bytes(4)  # for SO_LINGER, a struct of two ints: on, 0 seconds
 LINGER = 1.0  # seconds for the last step of an end, such as the peer's FIN
 
 
 class Patience:
-    """A number of seconds to wait in, of which those in which the process stood still do not count.
+    """So many seconds to wait, not counting those in which the process stood still.
 
-    No wait is longer than `look`. So if one has lasted longer, the process was stopped, or another step took long.
+    A wait asks for at most `longest` seconds. If it lasts longer, the process was stopped, or another step took long.
     """
 
-    def __init__(self, clock: Callable[[], float], seconds: float, look: float = LOOK) -> None:
+    def __init__(self, clock: Callable[[], float], seconds: float, longest: float = LONGEST) -> None:
         self.clock = clock
         self.left = seconds
-        self.look = look
+        self.longest = longest
 
     def spend(self, wait: Callable[[float], Coroutine[None]]) -> Coroutine[None]:
         """COROUTINE. Runs `wait(seconds)` for a little while. Raises TimedOut if no time is left."""
@@ -43,10 +43,10 @@ class Patience:
             raise TimedOut("no time is left")
         began = self.clock()
         try:
-            yield from wait(min(self.left, self.look))
+            yield from wait(min(self.left, self.longest))
         except TimedOut:
             pass
-        self.left -= min(self.clock() - began, self.look)
+        self.left -= min(self.clock() - began, self.longest)
 
 
 def shake_hands(member: Member, wire: Wire) -> Coroutine[bool]:

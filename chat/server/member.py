@@ -153,7 +153,7 @@ class Member(Receiver):
         self.sending = state
         if state == TOGETHER:
             # The member can share the room's outbox only if nothing is due to it, nor to those that share the outbox
-            # already. enter() checks this for a NEW member. For APART members: send_news() sends to rooms first.
+            # already. enter() checks this for a NEW member; before an APART one, send_news() sends to the rooms.
             assert not self.outbox.own and not self.writer and room.outbox.place is room.feed.last
             self.outbox = room.outbox
             room.together[self] = self.wire or self.socket.fileno()

@@ -33,7 +33,7 @@ class Overdue:
         self.news.wake()
 
     def forget(self, member: Member) -> None:
-        """Wait for the end of the member's handler no longer."""
+        """Stop waiting for the member's handler to end."""
         self.ends.pop(member, None)
 
     def see_handlers_end(self) -> Coroutine[None]:

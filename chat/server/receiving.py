@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from .wire import Wire
 
 MOST = 1000  # messages that one receive() returns at most, so that no step of a handler takes long
-MUCH = 64 << 10  # bytes that the prefixes of one receive()'s messages may take, about
+MUCH = 64 << 10  # about how many bytes prefixes may add to the messages of one receive()
 HELD = 1.0  # seconds between two looks at a member that is not read from
-VAIN = 100  # reads without a message from a wire, after which time is up though more can be read; a record takes fewer
-# The system reports an error once. If a send has got it, recv() returns b"", as at the end of the stream. But b"" is
-# the real end only if `failure` is one of these ("": no send has failed).
+VAIN = 100  # fruitless reads, after which a timeout counts although more can be read; a record takes fewer reads
+# The system reports an error once. If a send has got it, recv() returns b"", as at the end of the stream. After
+# these failures of a send ("": none), b"" is the real end.
 REAL_END_AFTER = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
@@ -129,7 +129,7 @@ class Receiver:
     def wait(self, deadline: float | None, in_vain: int) -> Coroutine[bool]:
         """COROUTINE. Returns when there may be something to read, and --max-rate allows it. Raises TimedOut.
 
-        `in_vain`: how many reads have brought nothing. A browser that sends pings, for example, can always be read.
+        `in_vain`: how many reads have brought nothing. A browser's pings, for example, can be read, but bring nothing.
 
         Returns True if the connection has failed and there is nothing to read any more.
 
@@ -222,7 +222,7 @@ class Receiver:
         raise ConnectionError(self.failure)  # the failure of recv() just now, or of an earlier send
 
     def refuse(self) -> Coroutine[None]:
-        """COROUTINE. Ends a handler that asks for messages after the end.
+        """COROUTINE. Ends a handler that asks for messages after the end or a kick.
 
         A handler that catches Cancelled and asks again waits here until it is dropped.
         """
