@@ -48,7 +48,7 @@ class Messages(list[bytes]):
         return self.prefixed
 
     def how_many(self, prefix: bytes) -> int:
-        """How many messages there are. This is told by the size of joined(prefix), which publish() needs anyway."""
+        """How many messages there are, by the size of joined(prefix), which publish() needs anyway."""
         if self.text and prefix:
             return (len(self.joined(prefix)) - len(self.text)) // len(prefix)
         return self.text.count(b"\n") or len(self)
@@ -125,7 +125,7 @@ class Framer:
                 data = data[data.index(b"\n") + 1 :]
                 goes_on = False
         if LAZY and not goes_on and (len(data) < LIMIT or not too_long(data, LIMIT - 1)) and RETURN not in data:
-            # No line has to be looked at: none has a b"\r", and none is too long. LIMIT - 1 is the most here, because
+            # No line has to be looked at: none has a b"\r", and none is too long. LIMIT - 1, because
             # an unfinished line of LIMIT bytes can be a full part, which goes out at once.
             self.begun = False
             if data and data[-1] == NEWLINE:  # nearly always

@@ -2,8 +2,8 @@
 
 `signal`, `socket` and `collections` are written in Python, around modules in C. Here, only those in C are imported. To
 import the ones in Python takes three quarters of the time in which a server starts. Most of what they add is enums,
-which print the name of a number. Code that needs these additions imports the modules in Python; the constants are
-the same.
+which print the name of a number. Code that needs these additions imports the full modules; the constants are the
+same.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Kernel:
             pass  # the error is about what was sent before; the descriptor is closed nevertheless
 
     def close_later(self, sock: Stream) -> None:
-        """Close a socket at the end of this turn, together with others.
+        """Close a socket at the end of this turn at the latest, together with others.
 
         This is for speed. The system has much to do for each close, and that drives Python's code and data out of the
         processor's caches. If a socket cannot wait so long, or if no turn follows, call close_collected().
@@ -97,7 +97,7 @@ class Kernel:
         self.closing.clear()
 
     def drop(self, task: Task) -> None:
-        """End a task that cancel() does not end. The only place where a waiting coroutine is closed."""
+        """End a task that cancel() does not end."""
         if task.outcome is not None:
             return
         if task.coroutine.gi_running:
@@ -119,8 +119,8 @@ class Kernel:
             while self.tasks and not self.stopping and (until is None or until.outcome is None):
                 self.turn()
         finally:
-            self.close_collected()  # if an exception has ended the last turn early
             self.running = self.stopping = False
+            self.close_collected()  # if an exception has ended the last turn early
 
     def stop(self) -> None:
         """Make run() return after this turn, even if tasks still wait.
@@ -177,7 +177,7 @@ class Kernel:
             task.trap = trap
             kind = type(trap)
             if task.error is not None or (kind is Sleep and trap.timeout == 0):
-                self.ready.append(task)  # cancelled before or in this step; or it only asks for the next turn
+                self.ready.append(task)  # cancelled while new or running; or it only asks for the next turn
                 return
             try:
                 if kind not in self.traps:
@@ -266,8 +266,8 @@ class Kernel:
     def expire(self, now: float) -> None:
         """Wake the tasks whose time had run out by `now`, the moment before the poll.
 
-        A task whose time ran out during the poll waits for the next turn: its answer may have come meanwhile, and only
-        the next poll reports it. So a task whose answer came while this process was stopped does not time out.
+        If a task's time ran out during the poll, one more poll comes before it is woken. So an answer that came while
+        this process stood still is not missed.
         """
         if len(self.timers) > 2 * len(self.tasks) + 100:
             self.timers = [timer for timer in self.timers if timer[2].timer is timer]

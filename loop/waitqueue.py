@@ -20,7 +20,7 @@ class WaitQueue:
     __slots__ = ("tasks",)
 
     def __init__(self) -> None:
-        self.tasks: OrderedDict[Task, None] = OrderedDict()  # a dict would take longer to find its first key
+        self.tasks: OrderedDict[Task, None] = OrderedDict()  # a dict's first key is slow to find after deletions
 
     def wait(self, timeout: float | None = None) -> Coroutine[None]:
         """COROUTINE. Returns once woken; raises TimedOut after `timeout` seconds (None: never; negative: as 0).

@@ -42,8 +42,8 @@ class Watchdog:
         # A step is known by its turn and its task, because a task takes one step in a turn.
         self.step_seen = 0, 0  # the step that the last tick found
         self.step_reported = 0, 0  # the step that was reported last
-        self.first_end = 0.0  # when the first ending signal came
-        # The last turn with an ending signal, and when the first one in it came. Both change in one assignment,
+        self.first_end = 0.0  # when the first ending signal of all came
+        # The latest turn with ending signals, and when that turn's first one came. Both change in one assignment,
         # because another signal can come between two assignments.
         self.end_seen = 0, 0.0
         self.before_exit: Callable[[], object] | None = None  # called before end() ends the process

@@ -57,7 +57,7 @@ def serve(control: socket.socket, imports: dict[str, list[str]]) -> list[str]:
             *streams, line = fds
             for stream in streams:
                 os.close(stream)
-            os.write(line, b"%d" % pid)
+            write(line, pid)
             pidfd = os.pidfd_open(pid)
             running[pidfd] = pid, line
             poll.register(pidfd, select.POLLIN)
@@ -77,12 +77,16 @@ def tell_the_end(pid: int, line: int) -> None:
     """Tell how a process has ended, before its pid can be that of another process."""
     end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert end
-    try:
-        os.write(line, b"%d" % (end.si_status if end.si_code == os.CLD_EXITED else -end.si_status))
-    except OSError:
-        pass  # the test has failed, and does not wait for it
+    write(line, end.si_status if end.si_code == os.CLD_EXITED else -end.si_status)
     os.waitpid(pid, 0)
     os.close(line)
+
+
+def write(line: int, number: int) -> None:
+    try:
+        os.write(line, b"%d" % number)
+    except OSError:
+        pass  # the test has failed, and does not wait for it
 
 
 if __name__ == "__main__":

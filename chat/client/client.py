@@ -31,7 +31,7 @@ ENDING = [
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
     signal.SIGVTALRM, signal.SIGPROF, signal.SIGXCPU,
 ]  # fmt: skip
-FAREWELL = 2.0  # after Ctrl-D, the client waits no longer than this many seconds for some progress
+FAREWELL = 2.0  # after Ctrl-D, so many seconds without progress end the client
 
 
 class Client:
@@ -59,7 +59,7 @@ class Client:
         try:
             if self.window:
                 self.terminal.take()
-                self.spawn(self.type(self.window))
+                self.spawn(self.read_keys(self.window))
                 self.spawn(self.window.paint())
             else:
                 self.spawn(self.pipe())
@@ -115,7 +115,7 @@ class Client:
             sys.exit(f"chatclient: cannot read stdin: {why(error)}")
         self.conversation.end()
 
-    def type(self, window: Window) -> Coroutine[None]:
+    def read_keys(self, window: Window) -> Coroutine[None]:
         """COROUTINE. Passes keys to the editor, and does what the editor orders."""
         editor = window.editor
         while True:

@@ -94,12 +94,12 @@ def silence(sock: socket.socket) -> float:
 
     If the program there reads nothing, our system asks that machine with probes, less and less often. So the last
     answer may be old although the machine is well, and one probe on its way proves nothing. The machine owes an answer
-    if it has not confirmed some data, or if two probes have gone unanswered.
+    if data is in flight, or if two probes are unanswered.
     """
     if sys.platform != "linux":
         return 0
     # In struct tcp_info of linux/tcp.h: tcpi_probes is byte 3; tcpi_unacked and tcpi_last_ack_recv are at 24 and 56
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
     unanswered_probes = info[3]
-    unconfirmed, milliseconds = struct.unpack_from("I28xI", info, 24)
-    return milliseconds / 1000 if unconfirmed or unanswered_probes > 1 else 0
+    in_flight, milliseconds = struct.unpack_from("I28xI", info, 24)
+    return milliseconds / 1000 if in_flight or unanswered_probes > 1 else 0

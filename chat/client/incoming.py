@@ -25,7 +25,7 @@ class Incoming:
         return [line[:-1] if line.endswith(b"\r") else line for line in lines]
 
     def look(self) -> bytes:
-        """The unfinished line, to be shown without its end."""
+        """What has come of the unfinished line, to be shown."""
         self.unseen = False
         return bytes(self.rest)
 

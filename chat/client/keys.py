@@ -38,7 +38,7 @@ SEQUENCE = re.compile(
 # The terminal sends Esc [ 200 ~ before what is pasted, and Esc [ 201 ~ after it.
 PASTE_BEGIN, PASTE_END = "200", "\x1b[201~"
 BREAK = re.compile(r"[\x00-\x1f\x7f]")  # ends an answer of the terminal, or is a key that interrupts it
-TYPED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]\Z")  # at the end of a paste: see settle()
+TYPED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]\Z")  # a key typed after a paste: see settle()
 
 # The other control characters are Ctrl-A and so on
 CONTROLS = {"\r": "Enter", "\n": "Enter", "\t": "Tab", "\x7f": "Backspace", "\x08": "Backspace"}
@@ -46,7 +46,7 @@ NUMBERED = {
     "1": "Home", "2": "Insert", "3": "Delete", "4": "End", "5": "PageUp", "6": "PageDown", "7": "Home", "8": "End",
 }  # fmt: skip
 LETTERED = {"A": "Up", "B": "Down", "C": "Right", "D": "Left", "F": "End", "H": "Home", "M": "Enter"}
-KEYPAD = dict(zip(" Xjklmnopqrstuvwxy", " =*+,-./0123456789"))  # Esc O p is 0, in a mode left by another program
+KEYPAD = dict(zip(" Xjklmnopqrstuvwxy", " =*+,-./0123456789"))  # Esc O p is 0, in a mode that another program left on
 RXVT = {"~": 0, "$": 1, "^": 4, "@": 5}  # modifiers, by the end of the sequence: Esc [ 3 ^ is Ctrl-Delete in rxvt
 PRIVATE = ("<", "=", ">", "?")  # after Esc [, one of these begins an answer of the terminal, not a key
 SHIFT, ALT, CTRL, META = 1, 2, 4, 8

@@ -1,4 +1,4 @@
-"""Lays text out in rows: the conversation is broken between words, the draft at the edge of the screen.
+"""Breaks text into rows. The conversation is broken between words, the draft at the edge of the screen.
 
 A row is a text to be written. After each character about whose width terminals disagree, this text sets the column,
 so that what follows stands where it belongs in all terminals.
@@ -153,8 +153,8 @@ class Draft:
         if (columns, begin) != (self.columns, self.begin) or not self.starts:
             self.starts, self.rows = [(0, 0)], []
         elif text != self.text:
-            # New text can make the last unchanged character narrower, so that it fits into the row above. Forget the
-            # row of the character before it, and all rows below.
+            # New text can make the last unchanged character narrower. Then it may fit into the row of the character
+            # before it. Forget that row, and all rows below.
             last = anchor(self.text, max(common(text, self.text) - 1, 0))
             before_last = anchor(self.text, max(last - 1, 0))
             kept = max(bisect_right(self.starts, (before_last, 0)), 1)

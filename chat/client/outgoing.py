@@ -107,7 +107,7 @@ class Outgoing:
         if clean and self.end_expected():
             lost = self.echoed and any(not message.startswith(b"/") for message in self.messages)
         self.lost = self.lost or lost
-        # The server drops a message that was cut off. So the part of it that was sent is sent again, before the rest.
+        # A message that was half sent is sent again, from its beginning.
         self.waiting = bytearray(self.framer.unfinished) + self.waiting
         self.start_anew()
         return lost

@@ -62,7 +62,7 @@ def moderate(member: Member, room: Room) -> Coroutine[None]:
                 elif not (yield from nick.command(member, room, message)):
                     member.tell(f"* Commands: {nick.COMMANDS}{', ' + COMMANDS if member.moderator else ''}")
     finally:
-        nick.depart(member, room)
+        nick.free_name(member, room)
         room.announce(f"* {member.nick} is gone")
 
 

@@ -13,7 +13,7 @@ ALPHABETS = set(
     "LATIN GREEK CYRILLIC ARMENIAN GEORGIAN HEBREW ARABIC ETHIOPIC DEVANAGARI BENGALI GURMUKHI GUJARATI TAMIL TELUGU "
     "KANNADA MALAYALAM SINHALA THAI LAO MYANMAR KHMER TIBETAN HANGUL HIRAGANA KATAKANA CJK".split()
 )
-# Each pair: a character, and the Latin letter that it or its capital looks like ("il": I looks like l)
+# Each pair: a character, and the Latin letter that it or its capital looks like ("il": a capital i looks like l)
 PAIRS = (
     "аa вb еe гr кk мm нh оo рp сc тt уy хx іl јj ѕs һh ӏl ԁd ԛq ԝw ѵv "  # Cyrillic
     "αa βb εe ζz ηh ιl κk μm νn οo ρp τt υy χx "  # Greek

@@ -51,7 +51,7 @@ def nick(member: Member, room: Room) -> Coroutine[None]:
                 elif not (yield from command(member, room, message)):
                     member.tell(f"* Commands: {COMMANDS}")
     finally:
-        depart(member, room)
+        free_name(member, room)
         room.announce(f"* {member.nick} is gone")
 
 
@@ -104,7 +104,7 @@ def arrive(member: Member, room: Room) -> None:
     give_name(member, room, name)
 
 
-def depart(member: Member, room: Room) -> None:
+def free_name(member: Member, room: Room) -> None:
     """Let others have the member's name."""
     del room.names[key(member.nick)]
     member.room.who = ""

@@ -59,7 +59,7 @@ def quiz(member: Member, room: Room) -> Coroutine[None]:
                 elif not (yield from nick.command(member, room, message)):
                     member.tell(f"* Commands: {nick.COMMANDS}")
     finally:
-        nick.depart(member, room)
+        nick.free_name(member, room)
         room.announce(f"* {member.nick} is gone")
         if not room.names:
             room.game.cancel()

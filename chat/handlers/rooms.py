@@ -48,7 +48,7 @@ def rooms(member: Member, lobby: Room) -> Coroutine[None]:
                     if not (yield from command(member, lobby, line)):
                         member.tell(f"* Commands: {COMMANDS}")
     finally:
-        nick.depart(member, lobby)
+        nick.free_name(member, lobby)
         go_out(member, lobby)
 
 

@@ -73,7 +73,7 @@ def shake_hands(member: Member, wire: Wire) -> Coroutine[bool]:
 
 
 def see_off(member: Member) -> Coroutine[None]:
-    """COROUTINE. Delivers what is due, sends a FIN, and reads up to the peer's FIN.
+    """COROUTINE. Waits until all is sent, sends a FIN, and reads up to the peer's FIN.
 
     Closing a socket with something unread in it makes TCP send a reset, which can destroy what was just sent.
     """
@@ -82,7 +82,7 @@ def see_off(member: Member) -> Coroutine[None]:
             yield from sleep(0)  # raises Cancelled: otherwise the next wait below would raise it
         except Cancelled:
             pass
-    if member.end_known and not member.peer_ended:  # the connection has failed, or what came made no sense
+    if member.end_known and not member.peer_ended:  # the connection has failed, or its wire got nonsense
         if member.wire:
             yield from linger(member)  # so that the peer gets what the wire has sent last
         return

@@ -49,7 +49,7 @@ def declare(flag: Callable[..., Any]) -> None:
     flag("--handler", metavar="WHERE:FUNCTION",
          help="run this handler for each client: a function in a module or a .py file")  # fmt: skip
     flag("--max-lag", metavar="BYTES", type=whole(1024, 1 << 40, "bytes"),
-         help="disconnect a slow client that falls further behind than this (default: 16M)")  # fmt: skip
+         help="disconnect a client that is further behind than this and reads too slowly (default: 16M)")  # fmt: skip
     flag("--stall-timeout", metavar="SECONDS", type=seconds,
          help="disconnect a client that accepts no data for this long while output is pending "
          "(default: 60)")  # fmt: skip

@@ -156,7 +156,7 @@ class Journal:
             complain(f"chatsrv: the journal on stdout cannot be written ({error.strerror}); the chat goes on")
         rest = bytes(self.rest)
         lines = rest.count(b"\n")
-        if self.torn and rest.startswith(b"\n"):  # a newline from next_text(): it ends a line that was counted before
+        if self.torn and rest.startswith(b"\n"):  # this newline ends a line that was written or counted already
             lines -= 1
         self.left_out += self.reported or lines
         self.size -= len(self.rest)

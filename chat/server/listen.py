@@ -17,7 +17,7 @@ MAPPED = "::ffff:"  # comes before an IPv4 address in an IPv6 address
 # How a call fails where there is no IPv6, or no socket for both IPv6 and IPv4.
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENOPROTOOPT)
 # accept(2) fails with these because of a single connection, or of the network through which it came.
-GONE_BEFORE = set(
+GONE_EARLY = set(
     "ECONNABORTED ECONNRESET EPROTO EPERM ETIMEDOUT ENETDOWN ENETUNREACH ENONET EHOSTDOWN EHOSTUNREACH ENOPROTOOPT "
     "EOPNOTSUPP".split()
 )
@@ -122,9 +122,9 @@ def resolve(host: str, port: int) -> tuple[int, Any]:
 def prepare(listener: socket.socket, patience: float | None) -> None:
     """Set up a listening socket. Accepted sockets inherit these options, which saves the calls for each of them.
 
-    A peer that acknowledges nothing for `patience` seconds (None: TCP's own limit) loses its connection, and so
-    does a peer that answers no probe. With TCP_USER_TIMEOUT, Linux does not count unanswered probes, but gives up at
-    the first probe after `patience` seconds of silence. So PROBES probes have to fit into `patience` seconds.
+    A peer that acknowledges nothing for `patience` seconds (None: TCP's own limit) loses its connection, and so does a
+    peer that answers no probe. With TCP_USER_TIMEOUT, Linux ignores TCP_KEEPCNT: after `patience` silent
+    seconds, the next probe ends the connection. So the times below fit PROBES probes into `patience`.
     """
     listener.setblocking(False)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -171,6 +171,7 @@ def run(server: Server, signals: Signals, ports: Ports) -> int:
     try:
         abandon(server)
     except MemoryError:
+        cut_off(server)
         os._exit(1)  # otherwise Python would end thousands of tasks, and complain for each that it has no memory
     return 1
 
@@ -216,7 +217,10 @@ def cut_off(server: Server) -> None:
     This is for the end in the middle of a step, so it comes between any two instructions.
     """
     for member in list(server.connections):
-        reset_unless_complete(member)
+        try:
+            reset_unless_complete(member)
+        except Exception:
+            pass  # such as MemoryError: the others are to be cut off, too
 
 
 def raise_descriptor_limit() -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 KICKED = 1.0  # seconds in which the handler of a kicked member has to end
 LOST = 10.0  # seconds for a handler to read what is left, when nothing can be sent to its member
 
-# The states of a member's sending side. `sending` is one of them, and only become() changes it.
+# The states of a member's sending side. `sending` holds one of them; only become() changes it.
 NEW = "new"  # its task has not begun, or its handshake goes on: nothing is sent to it yet
 TOGETHER = "together"  # it has caught up and shares its room's outbox; spread() sends to it
 APART = "apart"  # it has an outbox of its own, which spread() sends in its next round
@@ -153,7 +153,7 @@ class Member(Receiver):
         self.sending = state
         if state == TOGETHER:
             # The member can share the room's outbox only if nothing is due to it, nor to those that share the outbox
-            # already. enter() checks this for a NEW member; before an APART one, send_news() sends to the rooms.
+            # already. enter() checks this for a NEW member; for an APART one, send_news() has sent to the rooms first.
             assert not self.outbox.own and not self.writer and room.outbox.place is room.feed.last
             self.outbox = room.outbox
             room.together[self] = self.wire or self.socket.fileno()

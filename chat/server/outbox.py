@@ -71,7 +71,7 @@ class Outbox:
     __slots__ = ("feed", "place", "own", "own_size", "sent_size", "cut")
 
     def __init__(self, feed: Feed) -> None:
-        """At first nothing is due. Only what is appended to `feed` from now on will be."""
+        """Only what is appended to `feed` from now on is due."""
         self.feed: Feed | None = feed
         self.place = feed.seal()
         self.own: deque[Piece] = deque()
@@ -159,7 +159,7 @@ class Outbox:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def sent(self, piece: Piece, count: int) -> None:
-        """Of `piece`, which was taken, `count` bytes were sent. The rest is due again, before everything else."""
+        """Of `piece`, from take(), `count` bytes were sent. The rest is due again, before everything else."""
         self.sent_size += count
         if count:
             self.cut = piece[count - 1] != NEWLINE

@@ -75,4 +75,4 @@ def end_tasks(hub: Hub) -> Coroutine[None]:
             if hangs:
                 complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{where}")
     for coroutine in [coroutine for coroutine, task in hub.tasks.items() if task.outcome]:
-        del hub.tasks[coroutine]  # these tasks never began: no `finally` of Room.spawn has run
+        del hub.tasks[coroutine]  # dropped before they began: no `finally` of Room.spawn has run

@@ -37,9 +37,9 @@ class Pace:
         self.max_lag = options.max_lag
         self.ceiling = min(RECEIVE, options.max_rate or RECEIVE)
         self.enough = min(ENOUGH, options.max_lag)
-        self.budget = min(TURN, options.max_lag // 4)  # bytes that may be read in a turn
+        self.budget = min(TURN, options.max_lag // 4)  # about how many bytes a turn may publish
         self.most = self.ceiling  # bytes that may be read from one member in this turn
-        self.gathered = 0  # bytes that were published in this turn
+        self.published = 0  # bytes that were published in this turn
         self.talking: set[int] = set()  # the id() of each member that has published in this turn
         self.interval = options.max_lag // 16  # bytes from one look() to the next
         self.unchecked = 0  # bytes counted since the last look()
@@ -57,17 +57,17 @@ class Pace:
         """How many bytes may be read from a member now.
 
         The budget of a turn is divided by the number of members that talked in the last turn. If more members talk in
-        this turn, the later ones share what is left. Without a budget, a thousand members could say more than --max-lag
-        in one turn, and all others would be too far behind.
+        this turn, the later ones get what is left, but at least LEAST. Without a budget, a thousand members could say
+        more than --max-lag in one turn, and all others would be too far behind.
         """
-        left = self.budget - self.gathered
+        left = self.budget - self.published
         if self.most <= left:  # nearly always
             return self.most
         return min(self.most, max(LEAST, left))
 
-    def gather(self, size: int) -> None:
+    def add_published(self, size: int) -> None:
         """Add `size` bytes to what was published in this turn, and count them as count() does."""
-        self.gathered += size
+        self.published += size
         self.unchecked += size + OVERHEAD
         if self.unchecked >= self.interval:
             self.look()
@@ -82,10 +82,10 @@ class Pace:
             self.look()
 
     def start_turn(self) -> None:
-        """Start counting again, since what was gathered is now being sent."""
+        """Start counting again, since what was published is now being sent."""
         self.most = min(self.ceiling, max(LEAST, self.budget // (len(self.talking) or 1)))
         self.talking.clear()
-        self.gathered = 0
+        self.published = 0
 
     def look(self) -> None:
         """Kick members that lag more than --max-lag and take too little. If others lag so much, set `overrun`."""

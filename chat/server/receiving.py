@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 MOST = 1000  # messages that one receive() returns at most, so that no step of a handler takes long
 MUCH = 64 << 10  # about how many bytes prefixes may add to the messages of one receive()
-HELD = 1.0  # seconds between two looks at a member that is not read from
-VAIN = 100  # fruitless reads, after which a timeout counts although more can be read; a record takes fewer reads
-# The system reports an error once. If a send has got it, recv() returns b"", as at the end of the stream. After
-# these failures of a send ("": none), b"" is the real end.
+LOOK = 1.0  # seconds between two looks at a member that is not read from
+VAIN = 100  # after so many fruitless reads since a timeout was over, it is raised even if more can be read
+# b"" from recv() is the real end of the stream only if `failure` is one of these ("": no send has failed). After any
+# other failed send, b"" hides a failure that the system reports only once.
 REAL_END_AFTER = ["", *map(os.strerror, (errno.EPIPE, errno.ENOMEM, errno.ENOBUFS, errno.EPROTOTYPE))]
 
 NOTHING: list[bytes] = []
@@ -39,7 +39,7 @@ class Receiver:
     __slots__ = (
         "hub", "socket", "wire", "prefix",
         "framer", "unread", "heard_at", "slowed_until", "receiving", "peer_ended", "end_known", "asked_after_end",
-        "kicked", "failure", "writer",
+        "kicked", "failure", "writer", "in_vain",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, prefix: bytes, hub: Hub, wire: Wire | None) -> None:
@@ -54,10 +54,11 @@ class Receiver:
         self.receiving = False  # whether its handler is in receive()
         self.peer_ended = False
         self.end_known = False  # whether its handler knows that nothing more will come
-        self.asked_after_end = False  # whether its handler has asked for messages when it knew of the end
+        self.asked_after_end = False  # whether its handler has asked for messages after the end or a kick
         self.kicked = False
-        self.failure = ""  # why its connection has failed
+        self.failure = ""  # why a send or a read has failed
         self.writer: Task | None = None  # its deliver() task, while it is BEHIND
+        self.in_vain = 0  # reads that brought nothing, such as a browser's pings, since a timeout was over
 
     # For handlers.
 
@@ -84,11 +85,10 @@ class Receiver:
             if self.peer_ended:
                 self.end_known = True
                 return []
-            in_vain = 0
             while True:
                 failed = False
                 if hub.timed or deadline is not None or self.failure or self.wire:
-                    failed = yield from self.wait(deadline, in_vain)
+                    failed = yield from self.wait(deadline)
                 else:
                     yield from readable(self.socket)  # not recv(): how much may be read is decided only after the wait
                 if hub.pace.held or self.writer:
@@ -98,7 +98,7 @@ class Receiver:
                 except BlockingIOError:
                     if failed:
                         raise ConnectionError(self.failure) from None
-                    in_vain += 1
+                    self.in_vain += 1
                     continue
                 if not data:
                     self.peer_ended = True
@@ -126,10 +126,8 @@ class Receiver:
 
     # What receive() is made of.
 
-    def wait(self, deadline: float | None, in_vain: int) -> Coroutine[bool]:
+    def wait(self, deadline: float | None) -> Coroutine[bool]:
         """COROUTINE. Returns when there may be something to read, and --max-rate allows it. Raises TimedOut.
-
-        `in_vain`: how many reads have brought nothing. A browser's pings, for example, can be read, but bring nothing.
 
         Returns True if the connection has failed and there is nothing to read any more.
 
@@ -150,8 +148,10 @@ class Receiver:
             until = self.heard_at + idle_timeout
         if self.failure:
             until = clock()  # only look: nothing more will come
+        elif until is None or until > clock():
+            self.in_vain = 0
         try:
-            if in_vain > VAIN and until is not None and until <= clock():
+            if self.in_vain > VAIN and not self.failure:
                 raise TimedOut("time is up")
             yield from readable(self.socket, None if until is None else until - clock())
         except TimedOut:
@@ -175,7 +175,7 @@ class Receiver:
                 yield from self.wait_for_progress(None)
                 continue
             try:
-                yield from pace.released.wait(HELD)
+                yield from pace.released.wait(LOOK)
             except TimedOut:
                 state = "" if self.unread else look_at(self.socket)
                 if state == RESET:

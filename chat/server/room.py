@@ -62,9 +62,9 @@ class Hub:
         self.nowhere = Room(self, "")  # for members in no room; its outbox, which new members share, stays empty
         self.rooms: WeakValueDictionary[str, Room] | None = None  # all other rooms, while anything refers to them
         self.tasks: dict[Coroutine[Any], Task] = {}  # tasks that handlers have spawned, by their coroutines
-        self.insist: Callable[[Any, float], None]  # ends a member's handler that goes on for so many seconds
+        self.insist: Callable[[Any, float], None]  # gives a member's handler so many seconds to end
         # For spread().
-        self.changed: dict[Room, None] = {}  # rooms with something new in their feeds
+        self.changed: dict[Room, None] = {}  # rooms with something new to send
         self.apart: dict[Any, None] = {}  # members that are APART
         self.news = WaitQueue()  # spread() waits here
         self.wired = False  # whether there was ever a member with a wire
@@ -178,7 +178,7 @@ class Room:
             self.hub.cluster.publish(self, text, member, but)
         else:
             self.append(text, but)
-        self.hub.journal.messages(who, lines)  # after append(), so spread() sends before the journal writes
+        self.hub.journal.messages(who, lines)  # after append(), so spread() mostly sends before the journal writes
 
     def quiet(self) -> bool:
         """Whether the TOGETHER members have been sent all that was said here."""
@@ -187,7 +187,7 @@ class Room:
     def pass_on(self, member: Hearer, line: bytes) -> bool:
         """Put a short line into `told` for a TOGETHER member to which nothing else is due. Else return False."""
         told = self.told
-        # If a line is in `told`, quiet() is true, because append() empties `told` before it adds to the feed.
+        # A line in `told` implies quiet(): append() empties `told` before it adds to the feed.
         if member in told or len(line) > LIMIT or not (told or self.quiet()):
             return False
         if not told:
@@ -211,10 +211,10 @@ class Room:
                 member.outbox.skip()
         else:
             self.feed.append(text)
-        if self not in self.hub.changed:  # if the room is there, spread() was woken
+        if self not in self.hub.changed:  # otherwise spread() was woken already
             self.hub.changed[self] = None
             self.hub.news.wake()
-        self.hub.pace.gather(len(text))
+        self.hub.pace.add_published(len(text))
 
 
 def compose(prefix: Text, messages: Text | Iterable[Text]) -> tuple[list[bytes], bytes]:

@@ -1,8 +1,8 @@
 """All that is due to members is sent here. Only one task at a time sends to a socket.
 
 For all members that keep up, this is spread(). A member that does not take all that it is sent has a *writer* of its
-own, deliver(), until it has caught up. (The member's own task sends what a wire itself has to say, such as its
-handshake: see wire.py.)
+own, deliver(), until it has caught up. (The member's own task tries to send what a wire itself has to say, such as
+its handshake: see wire.py.)
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def send_to_all(room: Room) -> None:
     if not room.together:
         room.outbox.skip()
         return
-    data = room.outbox.take(sys.maxsize)  # fall_behind_or_lose() calls sent() if a member takes less
+    data = room.outbox.take(sys.maxsize)  # no sent() here: a member that takes less gets a fork
     if not data:
         return  # the news was a line for one member, which became APART since then, and took the line with it
     results = send_each(room.together.values(), repeat(data), room.hub)

@@ -24,7 +24,7 @@ from .admission import Admission, Count
 from .connection import FAREWELL, LINGER, Patience, reset_unless_complete, see_off, shake_hands
 from .flags import Options
 from .journal import Journal
-from .listen import GONE_BEFORE, MAPPED
+from .listen import GONE_EARLY, MAPPED
 from .member import APART, NEW, OVER, Member
 from .overdue import Overdue, end_tasks
 from .room import Hub
@@ -141,7 +141,7 @@ class Server:
                 for sock, address in (yield from accept(listener)):
                     self.begin_serving(sock, address, make_wire)
             except OSError as error:
-                if errno.errorcode.get(error.errno or 0) in GONE_BEFORE:
+                if errno.errorcode.get(error.errno or 0) in GONE_EARLY:
                     continue
                 if self.kernel.clock() >= complain_from:
                     complain(f"chatsrv: cannot accept connections: {error.strerror}; still trying")
@@ -217,7 +217,7 @@ class Server:
                 pass  # it was kicked, or its handler asked for messages after the end
             except BaseException as error:
                 if member.handled or member not in self.connections:
-                    return  # it was dropped: the exception is its handler's answer to that
+                    return  # drop() has set `handled`; this is the handler's answer
                 if isinstance(error, GeneratorExit) and not self.kernel.running:
                     raise  # the kernel has stopped, and Python frees this coroutine
                 connection_failed = isinstance(error, OSError) and member.end_known
@@ -254,10 +254,10 @@ class Server:
             self.change.wake_all()
 
     def drop(self, member: Member) -> None:
-        """End a member whose handler did not end when it was cancelled."""
+        """End a member that has not ended in time."""
         hangs = not (member.handled or member.task.cancel_due)
         where = explain(member.task)
-        member.depart()  # before the handler's `finally` can set member.room
+        member.depart()  # first, because the handler's `finally` may change member.room
         member.handled = True
         ended = "end of stream" if member.peer_ended else member.failure.lower()
         member.reason = member.reason or ended or "its handler does not end"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import chat.server.admission
 from chat.server.admission import SPARE
 from chat.server.connection import FAREWELL, HANDSHAKE
 from chat.server.member import LOST, OVER
-from chat.server.receiving import MOST
+from chat.server.receiving import MOST, VAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,6 +247,20 @@ def test_an_answer_that_finds_the_socket_full_is_sent_though_nothing_else_is_due
     peer.sock.send(PING)
     peer.until(lambda: peer.unpacker.pongs == 1)
     assert not full[0]
+
+
+def test_last_words_are_heard_though_much_came_before_that_said_nothing(
+    house: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = house()
+    peer, other = here.member(), here.member(boxed=False)
+    for count in range(VAIN + 10):
+        peer.sock.send(PING)
+        peer.until(lambda: peer.unpacker.pongs == count + 1)  # noqa: B023
+    monkeypatch.setattr(here.server.hub.pace, "share", lambda: 4)  # several reads bring nothing but a part of the box
+    peer.say(b"last words\n")
+    here.of(peer).lose(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+    other.until(lambda: other.heard.endswith(b"last words\n"))
 
 
 def test_words_and_the_end_in_one_piece_are_both_heard(house: Build) -> None:

@@ -153,7 +153,7 @@ class Oracle:
 
     def note_turn(self) -> None:
         self.spread_in = self.world.turns
-        self.most_gathered = max(self.most_gathered, self.server.hub.pace.gathered)
+        self.most_gathered = max(self.most_gathered, self.server.hub.pace.published)
         self.start_turn()
 
     def watch(self, handler: Handler) -> Handler:
@@ -268,9 +268,9 @@ class Oracle:
         if journal.size > chat.server.journal.WAITING + journal.largest + 200:
             raise Failure(f"{journal.size} bytes wait for stdout")
         talking = hub.pace.talking and not self.model.shared  # in a cluster, what they said is on its way
-        if hub.pace.gathered or talking or hub.changed or hub.apart:
+        if hub.pace.published or talking or hub.changed or hub.apart:
             raise Failure(
-                f"idle, though {hub.pace.gathered} bytes are to be spread, or {list(hub.apart)} to be sent to"
+                f"idle, though {hub.pace.published} bytes are to be spread, or {list(hub.apart)} to be sent to"
             )
         for coroutine, task in hub.tasks.items():
             if task.outcome and inspect.getgeneratorstate(coroutine) != inspect.GEN_CREATED:

@@ -83,7 +83,7 @@ def irc(member: Member, room: Room) -> Coroutine[None]:
                     user.caused = 0
                     yield from sleep(0)
     except TimedOut:
-        user.say(f"ERROR :No NICK and USER in {PATIENCE:g} seconds")
+        user.tell(f"ERROR :No NICK and USER in {PATIENCE:g} seconds")
     finally:
         commands.leave(user)
 

@@ -26,9 +26,9 @@ SUPPORTED = (
 def cap(user: User, what: str, *rest: str) -> None:
     if what == "LS":
         user.negotiating = not user.registered
-        user.say(f":{SERVER} CAP {user.nick or '*'} LS :")
+        user.tell(f":{SERVER} CAP {user.nick or '*'} LS :")
     elif what == "REQ":
-        user.say(f":{SERVER} CAP {user.nick or '*'} NAK :{' '.join(rest)}")
+        user.tell(f":{SERVER} CAP {user.nick or '*'} NAK :{' '.join(rest)}")
     elif what == "END":
         user.negotiating = False
         register(user)
@@ -47,7 +47,7 @@ def nick(user: User, text: str, *_: str) -> None:
     if user.registered and name != user.nick:
         user.announce(user.channels.values(), f"NICK :{name}")
         if not user.channels:
-            user.say(f":{user.mask} NICK :{name}")
+            user.tell(f":{user.mask} NICK :{name}")
         for channel in user.channels.values():
             channel.names = []
     users.pop(key(user.nick), None)
@@ -83,7 +83,7 @@ def register(user: User) -> None:
 
 def quit_(user: User, why: str = "", *_: str) -> None:
     user.farewell = f"Quit: {why}"
-    user.say(f"ERROR :Closing link ({user.farewell})")
+    user.tell(f"ERROR :Closing link ({user.farewell})")
 
 
 def leave(user: User) -> None:
@@ -144,7 +144,7 @@ def topic(user: User, name: str, text: str | None = None, *_: str) -> None:
         user.announce([channel], f"TOPIC {channel.name} :{channel.topic}")
     elif channel.topic:
         user.reply(332, channel.name, channel.topic)
-        user.say(f":{SERVER} 333 {user.nick} {channel.name} {channel.topic_set}")
+        user.tell(f":{SERVER} 333 {user.nick} {channel.name} {channel.topic_set}")
     else:
         user.reply(331, channel.name, "No topic is set")
 

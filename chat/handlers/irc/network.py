@@ -92,14 +92,14 @@ class User:
     def mask(self) -> str:
         return f"{self.nick}!{self.name}@{self.host}"
 
-    def say(self, line: str) -> None:
+    def tell(self, line: str) -> None:
         """Tell this user a line."""
         self.member.tell(to_bytes(line))
         self.caused += 1
 
     def reply(self, number: int, *words: str) -> None:
         """Tell this user one of the numbered answers of IRC."""
-        self.say(" ".join([f":{SERVER} {number:03} {self.nick or '*'}", *words[:-1], f":{words[-1]}"]))
+        self.tell(" ".join([f":{SERVER} {number:03} {self.nick or '*'}", *words[:-1], f":{words[-1]}"]))
 
     def announce(self, channels: Iterable[Channel], line: str) -> None:
         """Tell each user in these channels once what this user does."""

@@ -75,4 +75,4 @@ def motd(user: User, *_: str) -> None:
 
 
 def ping(user: User, token: str, *_: str) -> None:
-    user.say(f":{SERVER} PONG {SERVER} :{token}")
+    user.tell(f":{SERVER} PONG {SERVER} :{token}")

@@ -81,7 +81,7 @@ def append(session: Session, connection: Connection, link: Link, entries: list[A
             return  # read on from the cursor: it is before this entry or, after look(), even before the mark
         if link.incoming.position != position:
             link.checked = session.kernel.clock()
-        if hub.pace.gathered >= hub.pace.budget:
+        if hub.pace.published >= hub.pace.budget:
             yield from sleep(0)  # let it be sent
             while hub.pace.overrun:  # a member that takes what it is sent must not be kicked because we catch up
                 yield from sleep(PAUSE)

@@ -379,7 +379,7 @@ def test_what_was_missed_comes_in_turns() -> None:
     start_turn = hub.pace.start_turn
 
     def started() -> None:
-        sizes.append(hub.pace.gathered)
+        sizes.append(hub.pace.published)
         start_turn()
 
     hub.pace.start_turn = started  # type: ignore[method-assign]
