@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 HANDSHAKE = 10.0  # seconds until a wire has to be ready
 FAREWELL = 5.0  # seconds for what is still due to a member that ends
 LONGEST = 1.0  # seconds that one wait of a Patience asks for, at most
+OVERRUN = 0.2  # seconds; a wait that lasts so much longer than it asked for was interrupted
 BY_RESET = (1).to_bytes(4, sys.byteorder) + bytes(4)  # for SO_LINGER, a struct of two ints: on, 0 seconds
 LINGER = 1.0  # seconds for the last step of an end, such as the peer's FIN
 
 
 class Patience:
-    """So many seconds to wait, not counting those in which the process stood still.
+    """So many seconds to wait. Time in which the process stood still hardly counts.
 
-    A wait asks for at most `longest` seconds. If it lasts longer, the process was stopped, or another step took long.
+    A wait asks for at most `longest` seconds. If it lasts longer, the process was stopped, or another step took long:
+    then it counts as LONGEST at most.
     """
 
     def __init__(self, clock: Callable[[], float], seconds: float, longest: float = LONGEST) -> None:
@@ -41,12 +43,13 @@ class Patience:
         """COROUTINE. Runs `wait(seconds)` for a little while. Raises TimedOut if no time is left."""
         if self.left <= 0:
             raise TimedOut("no time is left")
-        began = self.clock()
+        most, began = min(self.left, self.longest), self.clock()
         try:
-            yield from wait(min(self.left, self.longest))
+            yield from wait(most)
         except TimedOut:
             pass
-        self.left -= min(self.clock() - began, self.longest)
+        spent = self.clock() - began
+        self.left -= spent if spent < most + OVERRUN else min(most, LONGEST)
 
 
 def shake_hands(member: Member, wire: Wire) -> Coroutine[bool]:
