@@ -114,7 +114,10 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass  # it has just ended
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)

@@ -111,6 +111,7 @@ def test_a_client_that_falls_too_far_behind_is_told_and_disconnected(chatsrv: St
     wakes_up, stays_away = crowd.enter(server.port, "wakes up", "stays away", buffer=SMALL)
     observer.listen()
     crowd.run(talker.talk(10_000, padding=1000))
+    crowd.until(lambda: len(observer.heard) > 10_000_000)  # so both others were kicked: all is read again
     for visitor in wakes_up, stays_away:  # through so small a window, a megabyte takes long
         visitor.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MIB)
     crowd.run(wakes_up.to_the_end())
