@@ -179,11 +179,19 @@ def living(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture(scope="session", autouse=True)
 def forkers() -> Iterator[None]:
     """Let servers and clients be forked, where there are pidfds; not while coverage is measured: each must start it."""
-    if hasattr(os, "pidfd_open") and "coverage" not in sys.modules:
+    if has_pidfds() and "coverage" not in sys.modules:
         forked.forkers += [forked.Forker(forked.SERVER, os.environ), forked.Forker(forked.CLIENT, forked.ENVIRONMENT)]
     yield
     while forked.forkers:
         forked.forkers.pop().close()
+
+
+def has_pidfds() -> bool:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 @pytest.fixture
