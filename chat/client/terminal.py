@@ -59,7 +59,8 @@ class Terminal:
         """Write `last`, and make the terminal what it was before take(). Never raises: the terminal may be gone."""
         if self.before is not None:
             written = self.write_at_once(last.encode("utf-8", "backslashreplace") + PASTE_OFF)
-            written = written or self.write_at_once(RESET)  # a slow terminal may have space for that
+            if not written:
+                self.write_at_once(RESET)  # a slow terminal may have space for that
             set_mode(self.before, termios.TCSADRAIN if written else termios.TCSANOW)  # TCSADRAIN waits for the output
             self.before = None
 

@@ -54,7 +54,7 @@ class Journal:
         self.torn = False  # whether what has been written ends within a line
         self.failed = False  # whether a failure was told on stderr
         self.closed = False  # whether nothing can be written any more
-        self.before_writing: Callable[[], None] = nothing  # called before each write
+        self.before_writing: Callable[[], None] | None = None  # called before each write
         self.news = WaitQueue()
         self.written = WaitQueue()
 
@@ -112,7 +112,8 @@ class Journal:
 
     def put(self) -> None:
         """Write once, as much as is taken."""
-        self.before_writing()
+        if self.before_writing:
+            self.before_writing()
         if not self.rest:
             self.rest = memoryview(self.next_text())
         try:
@@ -161,7 +162,3 @@ class Journal:
         self.left_out += self.reported or lines
         self.size -= len(self.rest)
         self.rest = memoryview(b"")
-
-
-def nothing() -> None:
-    """The default of Journal.before_writing."""

@@ -70,9 +70,9 @@ def end_tasks(hub: Hub) -> Coroutine[None]:
         try:
             yield from join(task, end - clock())
         except TimedOut:
-            hangs, where = not task.cancel_due, explain(task)
+            where = "" if task.cancel_due else explain(task)
             hub.kernel.drop(task)
-            if hangs:
+            if where:
                 complain(f"chatsrv: the task {task.name} does not end; it was dropped\n{where}")
     for coroutine in [coroutine for coroutine, task in hub.tasks.items() if task.outcome]:
         del hub.tasks[coroutine]  # dropped before they began: no `finally` of Room.spawn has run

@@ -256,7 +256,7 @@ class Server:
     def drop(self, member: Member) -> None:
         """End a member that has not ended in time."""
         hangs = not (member.handled or member.task.cancel_due)
-        where = explain(member.task)
+        where = explain(member.task) if hangs else ""
         member.depart()  # first, because the handler's `finally` may change member.room
         member.handled = True
         ended = "end of stream" if member.peer_ended else member.failure.lower()
